@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef __KVM_STATS_HIST_H
+#define __KVM_STATS_HIST_H
+
+#include <linux/bitops.h>
+#include <linux/kernel.h>
+#include <linux/math64.h>
+#include <linux/types.h>
+
+/*
+ * Count a value in a histogram.  Only the owner of the histogram may do so, as
+ * with any statistic: there is no lock.  Inline, because the architectures'
+ * modules count too and the core is not a module to all of them.
+ */
+
+/**
+ * kvm_stats_linear_hist_update - count a value in buckets of one width
+ * @data: the buckets; the last one also takes all larger values
+ * @size: number of buckets, not 0
+ * @value: the value
+ * @bucket_size: width of a bucket, not 0
+ *
+ * Bucket i holds values from i * @bucket_size to (i + 1) * @bucket_size - 1.
+ */
+static inline void kvm_stats_linear_hist_update(u64 *data, size_t size,
+						u64 value, size_t bucket_size)
+{
+	u64 bucket = div64_u64(value, bucket_size);
+
+	++data[min_t(u64, bucket, size - 1)];
+}
+
+/**
+ * kvm_stats_log_hist_update - count a value in buckets that double in width
+ * @data: the buckets; the last one also takes all larger values
+ * @size: number of buckets, not 0
+ * @value: the value
+ *
+ * Bucket 0 holds 0, bucket i > 0 holds values from 2^(i - 1) to 2^i - 1.
+ */
+static inline void kvm_stats_log_hist_update(u64 *data, size_t size, u64 value)
+{
+	++data[min_t(size_t, fls64(value), size - 1)];
+}
+
+#define KVM_STATS_LINEAR_HIST_UPDATE(hist, value, bucket_size)		\
+	kvm_stats_linear_hist_update(hist, ARRAY_SIZE(hist), value, bucket_size)
+
+#define KVM_STATS_LOG_HIST_UPDATE(hist, value)				\
+	kvm_stats_log_hist_update(hist, ARRAY_SIZE(hist), value)
+
+#endif /* __KVM_STATS_HIST_H */

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM statistics file descriptors
+ *
+ * KVM_GET_STATS_FD on a VM or a vCPU returns a file that describes itself and
+ * holds the statistics: a header, the id string of the VM or vCPU, a descriptor
+ * for each statistic, and the values, in this order and with no gaps.  See
+ * Documentation/virt/kvm/stats-fd.rst.
+ *
+ * There is nothing to lock.  All but the values is constant.  The values live in
+ * struct kvm and struct kvm_vcpu, which the file keeps alive by a reference on
+ * the VM, and are copied while they are being counted: each is up to date, but
+ * together they are no snapshot.
+ */
+
+#include <linux/anon_inodes.h>
+#include <linux/build_bug.h>
+#include <linux/fcntl.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/kernel.h>
+#include <linux/kvm.h>
+#include <linux/kvm_host.h>
+#include <linux/module.h>
+#include <linux/sched.h>
+#include <linux/seq_file.h>
+#include <linux/stddef.h>
+#include <linux/uio.h>
+
+/* A descriptor as it is in the file: the name makes it a fixed size. */
+struct kvm_stats_entry {
+	struct kvm_stats_desc desc;
+	char name[KVM_STATS_NAME_SIZE];
+};
+
+/* What the files of a scope have in common. */
+struct kvm_stats_schema {
+	struct kvm_stats_header header;
+	const struct kvm_stats_entry *entries;
+	size_t entries_size;
+	size_t data_size;
+};
+
+#define KVM_STATS_ENTRY(scope, field, _type, _unit, _exponent, _bucket_size) \
+	{								\
+		.desc = {						\
+			.flags = KVM_STATS_TYPE_##_type |		\
+				 KVM_STATS_UNIT_##_unit |		\
+				 KVM_STATS_BASE_POW10,			\
+			.exponent = _exponent,				\
+			.size = sizeof_field(struct scope, field) /	\
+				sizeof(u64),				\
+			.offset = offsetof(struct scope, field),	\
+			.bucket_size = _bucket_size,			\
+		},							\
+		.name = #field,						\
+	},
+
+#define KVM_VM_STAT(field, _type, _unit, _exponent, _file, _mode)	\
+	KVM_STATS_ENTRY(kvm_vm_stat, field, _type, _unit, _exponent, 0)
+#define KVM_VM_HIST(field, _type, _unit, _exponent, _buckets, _size)	\
+	KVM_STATS_ENTRY(kvm_vm_stat, field, _type, _unit, _exponent, _size)
+#define KVM_VCPU_STAT(field, _type, _unit, _exponent, _file, _mode)	\
+	KVM_STATS_ENTRY(kvm_vcpu_stat, field, _type, _unit, _exponent, 0)
+#define KVM_VCPU_HIST(field, _type, _unit, _exponent, _buckets, _size)	\
+	KVM_STATS_ENTRY(kvm_vcpu_stat, field, _type, _unit, _exponent, _size)
+
+static const struct kvm_stats_entry kvm_vm_stats_entries[] = {
+	KVM_VM_STATS(KVM_VM_STAT, KVM_VM_HIST)
+};
+
+static const struct kvm_stats_entry kvm_vcpu_stats_entries[] = {
+	KVM_VCPU_STATS(KVM_VCPU_STAT, KVM_VCPU_HIST)
+};
+
+#define KVM_STATS_SCHEMA(_entries, _data_size)				\
+	{								\
+		.header = {						\
+			.name_size = KVM_STATS_NAME_SIZE,		\
+			.num_desc = ARRAY_SIZE(_entries),		\
+			.id_offset = sizeof(struct kvm_stats_header),	\
+			.desc_offset = sizeof(struct kvm_stats_header) + \
+				       KVM_STATS_NAME_SIZE,		\
+			.data_offset = sizeof(struct kvm_stats_header) + \
+				       KVM_STATS_NAME_SIZE +		\
+				       sizeof(_entries),		\
+		},							\
+		.entries = _entries,					\
+		.entries_size = sizeof(_entries),			\
+		.data_size = _data_size,				\
+	}
+
+static const struct kvm_stats_schema kvm_vm_stats_schema =
+	KVM_STATS_SCHEMA(kvm_vm_stats_entries, sizeof(struct kvm_vm_stat));
+
+static const struct kvm_stats_schema kvm_vcpu_stats_schema =
+	KVM_STATS_SCHEMA(kvm_vcpu_stats_entries, sizeof(struct kvm_vcpu_stat));
+
+/*
+ * The layout is ABI.  Names must fit with their NUL, and every byte of the
+ * structs must belong to a statistic, or a reader would see what no descriptor
+ * accounts for.  A name that is used twice does not compile as a field.
+ */
+static_assert(sizeof(struct kvm_stats_header) == 24);
+static_assert(sizeof(struct kvm_stats_entry) == 64);
+static_assert(KVM_STATS_NAME_SIZE % sizeof(u64) == 0);
+
+#define KVM_STATS_CHECK_NAME(field, ...)				\
+	static_assert(sizeof(#field) <= KVM_STATS_NAME_SIZE);
+#define KVM_VM_STATS_ADD_SIZE(field, ...)				\
+	+ sizeof_field(struct kvm_vm_stat, field)
+#define KVM_VCPU_STATS_ADD_SIZE(field, ...)				\
+	+ sizeof_field(struct kvm_vcpu_stat, field)
+
+KVM_VM_STATS(KVM_STATS_CHECK_NAME, KVM_STATS_CHECK_NAME)
+KVM_VCPU_STATS(KVM_STATS_CHECK_NAME, KVM_STATS_CHECK_NAME)
+
+static_assert(sizeof(struct kvm_vm_stat) == 0
+	      KVM_VM_STATS(KVM_VM_STATS_ADD_SIZE, KVM_VM_STATS_ADD_SIZE));
+static_assert(sizeof(struct kvm_vcpu_stat) == 0
+	      KVM_VCPU_STATS(KVM_VCPU_STATS_ADD_SIZE, KVM_VCPU_STATS_ADD_SIZE));
+
+/*
+ * Copy what the reader asked for of one block of the file, and move the file
+ * position past it.  Does nothing unless the position is in the block.  After a
+ * fault it is still in the block, so that the blocks behind do nothing either.
+ */
+static void kvm_stats_copy_block(struct kiocb *iocb, struct iov_iter *to,
+				 loff_t start, const void *block, size_t size)
+{
+	loff_t skip = iocb->ki_pos - start;
+
+	if (skip >= 0 && skip < size)
+		iocb->ki_pos += copy_to_iter(block + skip, size - skip, to);
+}
+
+static loff_t kvm_stats_file_size(const struct kvm_stats_schema *schema)
+{
+	return schema->header.data_offset + schema->data_size;
+}
+
+static ssize_t kvm_stats_read_iter(struct kiocb *iocb, struct iov_iter *to)
+{
+	const struct kvm_stats_source *source = iocb->ki_filp->private_data;
+	const struct kvm_stats_schema *schema = source->schema;
+	const struct kvm_stats_header *header = &schema->header;
+	loff_t pos = iocb->ki_pos;
+
+	if (pos >= kvm_stats_file_size(schema) || !iov_iter_count(to))
+		return 0;
+
+	kvm_stats_copy_block(iocb, to, 0, header, sizeof(*header));
+	kvm_stats_copy_block(iocb, to, header->id_offset, source->id,
+			     sizeof(source->id));
+	kvm_stats_copy_block(iocb, to, header->desc_offset, schema->entries,
+			     schema->entries_size);
+	kvm_stats_copy_block(iocb, to, header->data_offset, source->data,
+			     schema->data_size);
+
+	return iocb->ki_pos - pos ?: -EFAULT;
+}
+
+static loff_t kvm_stats_llseek(struct file *file, loff_t offset, int whence)
+{
+	const struct kvm_stats_source *source = file->private_data;
+
+	return fixed_size_llseek(file, offset, whence,
+				 kvm_stats_file_size(source->schema));
+}
+
+static int kvm_stats_release(struct inode *inode, struct file *file)
+{
+	const struct kvm_stats_source *source = file->private_data;
+
+	/* May be the last reference; frees the source. */
+	kvm_put_kvm(source->kvm);
+	return 0;
+}
+
+#ifdef CONFIG_PROC_FS
+static void kvm_stats_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	const struct kvm_stats_source *source = file->private_data;
+
+	seq_printf(m, "kvm-stats-id:\t%s\n", source->id);
+}
+#endif
+
+static const struct file_operations kvm_stats_fops = {
+	/* A VM pins the module, but only until release() has destroyed it. */
+	.owner = THIS_MODULE,
+	.read_iter = kvm_stats_read_iter,
+	.llseek = kvm_stats_llseek,
+	.release = kvm_stats_release,
+#ifdef CONFIG_PROC_FS
+	.show_fdinfo = kvm_stats_show_fdinfo,
+#endif
+};
+
+/* Called before userspace can reach the VM. */
+void kvm_init_vm_stats_source(struct kvm *kvm)
+{
+	struct kvm_stats_source *source = &kvm->stats_source;
+
+	snprintf(source->id, sizeof(source->id), "kvm-%d",
+		 task_pid_nr(current));
+	source->schema = &kvm_vm_stats_schema;
+	source->data = &kvm->stat;
+	source->kvm = kvm;
+}
+
+/* Called before userspace can reach the vCPU; vcpu->kvm and the id are set. */
+void kvm_init_vcpu_stats_source(struct kvm_vcpu *vcpu)
+{
+	struct kvm_stats_source *source = &vcpu->stats_source;
+
+	/* The VM's id and not this task's, so that a reader can match them. */
+	snprintf(source->id, sizeof(source->id), "%s/vcpu-%d",
+		 vcpu->kvm->stats_source.id, vcpu->vcpu_id);
+	source->schema = &kvm_vcpu_stats_schema;
+	source->data = &vcpu->stat;
+	source->kvm = vcpu->kvm;
+}
+
+/*
+ * The caller's ioctl keeps the VM alive meanwhile.  The file's own reference is
+ * taken before fd_install(): from there on another thread may close it.
+ */
+static int kvm_stats_open(struct kvm_stats_source *source, const char *name)
+{
+	struct file *file;
+	int fd;
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+
+	file = anon_inode_getfile(name, &kvm_stats_fops, source, O_RDONLY);
+	if (IS_ERR(file)) {
+		put_unused_fd(fd);
+		return PTR_ERR(file);
+	}
+
+	/*
+	 * Unlike most anonymous files these have a position and offsets, and a
+	 * read does not wait for anything.
+	 */
+	file->f_mode |= FMODE_LSEEK | FMODE_PREAD | FMODE_ATOMIC_POS |
+			FMODE_NOWAIT;
+	kvm_get_kvm(source->kvm);
+	fd_install(fd, file);
+	return fd;
+}
+
+int kvm_get_vm_stats_fd(struct kvm *kvm)
+{
+	return kvm_stats_open(&kvm->stats_source, "kvm-vm-stats");
+}
+
+int kvm_get_vcpu_stats_fd(struct kvm_vcpu *vcpu)
+{
+	char name[sizeof("kvm-vcpu-stats:") + 10];
+
+	snprintf(name, sizeof(name), "kvm-vcpu-stats:%d", vcpu->vcpu_id);
+	return kvm_stats_open(&vcpu->stats_source, name);
+}
