@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Guests that do known work, and what runs and wakes them.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <linux/compiler.h>
+
+#include "kvm_stats_guest.h"
+#include "processor.h"
+
+/* Guest physical = virtual address that no memory is behind. */
+#define MMIO_GPA	0x40000000UL
+
+static uint64_t ticks;
+
+static void mmio_store(void)
+{
+	WRITE_ONCE(*(uint64_t *)MMIO_GPA, 1);
+}
+
+#if defined(__x86_64__)
+
+#define IO_PORT		0x1234
+#define NMI_VECTOR	2
+#define MSI_ADDRESS	0xfee00000
+#define MSI_DATA_NMI	(4 << 8)
+
+static void exit_to_host(void)
+{
+	asm volatile("outb %%al, %%dx" : : "a"(0), "d"(IO_PORT));
+}
+
+static void wait_for_event(void)
+{
+	asm volatile("sti; hlt" : : : "memory");
+}
+
+static void handle_nmi(struct ex_regs *regs)
+{
+}
+
+static void init_events(struct kvm_vm *vm)
+{
+	struct kvm_lapic_state lapic;
+
+	vm_init_descriptor_tables(vm);
+	vcpu_init_descriptor_tables(vm, STATS_VCPU_ID);
+	vm_handle_exception(vm, NMI_VECTOR, handle_nmi);
+	/* A new vCPU cannot be addressed before its APIC has been written. */
+	vcpu_ioctl(vm, STATS_VCPU_ID, KVM_GET_LAPIC, &lapic);
+	vcpu_ioctl(vm, STATS_VCPU_ID, KVM_SET_LAPIC, &lapic);
+}
+
+/* An interrupt that needs neither a programmed APIC nor an EOI. */
+void raise_event(struct kvm_vm *vm)
+{
+	struct kvm_msi msi = {
+		.address_lo = MSI_ADDRESS | STATS_VCPU_ID << 12,
+		.data = MSI_DATA_NMI,
+	};
+	int ret = ioctl(vm_get_fd(vm), KVM_SIGNAL_MSI, &msi);
+
+	STATS_CHECK(ret > 0, "KVM_SIGNAL_MSI returned %d (%s)", ret,
+		    ret < 0 ? strerror(errno) : "not delivered");
+}
+
+void lower_event(struct kvm_vm *vm)
+{
+}
+
+#elif defined(__aarch64__)
+
+static void exit_to_host(void)
+{
+	mmio_store();
+}
+
+static void wait_for_event(void)
+{
+	asm volatile("wfi" : : : "memory");
+}
+
+static void init_events(struct kvm_vm *vm)
+{
+}
+
+/* The vCPU's interrupt line: wakes it even while it masks interrupts. */
+static void set_line(struct kvm_vm *vm, bool level)
+{
+	struct kvm_irq_level irq = {
+		.irq = KVM_ARM_IRQ_TYPE_CPU << KVM_ARM_IRQ_TYPE_SHIFT |
+		       KVM_ARM_IRQ_CPU_IRQ,
+		.level = level,
+	};
+
+	STATS_CHECK(!ioctl(vm_get_fd(vm), KVM_IRQ_LINE, &irq),
+		    "KVM_IRQ_LINE: %s", strerror(errno));
+}
+
+void raise_event(struct kvm_vm *vm)
+{
+	set_line(vm, true);
+}
+
+void lower_event(struct kvm_vm *vm)
+{
+	set_line(vm, false);
+}
+
+#endif
+
+void guest_exit_loop(void)
+{
+	for (;;)
+		exit_to_host();
+}
+
+void guest_mmio_loop(void)
+{
+	for (;;)
+		mmio_store();
+}
+
+void guest_halt_loop(void)
+{
+	for (;;) {
+		wait_for_event();
+		exit_to_host();
+	}
+}
+
+void guest_spin_loop(void)
+{
+	for (;;)
+		WRITE_ONCE(ticks, ticks + 1);
+}
+
+struct kvm_vm *guest_setup(struct stats_file *s, void *guest)
+{
+	struct kvm_vm *vm = vm_create_default(STATS_VCPU_ID, 0, guest);
+
+	virt_pg_map(vm, MMIO_GPA, MMIO_GPA, 0);
+	init_events(vm);
+	stats_open(s, stats_get_fd(stats_vcpu_fd(vm, STATS_VCPU_ID)));
+	return vm;
+}
+
+void guest_run_once(struct kvm_vm *vm)
+{
+	struct kvm_run *run = vcpu_state(vm, STATS_VCPU_ID);
+	int ret = _vcpu_run(vm, STATS_VCPU_ID);
+
+	STATS_CHECK(!ret, "KVM_RUN: %s", strerror(errno));
+	STATS_CHECK(run->exit_reason == KVM_EXIT_IO ||
+		    run->exit_reason == KVM_EXIT_MMIO,
+		    "KVM_RUN: exit reason %u (%s)", run->exit_reason,
+		    exit_reason_str(run->exit_reason));
+}
+
+uint64_t guest_ticks(struct kvm_vm *vm)
+{
+	uint64_t *p = addr_gva2hva(vm, (vm_vaddr_t)&ticks);
+
+	return READ_ONCE(*p);
+}
+
+/* The one vCPU that runs in a thread; written by that thread only. */
+static struct {
+	struct kvm_vm *vm;
+	pid_t tid;
+	unsigned int rounds;
+	unsigned int interrupted;
+} runner;
+
+static void *run_vcpu(void *arg)
+{
+	int ret, fd = stats_vcpu_fd(runner.vm, STATS_VCPU_ID);
+
+	WRITE_ONCE(runner.tid, syscall(SYS_gettid));
+	for (;;) {
+		/* The library would not let signals be seen. */
+		ret = ioctl(fd, KVM_RUN, NULL);
+		if (ret && errno == EINTR) {
+			WRITE_ONCE(runner.interrupted, runner.interrupted + 1);
+			continue;
+		}
+		STATS_CHECK(!ret, "KVM_RUN: %s", strerror(errno));
+		lower_event(runner.vm);
+		WRITE_ONCE(runner.rounds, runner.rounds + 1);
+	}
+	return NULL;
+}
+
+pthread_t runner_start(struct kvm_vm *vm)
+{
+	pthread_t thread;
+
+	runner.vm = vm;
+	STATS_CHECK(!pthread_create(&thread, NULL, run_vcpu, NULL),
+		    "pthread_create");
+	while (!READ_ONCE(runner.tid))
+		usleep(100);
+	return thread;
+}
+
+unsigned int runner_rounds(void)
+{
+	return READ_ONCE(runner.rounds);
+}
+
+unsigned int runner_interrupted(void)
+{
+	return READ_ONCE(runner.interrupted);
+}
+
+void runner_wait_round(unsigned int round)
+{
+	stats_doing("waiting for round %u of the guest", round);
+	while (runner_rounds() < round)
+		usleep(500);
+}
+
+void runner_wait_ticks(void)
+{
+	uint64_t start = guest_ticks(runner.vm);
+
+	stats_doing("waiting for the guest to run");
+	while (guest_ticks(runner.vm) == start)
+		usleep(100);
+}
+
+static bool runner_sleeps(void)
+{
+	char path[64], state = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", runner.tid);
+	f = fopen(path, "r");
+	STATS_CHECK(f, "%s: %s", path, strerror(errno));
+	STATS_CHECK(fscanf(f, "%*d (%*[^)]) %c", &state) == 1, "%s", path);
+	fclose(f);
+	return state == 'S';
+}
+
+void runner_wait_halt(const struct stats_file *s)
+{
+	stats_doing("waiting for a halt and 'blocking' after %u rounds",
+		    runner_rounds());
+	while (stats_value(s, "blocking") != 1 || !runner_sleeps())
+		usleep(500);
+}
+
+void check_grown(const char *name, uint64_t before, uint64_t after,
+		 uint64_t by)
+{
+	STATS_CHECK(after - before == by,
+		    "%s went from %llu to %llu, not by %llu", name,
+		    (unsigned long long)before, (unsigned long long)after,
+		    (unsigned long long)by);
+}
+
+void check_grown_at_least(const char *name, uint64_t before, uint64_t after,
+			  uint64_t by)
+{
+	STATS_CHECK(after >= before && after - before >= by,
+		    "%s went from %llu to %llu, not by %llu or more", name,
+		    (unsigned long long)before, (unsigned long long)after,
+		    (unsigned long long)by);
+}

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Open and read KVM's binary statistics files.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+
+#include "kvm_stats_util.h"
+#include "kvm_util_internal.h"
+
+/* Far more than any kernel offers; a file that fills it is a fault. */
+#define MAX_FILE_SIZE	0x100000
+
+struct kvm_vm *stats_create_vm(void)
+{
+	struct kvm_vm *vm;
+
+	vm = vm_create(VM_MODE_DEFAULT, DEFAULT_GUEST_PHY_PAGES, O_RDWR);
+	vm_vcpu_add(vm, STATS_VCPU_ID);
+	return vm;
+}
+
+int stats_vcpu_fd(struct kvm_vm *vm, uint32_t vcpu_id)
+{
+	return vcpu_find(vm, vcpu_id)->fd;
+}
+
+int stats_owner_fd(struct kvm_vm *vm, enum stats_scope scope)
+{
+	if (scope == STATS_VM)
+		return vm_get_fd(vm);
+	return stats_vcpu_fd(vm, STATS_VCPU_ID);
+}
+
+int stats_get_fd(int owner_fd)
+{
+	int fd = ioctl(owner_fd, KVM_GET_STATS_FD, NULL);
+
+	STATS_CHECK(fd >= 0, "KVM_GET_STATS_FD: %s", strerror(errno));
+	return fd;
+}
+
+void stats_pread(int fd, void *buf, size_t len, off_t pos)
+{
+	ssize_t got = pread(fd, buf, len, pos);
+
+	STATS_CHECK(got == (ssize_t)len,
+		    "pread of %zu bytes at %lld returned %zd (%s)",
+		    len, (long long)pos, got, got < 0 ? strerror(errno) : "");
+}
+
+static void load_image(struct stats_file *s)
+{
+	ssize_t got;
+
+	s->image = malloc(MAX_FILE_SIZE);
+	STATS_CHECK(s->image, "out of memory");
+	got = pread(s->fd, s->image, MAX_FILE_SIZE, 0);
+	STATS_CHECK(got >= 0, "pread of the whole file: %s", strerror(errno));
+	STATS_CHECK(got < MAX_FILE_SIZE, "no end of file after %zd bytes", got);
+	s->size = got;
+}
+
+/* Nothing is trusted before it has been looked at: helpers index by it. */
+static void check_table_inside(const struct stats_file *s)
+{
+	const struct kvm_stats_header *h = &s->header;
+	uint64_t end;
+
+	STATS_CHECK(h->name_size && h->name_size < 4096 && h->num_desc,
+		    "header: name_size %u, num_desc %u",
+		    h->name_size, h->num_desc);
+	end = h->desc_offset + (uint64_t)h->num_desc * s->desc_size;
+	STATS_CHECK(end <= s->size,
+		    "descriptors end at %llu, the file at %zu",
+		    (unsigned long long)end, s->size);
+	STATS_CHECK((uint64_t)h->id_offset + h->name_size <= s->size,
+		    "id at %u is outside the file of %zu bytes",
+		    h->id_offset, s->size);
+}
+
+void stats_open(struct stats_file *s, int fd)
+{
+	memset(s, 0, sizeof(*s));
+	s->fd = fd;
+	load_image(s);
+	STATS_CHECK(s->size >= sizeof(s->header),
+		    "the file has %zu bytes, less than a header", s->size);
+	memcpy(&s->header, s->image, sizeof(s->header));
+	s->desc_size = sizeof(struct kvm_stats_desc) + s->header.name_size;
+	check_table_inside(s);
+}
+
+struct kvm_vm *stats_setup(struct stats_file *s, enum stats_scope scope)
+{
+	struct kvm_vm *vm = stats_create_vm();
+
+	stats_open(s, stats_get_fd(stats_owner_fd(vm, scope)));
+	return vm;
+}
+
+void stats_close(struct stats_file *s)
+{
+	free(s->image);
+	s->image = NULL;
+	STATS_CHECK(!close(s->fd), "close: %s", strerror(errno));
+	s->fd = -1;
+}
+
+static bool in_block(size_t pos, size_t start, size_t len)
+{
+	return pos >= start && pos - start < len;
+}
+
+bool stats_is_immutable(const struct stats_file *s, size_t pos)
+{
+	const struct kvm_stats_header *h = &s->header;
+
+	return in_block(pos, 0, sizeof(*h)) ||
+	       in_block(pos, h->id_offset, h->name_size) ||
+	       in_block(pos, h->desc_offset, h->num_desc * s->desc_size);
+}
+
+void stats_check_unchanged(const struct stats_file *s, int fd)
+{
+	uint8_t *now = malloc(s->size);
+	size_t pos;
+
+	STATS_CHECK(now, "out of memory");
+	stats_pread(fd, now, s->size, 0);
+	for (pos = 0; pos < s->size; pos++)
+		STATS_CHECK(!stats_is_immutable(s, pos) ||
+			    now[pos] == s->image[pos],
+			    "byte %zu was %#x and is %#x",
+			    pos, s->image[pos], now[pos]);
+	free(now);
+}
+
+const char *stats_id(const struct stats_file *s)
+{
+	return (const char *)s->image + s->header.id_offset;
+}
+
+/* Ids carry the global pid; a process inside a PID namespace has another. */
+static bool in_initial_pid_ns(void)
+{
+	char link[32] = "";
+
+	if (readlink("/proc/self/ns/pid", link, sizeof(link) - 1) < 0)
+		return true;
+	return !strcmp(link, "pid:[4026531836]");
+}
+
+void stats_check_id(const struct stats_file *s, pid_t pid, int vcpu_id)
+{
+	const char *id = stats_id(s);
+	char expected[64], rest[32] = "";
+
+	STATS_CHECK(strnlen(id, s->header.name_size) < s->header.name_size,
+		    "the id does not end within %u bytes",
+		    s->header.name_size);
+	if (!in_initial_pid_ns()) {
+		STATS_CHECK(sscanf(id, "kvm-%d%31s", &pid, rest) >= 1,
+			    "the id is '%s'", id);
+	}
+	snprintf(expected, sizeof(expected), "kvm-%d", pid);
+	if (vcpu_id >= 0)
+		snprintf(expected, sizeof(expected), "kvm-%d/vcpu-%d",
+			 pid, vcpu_id);
+	STATS_CHECK(!strcmp(id, expected), "the id is '%s', not '%s'",
+		    id, expected);
+}
+
+void stats_check_file(int fd, pid_t pid, enum stats_scope scope)
+{
+	struct stats_file s;
+
+	stats_open(&s, fd);
+	stats_check_id(&s, pid, scope == STATS_VM ? -1 : STATS_VCPU_ID);
+	stats_check_unchanged(&s, fd);
+	stats_close(&s);
+}
+
+const struct kvm_stats_desc *stats_desc(const struct stats_file *s,
+					uint32_t index)
+{
+	return (const void *)(s->image + s->header.desc_offset +
+			      index * s->desc_size);
+}
+
+const struct kvm_stats_desc *stats_find(const struct stats_file *s,
+					const char *name)
+{
+	uint32_t i;
+
+	for (i = 0; i < s->header.num_desc; i++)
+		if (!strncmp(stats_desc(s, i)->name, name,
+			     s->header.name_size))
+			return stats_desc(s, i);
+	return NULL;
+}
+
+const struct kvm_stats_desc *stats_need(const struct stats_file *s,
+					const char *name)
+{
+	const struct kvm_stats_desc *desc = stats_find(s, name);
+
+	STATS_CHECK(desc, "%s has no statistic '%s'", stats_id(s), name);
+	return desc;
+}
+
+void stats_read(const struct stats_file *s, const struct kvm_stats_desc *desc,
+		uint64_t *values)
+{
+	size_t len = desc->size * sizeof(*values);
+	off_t pos = (off_t)s->header.data_offset + desc->offset;
+	ssize_t got = pread(s->fd, values, len, pos);
+
+	STATS_CHECK(got == (ssize_t)len,
+		    "%s: pread of %zu bytes at %lld returned %zd (%s)",
+		    desc->name, len, (long long)pos, got,
+		    got < 0 ? strerror(errno) : "short");
+}
+
+uint64_t stats_value(const struct stats_file *s, const char *name)
+{
+	const struct kvm_stats_desc *desc = stats_need(s, name);
+	uint64_t value;
+
+	STATS_CHECK(desc->size == 1, "%s has %u values", name, desc->size);
+	stats_read(s, desc, &value);
+	return value;
+}
+
+uint64_t stats_sum(const struct stats_file *s, const char *name)
+{
+	const struct kvm_stats_desc *desc = stats_need(s, name);
+	uint64_t *values = calloc(desc->size, sizeof(*values));
+	uint64_t sum = 0;
+	int i;
+
+	STATS_CHECK(values, "out of memory");
+	stats_read(s, desc, values);
+	for (i = 0; i < desc->size; i++)
+		sum += values[i];
+	free(values);
+	return sum;
+}
+
+bool stats_find_debugfs(void)
+{
+	if (!access("/sys/kernel/debug/kvm", F_OK))
+		return true;
+	/* In a mount namespace of its own, which ends with the case. */
+	return !unshare(CLONE_NEWNS) &&
+	       !mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) &&
+	       !mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL) &&
+	       !access("/sys/kernel/debug/kvm", F_OK);
+}
+
+unsigned int stats_count_fds(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned int nr = 0;
+
+	STATS_CHECK(dir, "/proc/self/fd: %s", strerror(errno));
+	while (readdir(dir))
+		nr++;
+	closedir(dir);
+	return nr;
+}
