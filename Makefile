@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# All verbs of the project; "make help" lists them. Each one does by itself
+# what it depends on, and can be repeated.
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+# Where the scripts look: they have the same defaults.
+KERNEL_SOURCE ?= ## kernel tree or tarball to use; empty: cache, Debian, kernel.org
+KVMSTATS_CACHE ?= $(HOME)/.cache/kvmstats ## downloads and compiler cache
+JOBS ?= $(shell nproc) ## parallel jobs of a kernel build
+TREE ?= build/linux-5.10 ## tree that refresh reads
+REV ?= HEAD ## last commit of the series in TREE
+FORCE ?= 0 ## 1: tree and refresh may overwrite unsaved work
+EVERY ?= 0 ## 1: check-builds builds at every patch, not only the last
+ARCHES ?= ## architectures of check-builds; empty means all seven
+SERIES_VERSION ?= ## number in the subjects of "make series"
+
+all: userspace ## build our programs
+
+# --- the series --------------------------------------------------------------
+
+tree: ## compose build/linux-5.10: base and one commit per patch
+	scripts/compose
+
+refresh: ## write the commits of TREE back to patches/ and the new files
+	scripts/refresh
+
+series: ## write the mailable series into build/series/
+	scripts/series
+
+check-series: ## prove that the series is sound (see CONTRIBUTING.md)
+	scripts/run-parts 'check-series=scripts/check-series'
+
+check-builds: ## KVM's objects on all architectures, with gcc and sparse
+	scripts/run-parts 'check-builds=scripts/check-builds'
+
+source: ## fetch and verify the kernel source
+	scripts/fetch-source "$$(awk '$$1 == "version" { print $$2 }' \
+		patches/linux-5.10/BASE)"
+
+# --- building ----------------------------------------------------------------
+
+kernel: ## build the kernel ARCH, CONFIG
+	scripts/build-kernel "$(ARCH)" "$(CONFIG)"
+
+kernels: ## build all kernels that "make test" boots
+	scripts/build-all
+
+userspace: ## build our programs for this machine
+	scripts/packages need build
+	$(MAKE) -C userspace O="$(CURDIR)/build/userspace/host"
+
+# --- checking ----------------------------------------------------------------
+
+CHECK_PARTS := \
+	'userspace=make -C userspace O=$(CURDIR)/build/userspace/host check' \
+	'shell=scripts/check-shell' \
+	'tooling=scripts/selftest' \
+	'series=scripts/check-series --quick' \
+	'style=scripts/check-style' \
+	'docs=scripts/check-docs'
+
+check: ## everything that needs no kernel, in under a minute
+	scripts/packages need build check
+	scripts/run-parts $(CHECK_PARTS)
+
+test: ## everything: check, the series, all builds, all boots
+	scripts/packages need tree fetch build kernel kernel-x86_64 \
+		kernel-arm64 cross check series boot
+	scripts/run-parts 'check=make check' \
+		'check-series=scripts/check-series' \
+		'kernels=scripts/build-all' \
+		'check-builds=scripts/check-builds' \
+		'boot-tests=make boot-tests'
+
+run: ## the demonstration: from nothing to a live table out of a booted kernel
+	scripts/packages need tree fetch build kernel kernel-x86_64 boot
+	$(MAKE) run-demo
+
+packages: ## install (as root) or name all packages that are missing
+	scripts/packages need $$(scripts/packages sets | cut -d' ' -f1)
+
+clean: ## remove objects and logs; trees and the cache stay
+	rm -rf build/kernel build/base/kernel build/stable/kernel \
+		build/every/kernel build/userspace build/boot build/log \
+		build/series build/check build/results.tsv
+
+distclean: ## remove build/, unless the tree there holds unsaved work
+	scripts/compose --is-saved
+	rm -rf build
+
+help: ## this list
+	@awk -f scripts/help.awk $(MAKEFILE_LIST)
+
+.PHONY: all tree refresh series check-series check-builds source kernel \
+	kernels userspace check test run packages clean distclean help
+
+-include harness/harness.mk
+
+boot boot-tests harness-selftest run-demo: | boot-packages
+boot-packages:
+	@scripts/packages need build boot
+
+.PHONY: boot-packages
+
+# The text behind "##" leaves a blank at the end of a default.
+DOCUMENTED := $(shell sed -n 's/^\([A-Z_]*\) ?= .*\#\#.*/\1/p' $(MAKEFILE_LIST))
+$(foreach name,$(DOCUMENTED),$(if $(filter file,$(origin $(name))),\
+	$(eval $(name) := $(strip $($(name))))))
