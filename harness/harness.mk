@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# The boot harness's verbs; see docs/testing.md.
+ARCH ?= x86_64 ## architecture to boot: x86_64, arm64
+CONFIG ?= plain ## kernel to boot: plain, debug, base-plain, base-debug
+TESTS ?= ## names or globs of tests; empty means every test of the list
+NPT ?= ## x86: 0 or 1 sets kvm_amd.npt; empty leaves the default
+ACCEL ?= tcg ## tcg (full emulation) or kvm (needs a working /dev/kvm)
+ROOT ?= ## host boots with the machine's own root, read-only over 9p
+VARIANT ?= ## name added to the log directory build/boot/ARCH-CONFIG
+APPEND ?= ## more kernel arguments
+
+boot: ## boot one kernel and run tests in it
+	harness/prepare "$(ARCH)" "$(CONFIG)"
+	NPT="$(NPT)" ACCEL="$(ACCEL)" ROOT="$(ROOT)" VARIANT="$(VARIANT)" \
+		APPEND="$(APPEND)" harness/boot "$(ARCH)" "$(CONFIG)" $(TESTS)
+
+boot-tests: ## every boot of "make test", results through scripts/result
+	harness/boot-tests
+
+harness-selftest: ## does the harness call bad boots bad?
+	harness/prepare x86_64 base-plain
+	harness/selftest
+
+run-demo: ## ten seconds of live statistics from inside the booted kernel
+	harness/prepare x86_64 plain
+	harness/run-demo
+
+.PHONY: boot boot-tests harness-selftest run-demo

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash disable=SC2154,SC2034
+# Sourced by boot: the initramfs, QEMU's command line, the running machine.
+
+parts_needed() { # base, and each tag of a chosen test that names a part
+	local tag
+
+	echo base
+	awk '{ print $3 }' "$dir/tests" | tr , '\n' | sort -u | while read -r tag; do
+		[ ! -f "$harness/parts/$tag.list" ] || echo "$tag"
+	done
+}
+
+kselftest_dir() { # base kernels run the base tree's selftests
+	case $config in
+	base-*) echo "$build/kselftest/$arch/base" ;;
+	*) echo "$build/kselftest/$arch/series" ;;
+	esac
+}
+
+build_initramfs() {
+	local part log=$build/log/harness-$arch.log
+
+	mkdir -p "$build/log" "$build/harness/$arch"
+	(
+		flock 8
+		make -s -C "$harness" ARCH="$arch" O="$build/harness/$arch" all
+	) 8>"$build/harness/$arch.lock" >"$log" 2>&1 ||
+		die "programs for the guest: see $log"
+	export arch config build harness
+	guest=$build/harness/$arch
+	kselftest=$(kselftest_dir)
+	userspace=$build/userspace/$arch
+	export guest kselftest userspace
+	: >"$dir/initramfs"
+	for part in $(parts_needed); do
+		"$harness/mkinitramfs" "$harness/parts/$part.list" "$dir/part"
+		cat "$dir/part" >>"$dir/initramfs"
+	done
+	echo "file /etc/kvmstats/tests 0644 $dir/tests" >"$dir/own.list"
+	"$harness/mkinitramfs" "$dir/own.list" "$dir/part"
+	cat "$dir/part" >>"$dir/initramfs"
+	rm -f "$dir/part" "$dir/own.list"
+}
+
+kernel_arguments() {
+	echo "console=$console panic=-1 oops=panic log_buf_len=4M" \
+		"kvmstats.nonce=$nonce ${kernel_args-}"
+	[ -z "${NPT-}" ] || echo "${npt_parameter:?}=$NPT"
+	[ "${ROOT-}" != host ] || echo "kvmstats.root=host"
+	[ -z "${APPEND-}" ] || echo "$APPEND"
+}
+
+qemu_command() {
+	command=("$qemu" "${machine[@]}")
+	case ${ACCEL:-tcg} in
+	tcg) command+=("${emulated[@]}") ;;
+	kvm) command+=("${native[@]}") ;;
+	*) die "ACCEL=$ACCEL: tcg or kvm" ;;
+	esac
+	command+=(-smp "${SMP:-2}" -m "${MEM:-2G}" -nodefaults -display none
+		-no-reboot -serial stdio -kernel "$image"
+		-initrd "$dir/initramfs" -append "$(kernel_arguments | tr '\n' ' ')"
+		-device "virtio-serial-$virtio"
+		-chardev "file,id=verdict,path=$dir/verdict.log"
+		-device "virtserialport,chardev=verdict,nr=1,name=kvmstats.verdict"
+		-chardev "file,id=output,path=$dir/output.log"
+		-device "virtserialport,chardev=output,nr=2,name=kvmstats.output")
+	[ "${ROOT-}" != host ] || command+=(
+		-fsdev "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap"
+		-device "virtio-9p-$virtio,fsdev=root,mount_tag=root")
+	# shellcheck disable=SC2206
+	command+=(${QEMU_EXTRA-})
+}
+
+stamp() { # host time in front of each console line
+	local line
+
+	while IFS= read -r line || [ -n "$line" ]; do
+		printf '%(%H:%M:%S)T %s\n' -1 "${line%$'\r'}"
+	done
+}
+
+progress() { # one line for each finished test
+	local word name outcome ms reason total count=0
+
+	total=$(wc -l <"$dir/tests")
+	tail -n +1 -s 0.2 -f "$dir/verdict.log" --pid="$1" 2>/dev/null |
+	while read -r _ word name outcome ms reason; do
+		[ "$word" = test ] || continue
+		count=$((count + 1))
+		printf '[%s %d/%d] %-7s %s (%d.%d s)%s\n' "${dir##*/}" "$count" \
+			"$total" "$outcome" "$name" $((ms / 1000)) \
+			$((ms % 1000 / 100)) "${reason:+: $reason}"
+	done
+}
+
+show_output() {
+	tail -n +1 -s 0.2 -f "$dir/output.log" --pid="$1" 2>/dev/null |
+		stdbuf -oL cut -f2-
+}
+
+# qemu_status: QEMU's own exit status, 124 if the time limit ended it
+run_machine() {
+	local command pid
+
+	qemu_command
+	printf '%q ' "${command[@]}" >"$dir/command"
+	: >"$dir/verdict.log"
+	: >"$dir/output.log"
+	echo "boot ${dir##*/}: $(wc -l <"$dir/tests") tests, limit $limit_s s," \
+		"log $dir/console.log"
+	timeout -k 5 "$limit_s" "${command[@]}" </dev/null 2>"$dir/qemu.log" \
+		> >(stamp >"$dir/console.log") &
+	pid=$!
+	progress "$pid" &
+	[ -z "${SHOW-}" ] || show_output "$pid" &
+	qemu_status=0
+	wait "$pid" || qemu_status=$?
+	wait
+}
+
+split_output() { # output.log: "test<TAB>line"
+	local name
+
+	while read -r name _; do
+		mkdir -p "$dir/output/$(dirname "$name")"
+		awk -F '\t' -v name="$name" \
+			'$1 == name { print substr($0, length(name) + 2) }' \
+			"$dir/output.log" >"$dir/output/$name"
+	done <"$dir/tests"
+}
