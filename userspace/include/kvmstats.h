@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * libkvmstats - read the statistics file descriptors of KVM virtual machines
+ *
+ * This header is the manual.
+ *
+ * A statistics descriptor is what the ioctl KVM_GET_STATS_FD returns for a VM
+ * or for one vCPU. It carries its own schema, so no name of a statistic is
+ * compiled into this library: whatever the running kernel counts can be read.
+ *
+ * The objects, in the order in which a reader meets them:
+ *
+ *   source   one validated descriptor (or a recorded image of one)
+ *   schema   the list of statistics of a source; immutable, shared by every
+ *            source of equal content when they are opened with one cache
+ *   desc     one statistic of a schema
+ *   sample   an array of uint64_t that belongs to the caller; the data block
+ *            of a source at one time. Also what a delta or a sum is kept in.
+ *
+ * and for carrying descriptors from a VMM to a reader over a UNIX socket:
+ *
+ *   sender   the VMM's side
+ *   peer     the reader's side, one for each connection
+ *
+ * Errors. A function that returns int (or int64_t) returns a negative errno
+ * value on failure. No function prints, sets a signal handler, or keeps
+ * anything in a global variable. errno itself is left undefined.
+ *
+ * Threads. Two threads may use two different objects at the same time without
+ * care. For one object, each function says what holds:
+ *   [const]   any number of threads at once
+ *   [single]  one thread at a time, the caller serialises
+ *
+ * Consistency. The kernel does not take a snapshot: the values of a sample may
+ * be some nanoseconds apart. Each single value is read whole.
+ */
+#ifndef KVMSTATS_H
+#define KVMSTATS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The library is built with all else hidden. */
+#pragma GCC visibility push(default)
+
+struct kvmstats_cache;
+struct kvmstats_desc;
+struct kvmstats_peer;
+struct kvmstats_schema;
+struct kvmstats_sender;
+struct kvmstats_source;
+
+/*
+ * Bounds that this library puts on a descriptor. A kernel of today needs 48
+ * bytes a name, under 100 statistics and under 4 KiB of data.
+ */
+#define KVMSTATS_MAX_NAME_SIZE	1024		/* bytes, final NUL included */
+#define KVMSTATS_MAX_STATS	8192		/* statistics in one schema */
+#define KVMSTATS_MAX_OFFSET	(16u << 20)	/* no block ends past this */
+
+/* How a value is to be read. Values unknown to this header can occur. */
+enum kvmstats_type {
+	KVMSTATS_CUMULATIVE	= 0,	/* grows for the life of the VM */
+	KVMSTATS_INSTANT	= 1,	/* goes up and down */
+	KVMSTATS_PEAK		= 2,	/* the largest value ever seen */
+	KVMSTATS_LINEAR_HIST	= 3,	/* buckets of equal width */
+	KVMSTATS_LOG_HIST	= 4,	/* buckets double in width */
+};
+
+/* What a value counts. Values unknown to this header can occur. */
+enum kvmstats_unit {
+	KVMSTATS_UNIT_NONE	= 0,	/* events, pages, objects */
+	KVMSTATS_UNIT_BYTES	= 1,
+	KVMSTATS_UNIT_SECONDS	= 2,
+	KVMSTATS_UNIT_CYCLES	= 3,
+	KVMSTATS_UNIT_BOOLEAN	= 4,	/* 0 or 1 */
+};
+
+enum kvmstats_scope {
+	KVMSTATS_SCOPE_VM	= 0,
+	KVMSTATS_SCOPE_VCPU	= 1,
+};
+
+/* ------------------------------------------------------------- the cache */
+
+/*
+ * A cache lets sources of equal content share one schema: 10,000 descriptors
+ * of one kernel then hold two. Schemas live as long as a source or a caller
+ * holds them, whether the cache still exists or not. The cache itself drops
+ * its schemas when it is freed, not before (their number is the number of
+ * different kernels seen, times two).
+ *
+ * kvmstats_cache_new: 0 and *cache, or -ENOMEM.
+ * kvmstats_cache_free: takes NULL. [single]
+ * Opening sources with one cache from several threads is safe: [const].
+ */
+int kvmstats_cache_new(struct kvmstats_cache **cache);
+void kvmstats_cache_free(struct kvmstats_cache *cache);
+
+/* Number of different schemas in the cache. [const] */
+size_t kvmstats_cache_count(struct kvmstats_cache *cache);
+
+/* ------------------------------------------------------------ the source */
+
+/*
+ * Open @fd, which may have come from anybody. It is examined before a byte of
+ * it is read, and a descriptor that is not a KVM statistics descriptor cannot
+ * block this call, crash it or make it return 0: access mode (read-only),
+ * file system (anonymous inodes), name ("kvm-vm-stats" or
+ * "kvm-vcpu-stats:N", as /proc/self/fd shows it). Then header, identification
+ * and descriptors are read with pread and checked (offsets, alignment, order,
+ * overlaps, name termination). Needs /proc.
+ *
+ * @cache may be NULL: then the source has a schema of its own.
+ *
+ * On success the source owns @fd and closes it in kvmstats_source_close. On
+ * failure @fd is untouched and stays the caller's.
+ *
+ * 0 and *source, or
+ *   -EBADF   @fd is not open
+ *   -ENODEV  @fd is open but is no KVM statistics descriptor
+ *   -EPROTO  it is one, but its content breaks the documented format
+ *   -E2BIG   content beyond the KVMSTATS_MAX_ bounds
+ *   -ENOMEM, or what readlink on /proc/self/fd or pread failed with
+ *
+ * The kernel keeps the VM's memory alive for as long as the descriptor is
+ * open: watch the VMM's life (kvmstats_peer_pidfd) and close.
+ */
+int kvmstats_source_open(int fd, struct kvmstats_cache *cache,
+			 struct kvmstats_source **source);
+/*
+ * Open a recorded image: the bytes of a descriptor from 0 to its end. The
+ * bytes are copied. Same checks of the content, same errors; -EPROTO also for
+ * an image that ends before its data block does. The scope is taken from the
+ * identification string. Sampling returns the recorded values.
+ */
+int kvmstats_source_open_image(const void *image, size_t size_bytes,
+			       struct kvmstats_cache *cache,
+			       struct kvmstats_source **source);
+/* Closes the descriptor, drops the schema. Takes NULL. [single] */
+void kvmstats_source_close(struct kvmstats_source *source);
+/* The descriptor, still owned by the source; -1 for an image. [const] */
+int kvmstats_source_fd(const struct kvmstats_source *source);
+/* [const] */
+enum kvmstats_scope kvmstats_source_scope(const struct kvmstats_source *source);
+/* KVM's number of the vCPU, or -1 for a VM. [const] */
+int kvmstats_source_vcpu(const struct kvmstats_source *source);
+/*
+ * The kernel's identification, for example "kvm-4711/vcpu-0": 4711 is the
+ * process that created the VM, in the kernel's own numbering. It is not
+ * unique: one process can create two VMs. Lives as long as the source. [const]
+ */
+const char *kvmstats_source_id(const struct kvmstats_source *source);
+/*
+ * The schema of the source; lives at least as long as the source. Take a
+ * reference to keep it longer. [const]
+ */
+struct kvmstats_schema *
+kvmstats_source_schema(const struct kvmstats_source *source);
+/*
+ * Take a sample: exactly one pread of exactly the data block, no allocation.
+ * @words is the capacity of @sample in elements; kvmstats_schema_words() are
+ * needed and written. Async-signal-safe. [const]
+ *
+ * 0, or
+ *   -ENOSPC  @words is too small; nothing was read
+ *   -EIO     the kernel returned fewer bytes than the schema promises
+ *   or what pread failed with; @sample is then undefined
+ */
+int kvmstats_source_sample(const struct kvmstats_source *source,
+			   uint64_t *sample, size_t words);
+/*
+ * Record: the bytes of the whole descriptor, to be opened later by
+ * kvmstats_source_open_image. With @image NULL or @size_bytes too small
+ * nothing is written. Returns the size in bytes, or a negative errno. [const]
+ */
+int64_t kvmstats_source_image(const struct kvmstats_source *source,
+			      void *image, size_t size_bytes);
+
+/* ------------------------------------------------------------ the schema */
+
+/* Reference counting; both take NULL. ref returns its argument. [const] */
+struct kvmstats_schema *kvmstats_schema_ref(struct kvmstats_schema *schema);
+void kvmstats_schema_unref(struct kvmstats_schema *schema);
+/* Number of statistics; 0 is possible. [const] */
+size_t kvmstats_schema_count(const struct kvmstats_schema *schema);
+/* Elements (of 8 bytes) in a sample; 0 is possible. [const] */
+size_t kvmstats_schema_words(const struct kvmstats_schema *schema);
+/*
+ * Statistic number @index in the kernel's order, or NULL past the end. Lives
+ * as long as the schema. [const]
+ */
+const struct kvmstats_desc *
+kvmstats_schema_desc(const struct kvmstats_schema *schema, size_t index);
+/*
+ * Look up by name; NULL if there is none. Takes time log(count). Of two equal
+ * names (no known kernel has such) the first is found. [const]
+ */
+const struct kvmstats_desc *
+kvmstats_schema_find(const struct kvmstats_schema *schema, const char *name);
+
+/* --------------------------------------------------------- the statistic */
+
+/* Printable ASCII, never empty, unescaped. Lives like the desc. [const] */
+const char *kvmstats_desc_name(const struct kvmstats_desc *desc);
+/* enum kvmstats_type, or another number of 0..15 that is not known. [const] */
+unsigned int kvmstats_desc_type(const struct kvmstats_desc *desc);
+/* enum kvmstats_unit, or another number of 0..15 that is not known. [const] */
+unsigned int kvmstats_desc_unit(const struct kvmstats_desc *desc);
+/*
+ * A value times base to the power of exponent is in the unit: nanoseconds
+ * have unit seconds, base 10, exponent -9. The base is 10 or 2, or 0 for a
+ * base that is not known: then no conversion is possible. [const]
+ */
+unsigned int kvmstats_desc_base(const struct kvmstats_desc *desc);
+int kvmstats_desc_exponent(const struct kvmstats_desc *desc);
+/* Number of elements: 1, or the number of buckets. 1..65535. [const] */
+unsigned int kvmstats_desc_size(const struct kvmstats_desc *desc);
+/* Width of a linear histogram's bucket, in raw values; else mostly 0. */
+uint32_t kvmstats_desc_bucket_size(const struct kvmstats_desc *desc);
+/* The flags as the kernel gave them, for what this header has no name for. */
+uint32_t kvmstats_desc_flags(const struct kvmstats_desc *desc);
+/* Place of the first element in a sample, in elements. [const] */
+size_t kvmstats_desc_word(const struct kvmstats_desc *desc);
+/* 1 for a linear or logarithmic histogram, else 0. [const] */
+int kvmstats_desc_is_hist(const struct kvmstats_desc *desc);
+/*
+ * Names for people and machines: "cumulative", "instant", "peak",
+ * "linear_hist", "log_hist"; "none", "bytes", "seconds", "cycles", "boolean".
+ * NULL for a number that is not known. Static strings. [const]
+ */
+const char *kvmstats_type_name(unsigned int type);
+const char *kvmstats_unit_name(unsigned int unit);
+
+/* -------------------------------------------------------------- the values */
+
+/*
+ * One element of a statistic in a sample, raw. @element counts from 0. An
+ * @element past the end gives 0; the first element always exists. [const]
+ */
+uint64_t kvmstats_value(const struct kvmstats_desc *desc,
+			const uint64_t *sample, unsigned int element);
+
+/*
+ * @raw in the base unit as decimal text, exact to the last bit: 1500 of a
+ * statistic in nanoseconds is "0.000001500". No exponent notation, no unit.
+ * Returns the length without the final NUL, or
+ *   -ERANGE  exponent beyond -64..64, or the base is not known
+ *   -ENOSPC  @size_bytes too small (KVMSTATS_TEXT_SIZE always suffices) [const]
+ */
+#define KVMSTATS_TEXT_SIZE 160
+int kvmstats_format(const struct kvmstats_desc *desc, uint64_t raw,
+		    char *text, size_t size_bytes);
+
+/*
+ * @raw in the base unit, rounded to a double: for rates and plots. Not a
+ * number if the base is not known. [const]
+ */
+double kvmstats_to_base(const struct kvmstats_desc *desc, double raw);
+
+/*
+ * What a counter grew by from @before to @after.
+ *
+ * A counter can pass 2^64 and start again at 0 (wrap), or be set to 0 by
+ * somebody (restart). If @after is the smaller one, the growth modulo 2^64 is
+ * taken for a wrap when that growth is under 2^63; otherwise the counter is
+ * taken to have restarted from 0, and its growth is @after. Returns 1 for a
+ * restart, else 0. [const]
+ */
+int kvmstats_counter_delta(uint64_t before, uint64_t after, uint64_t *delta);
+
+/*
+ * The difference of two samples, in the layout of a sample, so that all
+ * functions for samples take it. Cumulative statistics and histograms hold
+ * what they grew by; a histogram of which one bucket restarted counts as
+ * restarted as a whole. All other statistics, those of unknown type too, hold
+ * their value of @after. Elements between statistics hold 0. The three arrays
+ * have kvmstats_schema_words() elements; @delta is an array of its own.
+ * Returns the number of statistics that restarted (mostly 0). [const]
+ */
+int kvmstats_delta(const struct kvmstats_schema *schema,
+		   const uint64_t *before, const uint64_t *after,
+		   uint64_t *delta);
+
+/* Growth a second; 0 when @interval_ns is 0. Raw, see kvmstats_to_base. */
+double kvmstats_rate(uint64_t delta, uint64_t interval_ns);
+
+/*
+ * Fold @sample into @into, element by element: the sum, the smaller or the
+ * larger. For statistics over several vCPUs: start with a copy of the first
+ * sample. All samples are of the same schema. A sum that would pass 2^64-1
+ * stays there. Sum deltas rather than build the delta of sums: a vCPU that
+ * comes or goes then does no harm. 0, or -EINVAL for another @fold. [const]
+ */
+enum kvmstats_fold {
+	KVMSTATS_SUM		= 0,
+	KVMSTATS_MIN		= 1,
+	KVMSTATS_MAX		= 2,
+};
+
+int kvmstats_fold(const struct kvmstats_schema *schema,
+		  enum kvmstats_fold fold, uint64_t *into,
+		  const uint64_t *sample);
+
+/* ---------------------------------------------------------- the histograms */
+
+/*
+ * The raw values that are counted in @bucket: from *low to *high, both
+ * included. *high is UINT64_MAX for the last bucket, which has no upper end.
+ *   linear       bucket i has [i * width, (i + 1) * width - 1]
+ *   logarithmic  bucket 0 has the value 0, bucket i [2^(i-1), 2^i - 1]
+ * 0, or -EINVAL if @desc is no histogram, has a bucket width of 0, or has
+ * no such bucket. [const]
+ */
+int kvmstats_bucket_bounds(const struct kvmstats_desc *desc,
+			   unsigned int bucket, uint64_t *low, uint64_t *high);
+
+/*
+ * Number of values counted in a histogram (the sum of its buckets, at most
+ * 2^64-1); 0 if @desc is none. [const]
+ */
+uint64_t kvmstats_hist_count(const struct kvmstats_desc *desc,
+			     const uint64_t *sample);
+
+/*
+ * A quantile of a histogram in a sample or a delta. @quantile_ppm counts
+ * millionths: 500000 is the median, 990000 the 99th percentile. The quantile
+ * is the smallest value that at least this part of all values do not exceed.
+ *
+ * A histogram does not hold the value, only the bucket; so the result is the
+ * bucket's range, and the true value is in it for certain: *low <= value <=
+ * *high. In a logarithmic histogram *high is less than twice *low, so either
+ * end is wrong by less than a factor of 2; in a linear one by less than the
+ * bucket's width. In the last bucket *high is UINT64_MAX and nothing is known
+ * about how much larger than *low the value is.
+ *
+ * 0, or
+ *   -EINVAL   @desc is no histogram (or of width 0), or ppm over 1000000
+ *   -ENODATA  the histogram is empty [const]
+ */
+int kvmstats_quantile(const struct kvmstats_desc *desc,
+		      const uint64_t *sample, uint32_t quantile_ppm,
+		      uint64_t *low, uint64_t *high);
+
+/* --------------------------------------------- from the VMM to the reader */
+
+/*
+ * The transport: a UNIX socket of type SOCK_SEQPACKET on which the reader
+ * listens. The VMM connects and sends messages, the reader never answers.
+ * Each message is, in the byte order of the machine,
+ *
+ *   offset size
+ *        0    8  "KVMSTATS"
+ *        8    2  version, 1
+ *       10    2  length of this header in bytes, 40 or more; the texts follow
+ *       12    4  number of descriptors in this message, 0..253
+ *       16    4  sender's process id, as it sees itself
+ *       20    4  flags, 0
+ *       24    8  sender's start time, field 22 of /proc/self/stat
+ *       32    2  length of the name in bytes
+ *       34    2  length of the uuid in bytes
+ *       36    4  0
+ *       40       name, then uuid: UTF-8 without control characters, no NUL
+ *
+ * with its descriptors in one SCM_RIGHTS control message. A VM with more than
+ * 253 takes several messages; more may follow at any time (hot-added vCPUs).
+ * A reader refuses another version, and ignores header bytes past the 40.
+ */
+#define KVMSTATS_MESSAGE_FDS	253	/* what SCM_RIGHTS carries at most */
+#define KVMSTATS_NAME_MAX	255	/* bytes of name and of uuid */
+#define KVMSTATS_PEER_FDS	16384	/* from one connection, in all */
+
+/*
+ * The VMM's side. For a VM with a name (shown to people) and a uuid (free
+ * text, may be ""):
+ *
+ *	kvmstats_sender_new("guest1", uuid, &sender);
+ *	kvmstats_sender_add(sender, vm_fd);
+ *	for each vCPU, before its first KVM_RUN:
+ *		kvmstats_sender_add(sender, vcpu_fd);
+ *	kvmstats_sender_connect(sender, "/run/kvmstats.sock");
+ *	kvmstats_sender_flush(sender);
+ *
+ * No call waits for the reader. [single]
+ *
+ * kvmstats_sender_new: 0, -ENOMEM, or -EINVAL for a text that is too long, is
+ * no UTF-8 or has control characters.
+ */
+int kvmstats_sender_new(const char *name, const char *uuid,
+			struct kvmstats_sender **sender);
+/*
+ * Get the statistics descriptor of the VM or vCPU descriptor @kvm_fd (which
+ * stays the caller's) and keep it to be sent. On mainline kernels this waits
+ * while the vCPU is inside KVM_RUN: call it before. 0, -ENOMEM, or what the
+ * ioctl failed with: -ENOTTY if the kernel has no statistics descriptors.
+ * [single]
+ */
+int kvmstats_sender_add(struct kvmstats_sender *sender, int kvm_fd);
+/*
+ * Keep a statistics descriptor that the caller already has. The sender owns
+ * @stats_fd on success. 0 or -ENOMEM. [single]
+ */
+int kvmstats_sender_add_stats(struct kvmstats_sender *sender, int stats_fd);
+/*
+ * Connect to the reader listening at @path. May be called again at any time,
+ * for example after the reader restarted: then all descriptors count as not
+ * yet sent. 0, -ENAMETOOLONG, or what connect failed with (-ENOENT,
+ * -ECONNREFUSED: no reader there; -EAGAIN: its queue is full, try later).
+ * [single]
+ */
+int kvmstats_sender_connect(struct kvmstats_sender *sender, const char *path);
+/*
+ * Send what has not been sent. Returns the number of descriptors sent by this
+ * call, or, when not everything could be sent,
+ *   -ENOTCONN  not connected
+ *   -EAGAIN    the socket is full: call again when it is writable
+ *   -EPIPE, -ECONNRESET  the reader has gone: connect again when it is back
+ * [single]
+ */
+int kvmstats_sender_flush(struct kvmstats_sender *sender);
+/*
+ * The socket, for poll: POLLHUP says that the reader has gone; -1 if not
+ * connected. Owned by the sender. [single]
+ */
+int kvmstats_sender_fd(const struct kvmstats_sender *sender);
+/* Close all that the sender owns. Takes NULL. [single] */
+void kvmstats_sender_free(struct kvmstats_sender *sender);
+
+/* --------------------------------------------------------- the reader's side */
+
+/*
+ * Create a listening socket at @path with permissions @mode (who may write
+ * may send). A socket left behind by a reader that has gone is replaced; one
+ * that is in use, or a file that is no socket, is not. Non-blocking,
+ * close-on-exec. Returns the descriptor, -EADDRINUSE, -ENAMETOOLONG, or what
+ * socket, bind or listen failed with. The caller closes it and unlinks @path.
+ */
+int kvmstats_listen(const char *path, mode_t mode);
+/*
+ * Accept a connection on the descriptor that kvmstats_listen returned. The
+ * peer's identity is the kernel's (SO_PEERCRED), not what it says. 0 and
+ * *peer, -EAGAIN if none is waiting, or another errno. [single]
+ */
+int kvmstats_peer_accept(int listen_fd, struct kvmstats_peer **peer);
+/*
+ * Receive one message. Never blocks. Each descriptor is opened as by
+ * kvmstats_source_open; *@rejected (may be NULL) is set to the number of
+ * those that were closed because they are none. @sources has room for
+ * KVMSTATS_MESSAGE_FDS; the caller owns what is put there. Closing a foreign
+ * descriptor can block (a socket that lingers, a file system in userspace):
+ * a detached thread with all signals blocked does it, and ends.
+ *
+ * Returns the number of sources, 0 included, or
+ *   -EAGAIN   nothing there yet
+ *   -EPIPE    the peer has closed the connection
+ *   -EBADMSG  the message is malformed or lost descriptors on its way
+ *             (also for want of free descriptor numbers in this process);
+ *             everything in it was closed. Best answer: free the peer.
+ *   -E2BIG    more than KVMSTATS_PEER_FDS descriptors; closed, likewise
+ *   or another errno [single]
+ */
+int kvmstats_peer_receive(struct kvmstats_peer *peer,
+			  struct kvmstats_cache *cache,
+			  struct kvmstats_source **sources,
+			  unsigned int *rejected);
+/* The socket, for poll. Owned by the peer. [const] */
+int kvmstats_peer_fd(const struct kvmstats_peer *peer);
+/*
+ * A pidfd of the sender, readable (POLLIN) once its process has ended, or -1:
+ * before the first message, when the process is in a foreign pid namespace,
+ * or when it is certain or possible that its number was given to another
+ * process meanwhile. Owned by the peer. [const]
+ */
+int kvmstats_peer_pidfd(const struct kvmstats_peer *peer);
+/* Credentials at the time of connect; the pid is 0 if it is not visible. */
+pid_t kvmstats_peer_pid(const struct kvmstats_peer *peer);
+uid_t kvmstats_peer_uid(const struct kvmstats_peer *peer);
+gid_t kvmstats_peer_gid(const struct kvmstats_peer *peer);
+/*
+ * What the sender says of itself: "" before the first message. UTF-8 without
+ * control characters. Lives as long as the peer; later messages that say
+ * something else are malformed. [const]
+ */
+const char *kvmstats_peer_name(const struct kvmstats_peer *peer);
+const char *kvmstats_peer_uuid(const struct kvmstats_peer *peer);
+/* Close the connection. Sources received from it stay. Takes NULL. */
+void kvmstats_peer_free(struct kvmstats_peer *peer);
+
+#pragma GCC visibility pop
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* KVMSTATS_H */

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "kvmstat.h"
+
+static void separate(struct json *json)
+{
+	if (json->comma)
+		fputc(',', json->out);
+	json->comma = true;
+}
+
+void json_open(struct json *json, char bracket)
+{
+	separate(json);
+	fputc(bracket, json->out);
+	json->comma = false;
+}
+
+void json_close(struct json *json, char bracket)
+{
+	fputc(bracket, json->out);
+	json->comma = true;
+}
+
+/* Texts are UTF-8 that was checked where it came in. */
+static void quote(struct json *json, const char *text)
+{
+	fputc('"', json->out);
+	for (; *text; text++) {
+		unsigned char c = *text;
+
+		if (c == '"' || c == '\\')
+			fprintf(json->out, "\\%c", c);
+		else if (c < 0x20)
+			fprintf(json->out, "\\u%04x", c);
+		else
+			fputc(c, json->out);
+	}
+	fputc('"', json->out);
+}
+
+void json_key(struct json *json, const char *key)
+{
+	separate(json);
+	quote(json, key);
+	fputc(':', json->out);
+	json->comma = false;
+}
+
+void json_string(struct json *json, const char *text)
+{
+	separate(json);
+	quote(json, text);
+}
+
+void json_u64(struct json *json, uint64_t number)
+{
+	separate(json);
+	fprintf(json->out, "%ju", (uintmax_t)number);
+}
+
+void json_i64(struct json *json, int64_t number)
+{
+	separate(json);
+	fprintf(json->out, "%jd", (intmax_t)number);
+}
+
+void json_null(struct json *json)
+{
+	separate(json);
+	fputs("null", json->out);
+}
+
+void json_bool(struct json *json, bool value)
+{
+	separate(json);
+	fputs(value ? "true" : "false", json->out);
+}
+
+void json_member_string(struct json *json, const char *key, const char *text)
+{
+	json_key(json, key);
+	json_string(json, text);
+}
+
+void json_member_u64(struct json *json, const char *key, uint64_t number)
+{
+	json_key(json, key);
+	json_u64(json, number);
+}
+
+void json_member_i64(struct json *json, const char *key, int64_t number)
+{
+	json_key(json, key);
+	json_i64(json, number);
+}
+
+/* The members that describe a statistic; an object is open. */
+void json_desc(struct json *json, const struct kvmstats_desc *desc)
+{
+	char text[SI_TEXT_SIZE];
+
+	json_member_string(json, "name", kvmstats_desc_name(desc));
+	json_member_string(json, "type",
+			   type_text(text, kvmstats_desc_type(desc)));
+	json_member_string(json, "unit",
+			   unit_text(text, kvmstats_desc_unit(desc)));
+	json_member_u64(json, "base", kvmstats_desc_base(desc));
+	json_member_i64(json, "exponent", kvmstats_desc_exponent(desc));
+	json_member_u64(json, "size", kvmstats_desc_size(desc));
+	json_member_u64(json, "bucket_size", kvmstats_desc_bucket_size(desc));
+}
+
+void json_elements(struct json *json, const char *key,
+		   const struct kvmstats_desc *desc, const uint64_t *sample)
+{
+	json_key(json, key);
+	json_open(json, '[');
+	for (unsigned int i = 0; i < kvmstats_desc_size(desc); i++)
+		json_u64(json, kvmstats_value(desc, sample, i));
+	json_close(json, ']');
+}
+
+void json_scope(struct json *json, const struct kvmstats_source *source)
+{
+	int vcpu = kvmstats_source_vcpu(source);
+
+	json_member_string(json, "scope", vcpu < 0 ? "vm" : "vcpu");
+	json_key(json, "vcpu");
+	if (vcpu < 0)
+		json_null(json);
+	else
+		json_i64(json, vcpu);
+	json_member_string(json, "id", kvmstats_source_id(source));
+}

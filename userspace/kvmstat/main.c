@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* kvmstat - statistics of KVM virtual machines, through their descriptors */
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kvmstat.h"
+
+#ifndef KVMSTATS_VERSION
+#error "the version comes from the Makefile"
+#endif
+
+#define MAX_OPTS 24
+
+static bool json_wanted;
+
+static const struct command *const commands[] = {
+	&cmd_list, &cmd_schema, &cmd_show, &cmd_dump, &cmd_listen,
+};
+
+#define COMMAND_COUNT (sizeof(commands) / sizeof(*commands))
+
+static void print_opt(FILE *out, const struct opt *opt)
+{
+	char left[40];
+
+	snprintf(left, sizeof(left), "--%s%s%s", opt->name,
+		 opt->argument ? " " : "", opt->argument ? opt->argument : "");
+	fprintf(out, "  %-22s %s\n", left, opt->help);
+}
+
+static void print_command_usage(FILE *out, const struct command *command)
+{
+	fprintf(out, "usage: kvmstat %s%s\n\n%s\n", command->name,
+		command->operands, command->summary);
+	if (command->opts->letter)
+		fputs("\noptions:\n", out);
+	for (const struct opt *opt = command->opts; opt->letter; opt++)
+		print_opt(out, opt);
+}
+
+static void print_usage(FILE *out)
+{
+	fputs("usage: kvmstat COMMAND [OPTIONS]\n\ncommands:\n", out);
+	for (size_t i = 0; i < COMMAND_COUNT; i++)
+		fprintf(out, "  %-8s %s\n", commands[i]->name,
+			commands[i]->summary);
+	fputs("  help     this text, or that of: help COMMAND\n"
+	      "  version  the version\n"
+	      "\n"
+	      "exit status:\n"
+	      "  0  done (an interrupt ends listen so, too)\n"
+	      "  1  failed, for a reason that was printed\n"
+	      "  2  wrong usage\n"
+	      "  3  no such process, VM, descriptor or file\n"
+	      "  4  permission denied\n"
+	      "  5  a statistic named by listen --expect did not move\n", out);
+}
+
+static const struct command *find_command(const char *name)
+{
+	for (size_t i = 0; i < COMMAND_COUNT; i++)
+		if (!strcmp(commands[i]->name, name))
+			return commands[i];
+	return NULL;
+}
+
+/* As getopt_long: next letter, -1 at the end; exits for --help and mistakes. */
+int next_opt(const struct command *command, int argc, char **argv)
+{
+	struct option options[MAX_OPTS + 2] = { { 0 } };
+	size_t count = 0;
+	int letter;
+
+	for (const struct opt *o = command->opts; o->letter; o++) {
+		if (count == MAX_OPTS)
+			abort();
+		options[count++] = (struct option){
+			o->name, o->argument ? required_argument : no_argument,
+			NULL, o->letter
+		};
+	}
+	options[count] = (struct option){ "help", no_argument, NULL, 'h' };
+	letter = getopt_long(argc, argv, "h", options, NULL);
+	if (letter == 'h') {
+		print_command_usage(stdout, command);
+		exit(STATUS_OK);
+	}
+	if (letter == '?')
+		exit(usage_error(command, NULL));
+	return letter;
+}
+
+int usage_error(const struct command *command, const char *format, ...)
+{
+	va_list args;
+
+	if (format) {
+		fprintf(stderr, "kvmstat %s: ", command->name);
+		va_start(args, format);
+		vfprintf(stderr, format, args);
+		va_end(args);
+		fputc('\n', stderr);
+	}
+	fprintf(stderr, "Try: kvmstat %s --help\n", command->name);
+	return STATUS_USAGE;
+}
+
+void want_json(void)
+{
+	json_wanted = true;
+}
+
+/* Who asked for JSON gets the error as JSON as well, on standard output. */
+int fail(enum status status, const char *format, ...)
+{
+	struct json json = { .out = stdout };
+	char message[512];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(message, sizeof(message), format, args);
+	va_end(args);
+	fprintf(stderr, "kvmstat: %s\n", message);
+	if (!json_wanted)
+		return status;
+	json_open(&json, '{');
+	json_member_string(&json, "error", message);
+	json_member_i64(&json, "status", status);
+	json_close(&json, '}');
+	putchar('\n');
+	return status;
+}
+
+enum status status_of(int error)
+{
+	switch (error) {
+	case -EPERM:
+	case -EACCES:
+		return STATUS_DENIED;
+	case -ENOENT:
+	case -ESRCH:
+	case -EBADF:
+		return STATUS_NOTHING;
+	default:
+		return STATUS_FAILED;
+	}
+}
+
+bool parse_number(const char *text, unsigned long max, unsigned long *number)
+{
+	char *end;
+
+	if (*text < '0' || *text > '9')
+		return false;
+	errno = 0;
+	*number = strtoul(text, &end, 10);
+	return !errno && !*end && *number <= max;
+}
+
+/* One write for one table, so that nothing is shown half. 0 or -errno. */
+int write_out(const char *text, size_t length)
+{
+	while (length) {
+		ssize_t written = write(STDOUT_FILENO, text, length);
+
+		if (written < 0 && errno == EINTR)
+			continue;
+		if (written < 0)
+			return -errno;
+		text += written;
+		length -= written;
+	}
+	return 0;
+}
+
+static int help(const char *name)
+{
+	const struct command *command = name ? find_command(name) : NULL;
+
+	if (name && !command)
+		return fail(STATUS_USAGE, "no command \"%s\"", name);
+	if (command)
+		print_command_usage(stdout, command);
+	else
+		print_usage(stdout);
+	return STATUS_OK;
+}
+
+static int dispatch(int argc, char **argv)
+{
+	const struct command *command;
+
+	if (argc < 2) {
+		print_usage(stderr);
+		return STATUS_USAGE;
+	}
+	if (!strcmp(argv[1], "help") || !strcmp(argv[1], "--help"))
+		return help(argv[2]);
+	if (!strcmp(argv[1], "version") || !strcmp(argv[1], "--version")) {
+		puts("kvmstat " KVMSTATS_VERSION);
+		return STATUS_OK;
+	}
+	command = find_command(argv[1]);
+	if (!command)
+		return fail(STATUS_USAGE, "no command \"%s\"; try: kvmstat help",
+			    argv[1]);
+	return command->run(command, argc - 1, argv + 1);
+}
+
+int main(int argc, char **argv)
+{
+	int status;
+
+	/* a reader that closes the pipe is an end like any other, not a death */
+	signal(SIGPIPE, SIG_IGN);
+	status = dispatch(argc, argv);
+	if (fflush(stdout) == EOF && errno != EPIPE) {
+		fprintf(stderr, "kvmstat: standard output: %s\n",
+			strerror(errno));
+		return STATUS_FAILED;
+	}
+	return status;
+}

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The live table: growth a second for counters, values for the rest. */
+#include <string.h>
+#include <time.h>
+
+#include "vm.h"
+
+#define NAME_WIDTH	24
+#define CELL_WIDTH	8
+#define LABEL_WIDTH	NAME_WIDTH
+
+struct table {
+	FILE *out;
+	const struct group *group;
+	size_t columns;		/* watches that have a column of their own */
+	bool all;
+	unsigned int left_out;	/* statistics that did not move */
+};
+
+static void print_cell(FILE *out, const char *text)
+{
+	fprintf(out, " %*s", CELL_WIDTH, text);
+}
+
+static bool is_counter(const struct kvmstats_desc *desc)
+{
+	return kvmstats_desc_type(desc) == KVMSTATS_CUMULATIVE;
+}
+
+static bool all_zero(const struct kvmstats_desc *desc, const uint64_t *values)
+{
+	for (unsigned int i = 0; i < kvmstats_desc_size(desc); i++)
+		if (kvmstats_value(desc, values, i))
+			return false;
+	return true;
+}
+
+static void print_rate(FILE *out, const struct kvmstats_desc *desc,
+		       uint64_t delta, uint64_t interval_ns)
+{
+	double rate = kvmstats_rate(delta, interval_ns);
+	char text[SI_TEXT_SIZE];
+
+	print_cell(out, si_text(text, kvmstats_to_base(desc, rate),
+				unit_letter(desc)));
+}
+
+static void print_counter(struct table *table, const struct kvmstats_desc *desc)
+{
+	const struct group *group = table->group;
+
+	if (group->count > 1)
+		print_rate(table->out, desc,
+			   kvmstats_value(desc, group->sum, 0), group->sum_ns);
+	for (size_t i = 0; i < table->columns; i++) {
+		const struct watch *watch = group->watches[i];
+
+		print_rate(table->out, desc,
+			   kvmstats_value(desc, watch->delta, 0),
+			   watch->now_ns - watch->before_ns);
+	}
+}
+
+/* Not a counter: a sum says little, so the first column stays empty. */
+static void print_values(struct table *table, const struct kvmstats_desc *desc)
+{
+	const struct group *group = table->group;
+	char text[SI_TEXT_SIZE];
+
+	if (group->count > 1)
+		print_cell(table->out, "");
+	for (size_t i = 0; i < table->columns; i++) {
+		uint64_t raw = kvmstats_value(desc, group->watches[i]->now, 0);
+
+		print_cell(table->out,
+			   si_text(text, kvmstats_to_base(desc, raw),
+				   unit_letter(desc)));
+	}
+}
+
+static void print_events(struct table *table, const struct kvmstats_desc *desc)
+{
+	const struct group *group = table->group;
+	char text[SI_TEXT_SIZE];
+
+	if (group->count > 1)
+		print_cell(table->out,
+			   si_text(text, kvmstats_rate(kvmstats_hist_count(desc,
+									   group->sum),
+						       group->sum_ns), ""));
+	for (size_t i = 0; i < table->columns; i++) {
+		const struct watch *watch = group->watches[i];
+		uint64_t count = kvmstats_hist_count(desc, watch->delta);
+		uint64_t interval_ns = watch->now_ns - watch->before_ns;
+
+		print_cell(table->out,
+			   si_text(text, kvmstats_rate(count, interval_ns), ""));
+	}
+}
+
+/* The upper end of the bucket, or of an open bucket its lower end with ">". */
+static void print_quantile(FILE *out, const struct kvmstats_desc *desc,
+			   const uint64_t *delta, uint32_t ppm)
+{
+	char text[SI_TEXT_SIZE + 1] = ">";
+	uint64_t low, high;
+
+	if (kvmstats_quantile(desc, delta, ppm, &low, &high)) {
+		print_cell(out, "-");
+	} else if (high == UINT64_MAX) {
+		si_text(text + 1, kvmstats_to_base(desc, low),
+			unit_letter(desc));
+		print_cell(out, text);
+	} else {
+		print_cell(out, si_text(text, kvmstats_to_base(desc, high),
+					unit_letter(desc)));
+	}
+}
+
+static void print_quantiles(struct table *table,
+			    const struct kvmstats_desc *desc,
+			    const char *label, uint32_t ppm)
+{
+	const struct group *group = table->group;
+
+	fprintf(table->out, "    %-*s", LABEL_WIDTH - 2 + 6, label);
+	if (group->count > 1)
+		print_quantile(table->out, desc, group->sum, ppm);
+	for (size_t i = 0; i < table->columns; i++)
+		print_quantile(table->out, desc, group->watches[i]->delta, ppm);
+	fputc('\n', table->out);
+}
+
+static void print_hist(struct table *table, const struct kvmstats_desc *desc)
+{
+	print_events(table, desc);
+	fputc('\n', table->out);
+	print_quantiles(table, desc, "median at most", 500000);
+	print_quantiles(table, desc, "p99 at most", 990000);
+}
+
+static bool moved(const struct group *group, const struct kvmstats_desc *desc)
+{
+	for (size_t i = 0; i < group->count; i++)
+		if (!all_zero(desc, group->watches[i]->delta))
+			return true;
+	return false;
+}
+
+/* What a cell of this row means. */
+static const char *row_kind(const struct kvmstats_desc *desc)
+{
+	switch (kvmstats_desc_type(desc)) {
+	case KVMSTATS_CUMULATIVE:
+		return "/s";
+	case KVMSTATS_LINEAR_HIST:
+	case KVMSTATS_LOG_HIST:
+		return "n/s";
+	case KVMSTATS_INSTANT:
+		return "now";
+	case KVMSTATS_PEAK:
+		return "peak";
+	default:
+		return "raw";
+	}
+}
+
+/* For values, the delta holds the value: what is 0 everywhere is left out. */
+static void print_row(struct table *table, const struct kvmstats_desc *desc)
+{
+	if (!table->all && !moved(table->group, desc)) {
+		table->left_out++;
+		return;
+	}
+	fprintf(table->out, "  %-*s %-5s", NAME_WIDTH,
+		kvmstats_desc_name(desc), row_kind(desc));
+	if (kvmstats_desc_is_hist(desc)) {
+		print_hist(table, desc);
+		return;
+	}
+	if (is_counter(desc))
+		print_counter(table, desc);
+	else
+		print_values(table, desc);
+	if (kvmstats_desc_size(desc) > 1)
+		fprintf(table->out, " (first of %u)", kvmstats_desc_size(desc));
+	fputc('\n', table->out);
+}
+
+static void print_heading(const struct table *table)
+{
+	const struct group *group = table->group;
+	char label[SI_TEXT_SIZE];
+
+	fprintf(table->out, "  %-*s %-5s", NAME_WIDTH,
+		group->scope == KVMSTATS_SCOPE_VM ? "VM" : "VCPUS", "");
+	if (group->count > 1)
+		print_cell(table->out, "sum");
+	for (size_t i = 0; i < table->columns; i++) {
+		source_label(label, group->watches[i]->source);
+		print_cell(table->out, label);
+	}
+	fputc('\n', table->out);
+}
+
+static int count_restarts(const struct group *group)
+{
+	int restarts = 0;
+
+	for (size_t i = 0; i < group->count; i++)
+		restarts += group->watches[i]->restarts;
+	return restarts;
+}
+
+/* Nothing is left away without a word. */
+static void print_footing(const struct table *table)
+{
+	const struct group *group = table->group;
+	int restarts = count_restarts(group);
+
+	if (table->left_out)
+		fprintf(table->out, "  (%u more statistics are 0; --all shows them)\n",
+			table->left_out);
+	if (table->columns < group->count)
+		fprintf(table->out, "  (%zu more columns, in the sum only; --columns shows them)\n",
+			group->count - table->columns);
+	if (restarts)
+		fprintf(table->out, "  (%d counters restarted)\n", restarts);
+}
+
+static void print_group(FILE *out, const struct group *group, bool all,
+			size_t columns)
+{
+	struct table table = { .out = out, .group = group, .all = all };
+
+	table.columns = group->count < columns ? group->count : columns;
+	print_heading(&table);
+	for (size_t i = 0; i < kvmstats_schema_count(group->schema); i++)
+		print_row(&table, kvmstats_schema_desc(group->schema, i));
+	print_footing(&table);
+}
+
+static void print_vm_line(FILE *out, const struct vm *vm)
+{
+	const char *uuid = kvmstats_peer_uuid(vm->peer);
+	char now[16];
+	struct tm tm;
+	time_t t = time(NULL);
+
+	localtime_r(&t, &tm);
+	strftime(now, sizeof(now), "%H:%M:%S", &tm);
+	fprintf(out, "%s  VM %s%s%s  pid %d uid %u  %zu descriptors", now,
+		vm_name(vm), *uuid ? " " : "", uuid,
+		(int)kvmstats_peer_pid(vm->peer),
+		(unsigned int)kvmstats_peer_uid(vm->peer), vm->count);
+	if (vm->rejected)
+		fprintf(out, ", %u rejected", vm->rejected);
+	fputc('\n', out);
+}
+
+void table_print(FILE *out, const struct vm *vm, bool all, size_t columns)
+{
+	size_t position = 0;
+	struct group group;
+
+	print_vm_line(out, vm);
+	while (group_next(vm, &position, &group)) {
+		print_group(out, &group, all, columns);
+		group_free(&group);
+	}
+	fputc('\n', out);
+}
+
+void text_event(FILE *out, const struct vm *vm, const char *event,
+		const char *reason)
+{
+	fprintf(out, "VM %s (pid %d, uid %u) %s: %s\n", vm_name(vm),
+		(int)kvmstats_peer_pid(vm->peer),
+		(unsigned int)kvmstats_peer_uid(vm->peer), event, reason);
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <math.h>
+
+#include "kvmstat.h"
+
+struct prefix {
+	double factor;
+	const char *letter;
+};
+
+static const struct prefix prefixes[] = {
+	{ 1e18, "E" }, { 1e15, "P" }, { 1e12, "T" }, { 1e9, "G" }, { 1e6, "M" },
+	{ 1e3, "k" }, { 1, "" }, { 0.001, "m" }, { 0.000001, "u" },
+	{ 0.000000001, "n" },
+};
+
+#define PREFIX_COUNT (sizeof(prefixes) / sizeof(*prefixes))
+
+/* Counts have no thousandths: "0.02", not "20m". */
+static const struct prefix *choose(double value, bool counts)
+{
+	size_t last = counts ? 6 : PREFIX_COUNT - 1;
+
+	for (size_t i = 0; i < last; i++)
+		if (value >= prefixes[i].factor * 0.9995)
+			return &prefixes[i];
+	return &prefixes[last];
+}
+
+/* Three significant digits and an SI prefix: "1.23k", "912ms", "0". */
+const char *si_text(char text[SI_TEXT_SIZE], double value, const char *unit)
+{
+	const struct prefix *prefix = choose(value, !*unit);
+	double scaled = value / prefix->factor;
+	int decimals = scaled < 9.995 ? 2 : scaled < 99.95 ? 1 : 0;
+
+	if (isnan(value))
+		snprintf(text, SI_TEXT_SIZE, "?");
+	else if (value == 0)
+		snprintf(text, SI_TEXT_SIZE, "0");
+	else
+		snprintf(text, SI_TEXT_SIZE, "%.*f%s%s", decimals, scaled,
+			 prefix->letter, unit);
+	return text;
+}
+
+const char *type_text(char text[SI_TEXT_SIZE], unsigned int type)
+{
+	const char *name = kvmstats_type_name(type);
+
+	if (name)
+		return name;
+	snprintf(text, SI_TEXT_SIZE, "type-%u", type);
+	return text;
+}
+
+const char *unit_text(char text[SI_TEXT_SIZE], unsigned int unit)
+{
+	const char *name = kvmstats_unit_name(unit);
+
+	if (name)
+		return name;
+	snprintf(text, SI_TEXT_SIZE, "unit-%u", unit);
+	return text;
+}
+
+/* Behind a number. An unknown unit is shown by a mark, not left away. */
+const char *unit_letter(const struct kvmstats_desc *desc)
+{
+	switch (kvmstats_desc_unit(desc)) {
+	case KVMSTATS_UNIT_NONE:
+	case KVMSTATS_UNIT_BOOLEAN:
+		return "";
+	case KVMSTATS_UNIT_BYTES:
+		return "B";
+	case KVMSTATS_UNIT_SECONDS:
+		return "s";
+	case KVMSTATS_UNIT_CYCLES:
+		return "cyc";
+	default:
+		return "?";
+	}
+}
+
+void source_label(char text[SI_TEXT_SIZE], const struct kvmstats_source *source)
+{
+	int vcpu = kvmstats_source_vcpu(source);
+
+	if (vcpu < 0)
+		snprintf(text, SI_TEXT_SIZE, "vm");
+	else
+		snprintf(text, SI_TEXT_SIZE, "vcpu%d", vcpu);
+}

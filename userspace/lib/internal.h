@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef KVMSTATS_LIB_INTERNAL_H
+#define KVMSTATS_LIB_INTERNAL_H
+
+#include <kvmstats.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "uapi.h"
+
+struct kvmstats_desc {
+	const char *name;	/* in the schema's copy of the descriptors */
+	uint32_t flags;
+	uint32_t bucket_size;
+	uint32_t word;		/* first element, in elements of the sample */
+	int16_t exponent;
+	uint16_t size;		/* elements, never 0 */
+};
+
+/* Immutable once made, but for the count of references. */
+struct kvmstats_schema {
+	atomic_uint refs;
+	struct kvmstats_schema *next;	/* in a cache, under its lock */
+	struct uapi_header header;
+	size_t words;
+	unsigned char *raw;		/* descriptors, as read */
+	struct kvmstats_desc *descs;
+	uint32_t *by_name;		/* indices into descs, sorted */
+};
+
+/* uapi.c: every byte that comes from a descriptor goes through these */
+int header_from_uapi(const void *bytes, struct uapi_header *header);
+int desc_from_uapi(const void *bytes, const struct uapi_header *header,
+		   struct kvmstats_desc *desc);
+int id_from_uapi(const void *bytes, const struct uapi_header *header,
+		 char *id);
+int schema_from_uapi(const struct uapi_header *header, const void *descs,
+		     struct kvmstats_schema **schema);
+size_t descs_size_bytes(const struct uapi_header *header);
+
+/* source.c */
+int scope_from_link(const char *link, int *vcpu);
+
+/* schema.c */
+void schema_index_names(struct kvmstats_schema *schema);
+
+/* cache.c: takes over the caller's reference, returns one */
+int cache_get(struct kvmstats_cache *cache, const struct uapi_header *header,
+	      const void *descs, struct kvmstats_schema **schema);
+
+/* wire.c: messages of the transport */
+#define WIRE_HEADER_BYTES	40
+#define WIRE_MESSAGE_BYTES	(WIRE_HEADER_BYTES + 2 * KVMSTATS_NAME_MAX)
+/* A later version's longer header is read up to here. */
+#define WIRE_RECEIVE_BYTES	4096
+
+struct wire_message {
+	uint32_t num_fds;
+	uint32_t pid;
+	uint64_t start_time_ticks;
+	char name[KVMSTATS_NAME_MAX + 1];
+	char uuid[KVMSTATS_NAME_MAX + 1];
+};
+
+bool wire_text_ok(const char *text, size_t length);
+size_t wire_encode(const struct wire_message *message, void *bytes);
+int message_from_wire(const void *bytes, size_t size_bytes,
+		      struct wire_message *message);
+int wire_address(const char *path, void *sockaddr_un);
+
+/* discard.c: close foreign descriptors without waiting for it */
+void discard_fds(const int *fds, size_t count);
+
+/* process.c: start time of a process in clock ticks since boot, 0 unknown */
+uint64_t process_start_ticks(const char *proc_name);
+uint64_t start_ticks_from_stat(const char *stat);
+
+#endif /* KVMSTATS_LIB_INTERNAL_H */

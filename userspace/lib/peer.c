@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+struct kvmstats_peer {
+	int socket_fd;
+	int pidfd;
+	pid_t pid;
+	uid_t uid;
+	gid_t gid;
+	bool introduced;	/* name, uuid and pidfd are known */
+	uint32_t total_fds;
+	char name[KVMSTATS_NAME_MAX + 1];
+	char uuid[KVMSTATS_NAME_MAX + 1];
+};
+
+/* A socket on which nobody listens any more may be replaced. */
+static int remove_stale(const struct sockaddr_un *address)
+{
+	struct stat st;
+	int fd, ret = -EADDRINUSE;
+
+	if (lstat(address->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return ret;
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 &&
+	    errno == ECONNREFUSED)
+		ret = unlink(address->sun_path) < 0 ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+static int bind_listen(int fd, const struct sockaddr_un *address, mode_t mode)
+{
+	const struct sockaddr *any = (const struct sockaddr *)address;
+
+	/*
+	 * Mode bits of the socket before it has a name: never, not even
+	 * shortly, is it open to more than @mode.
+	 */
+	if (fchmod(fd, mode) < 0)
+		return -errno;
+	if (bind(fd, any, sizeof(*address)) < 0) {
+		int ret = errno == EADDRINUSE ? remove_stale(address) : -errno;
+
+		if (ret)
+			return ret;
+		if (bind(fd, any, sizeof(*address)) < 0)
+			return -errno;
+	}
+	/* the umask may have taken bits away */
+	if (chmod(address->sun_path, mode) < 0 || listen(fd, 128) < 0)
+		return -errno;
+	return 0;
+}
+
+int kvmstats_listen(const char *path, mode_t mode)
+{
+	struct sockaddr_un address;
+	int ret = wire_address(path, &address);
+	int fd;
+
+	if (ret)
+		return ret;
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	ret = bind_listen(fd, &address, mode);
+	if (ret) {
+		close(fd);
+		return ret;
+	}
+	return fd;
+}
+
+static int read_credentials(struct kvmstats_peer *peer)
+{
+	struct ucred cred;
+	socklen_t size_bytes = sizeof(cred);
+
+	if (getsockopt(peer->socket_fd, SOL_SOCKET, SO_PEERCRED, &cred,
+		       &size_bytes) < 0)
+		return -errno;
+	peer->pid = cred.pid;
+	peer->uid = cred.uid;
+	peer->gid = cred.gid;
+	return 0;
+}
+
+int kvmstats_peer_accept(int listen_fd, struct kvmstats_peer **result)
+{
+	struct kvmstats_peer *peer = calloc(1, sizeof(*peer));
+	int ret;
+
+	if (!peer)
+		return -ENOMEM;
+	peer->pidfd = -1;
+	peer->socket_fd = accept4(listen_fd, NULL, NULL,
+				  SOCK_CLOEXEC | SOCK_NONBLOCK);
+	ret = peer->socket_fd < 0 ? -errno : read_credentials(peer);
+	if (ret) {
+		kvmstats_peer_free(peer);
+		return ret;
+	}
+	*result = peer;
+	return 0;
+}
+
+/*
+ * The number that SO_PEERCRED gave may meanwhile belong to another process.
+ * The start time, which the sender told, tells them apart: it is compared
+ * after the pidfd was taken, so that it is the pidfd's process that is
+ * looked at.
+ */
+static int open_pidfd(pid_t pid, uint64_t start_time_ticks)
+{
+	char number[16];
+	int fd;
+
+	if (pid <= 0 || !start_time_ticks)
+		return -1;
+	fd = syscall(SYS_pidfd_open, pid, 0);
+	if (fd < 0)
+		return -1;
+	snprintf(number, sizeof(number), "%d", pid);
+	if (process_start_ticks(number) == start_time_ticks)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+static int introduce(struct kvmstats_peer *peer,
+		     const struct wire_message *message)
+{
+	if (peer->introduced)
+		return strcmp(peer->name, message->name) ||
+		       strcmp(peer->uuid, message->uuid) ? -EBADMSG : 0;
+	strcpy(peer->name, message->name);
+	strcpy(peer->uuid, message->uuid);
+	peer->pidfd = open_pidfd(peer->pid, message->start_time_ticks);
+	peer->introduced = true;
+	return 0;
+}
+
+/* Descriptors of one message; the kernel passes at most 253. */
+struct fd_list {
+	int fd[KVMSTATS_MESSAGE_FDS];
+	size_t count;
+};
+
+static void take_fds(const struct cmsghdr *cmsg, struct fd_list *list)
+{
+	const unsigned char *data = CMSG_DATA(cmsg);
+	size_t count = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+	for (size_t i = 0; i < count; i++) {
+		int fd;
+
+		memcpy(&fd, data + i * sizeof(fd), sizeof(fd));
+		if (list->count < KVMSTATS_MESSAGE_FDS)
+			list->fd[list->count++] = fd;
+		else
+			close(fd);
+	}
+}
+
+/* Returns the number of bytes. Descriptors in @list are open, even on errors. */
+static ssize_t receive(int socket_fd, void *bytes, size_t size_bytes,
+		       struct fd_list *list)
+{
+	union {
+		char bytes[CMSG_SPACE(KVMSTATS_MESSAGE_FDS * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = { .iov_base = bytes, .iov_len = size_bytes };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes),
+	};
+	ssize_t length;
+
+	length = recvmsg(socket_fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	if (length < 0)
+		return -errno;
+	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg); cmsg;
+	     cmsg = CMSG_NXTHDR(&msg, cmsg))
+		if (cmsg->cmsg_level == SOL_SOCKET &&
+		    cmsg->cmsg_type == SCM_RIGHTS)
+			take_fds(cmsg, list);
+	return msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? -EBADMSG : length;
+}
+
+static int open_sources(struct fd_list *list, struct kvmstats_cache *cache,
+			struct kvmstats_source **sources,
+			unsigned int *rejected)
+{
+	int count = 0, ret;
+	size_t bad = 0;
+
+	for (size_t i = 0; i < list->count; i++) {
+		ret = kvmstats_source_open(list->fd[i], cache, &sources[count]);
+		if (ret)
+			list->fd[bad++] = list->fd[i];
+		else
+			count++;
+	}
+	discard_fds(list->fd, bad);
+	*rejected = bad;
+	return count;
+}
+
+static int check_message(struct kvmstats_peer *peer, const void *bytes,
+			 size_t size_bytes, const struct fd_list *list)
+{
+	struct wire_message message;
+	int ret = message_from_wire(bytes, size_bytes, &message);
+
+	if (ret)
+		return ret;
+	if (message.num_fds != list->count)
+		return -EBADMSG;
+	if (list->count > KVMSTATS_PEER_FDS - peer->total_fds)
+		return -E2BIG;
+	return introduce(peer, &message);
+}
+
+/*
+ * A length of 0 is the end of the connection, or an empty message, which no
+ * honest sender sends: both end it.
+ */
+static int receive_checked(struct kvmstats_peer *peer, struct fd_list *list)
+{
+	char bytes[WIRE_RECEIVE_BYTES];
+	ssize_t length = receive(peer->socket_fd, bytes, sizeof(bytes), list);
+
+	if (length < 0)
+		return length == -ECONNRESET ? -EPIPE : length;
+	if (!length)
+		return -EPIPE;
+	return check_message(peer, bytes, length, list);
+}
+
+int kvmstats_peer_receive(struct kvmstats_peer *peer,
+			  struct kvmstats_cache *cache,
+			  struct kvmstats_source **sources,
+			  unsigned int *rejected)
+{
+	struct fd_list list = { .count = 0 };
+	unsigned int ignored;
+	int ret;
+
+	if (!rejected)
+		rejected = &ignored;
+	*rejected = 0;
+	ret = receive_checked(peer, &list);
+	if (ret) {
+		discard_fds(list.fd, list.count);
+		return ret;
+	}
+	peer->total_fds += list.count;
+	return open_sources(&list, cache, sources, rejected);
+}
+
+int kvmstats_peer_fd(const struct kvmstats_peer *peer)
+{
+	return peer->socket_fd;
+}
+
+int kvmstats_peer_pidfd(const struct kvmstats_peer *peer)
+{
+	return peer->pidfd;
+}
+
+pid_t kvmstats_peer_pid(const struct kvmstats_peer *peer)
+{
+	return peer->pid;
+}
+
+uid_t kvmstats_peer_uid(const struct kvmstats_peer *peer)
+{
+	return peer->uid;
+}
+
+gid_t kvmstats_peer_gid(const struct kvmstats_peer *peer)
+{
+	return peer->gid;
+}
+
+const char *kvmstats_peer_name(const struct kvmstats_peer *peer)
+{
+	return peer->name;
+}
+
+const char *kvmstats_peer_uuid(const struct kvmstats_peer *peer)
+{
+	return peer->uuid;
+}
+
+void kvmstats_peer_free(struct kvmstats_peer *peer)
+{
+	if (!peer)
+		return;
+	if (peer->socket_fd >= 0)
+		close(peer->socket_fd);
+	if (peer->pidfd >= 0)
+		close(peer->pidfd);
+	free(peer);
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+struct kvmstats_sender {
+	int socket_fd;		/* -1: not connected */
+	int *fds;
+	size_t count, room;
+	size_t sent;		/* of fds, over the present connection */
+	bool greeted;		/* a message went over it, maybe without fds */
+	char name[KVMSTATS_NAME_MAX + 1];
+	char uuid[KVMSTATS_NAME_MAX + 1];
+};
+
+static int set_text(char *to, const char *from)
+{
+	size_t length = strnlen(from, KVMSTATS_NAME_MAX + 1);
+
+	if (length > KVMSTATS_NAME_MAX || !wire_text_ok(from, length))
+		return -EINVAL;
+	strcpy(to, from);
+	return 0;
+}
+
+int kvmstats_sender_new(const char *name, const char *uuid,
+			struct kvmstats_sender **result)
+{
+	struct kvmstats_sender *sender = calloc(1, sizeof(*sender));
+	int ret;
+
+	if (!sender)
+		return -ENOMEM;
+	sender->socket_fd = -1;
+	ret = set_text(sender->name, name);
+	if (!ret)
+		ret = set_text(sender->uuid, uuid);
+	if (ret) {
+		free(sender);
+		return ret;
+	}
+	*result = sender;
+	return 0;
+}
+
+static int make_room(struct kvmstats_sender *sender)
+{
+	size_t room = sender->room ? 2 * sender->room : 16;
+	int *fds;
+
+	if (sender->count < sender->room)
+		return 0;
+	fds = realloc(sender->fds, room * sizeof(*fds));
+	if (!fds)
+		return -ENOMEM;
+	sender->fds = fds;
+	sender->room = room;
+	return 0;
+}
+
+int kvmstats_sender_add_stats(struct kvmstats_sender *sender, int stats_fd)
+{
+	int ret = make_room(sender);
+
+	if (!ret)
+		sender->fds[sender->count++] = stats_fd;
+	return ret;
+}
+
+int kvmstats_sender_add(struct kvmstats_sender *sender, int kvm_fd)
+{
+	int stats_fd = ioctl(kvm_fd, UAPI_GET_STATS_FD, NULL);
+	int ret;
+
+	if (stats_fd < 0)
+		return -errno;
+	ret = kvmstats_sender_add_stats(sender, stats_fd);
+	if (ret)
+		close(stats_fd);
+	return ret;
+}
+
+static void disconnect(struct kvmstats_sender *sender)
+{
+	if (sender->socket_fd >= 0)
+		close(sender->socket_fd);
+	sender->socket_fd = -1;
+	sender->sent = 0;
+	sender->greeted = false;
+}
+
+int kvmstats_sender_connect(struct kvmstats_sender *sender, const char *path)
+{
+	struct sockaddr_un address;
+	int ret = wire_address(path, &address);
+
+	if (ret)
+		return ret;
+	disconnect(sender);
+	sender->socket_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC |
+				   SOCK_NONBLOCK, 0);
+	if (sender->socket_fd < 0)
+		return -errno;
+	ret = connect(sender->socket_fd, (struct sockaddr *)&address,
+		      sizeof(address));
+	if (ret < 0) {
+		ret = -errno;
+		disconnect(sender);
+	}
+	return ret;
+}
+
+static void fill_message(const struct kvmstats_sender *sender,
+			 uint32_t num_fds, struct wire_message *message)
+{
+	message->num_fds = num_fds;
+	message->pid = getpid();
+	message->start_time_ticks = process_start_ticks("self");
+	strcpy(message->name, sender->name);
+	strcpy(message->uuid, sender->uuid);
+}
+
+union fd_control {
+	char bytes[CMSG_SPACE(KVMSTATS_MESSAGE_FDS * sizeof(int))];
+	struct cmsghdr align;
+};
+
+static void attach_fds(struct msghdr *msg, union fd_control *control,
+		       const int *fds, size_t count)
+{
+	struct cmsghdr *cmsg;
+
+	if (!count)
+		return;
+	memset(control, 0, sizeof(*control));
+	msg->msg_control = control->bytes;
+	msg->msg_controllen = CMSG_SPACE(count * sizeof(*fds));
+	cmsg = CMSG_FIRSTHDR(msg);
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(count * sizeof(*fds));
+	memcpy(CMSG_DATA(cmsg), fds, count * sizeof(*fds));
+}
+
+static int send_some(struct kvmstats_sender *sender, size_t count)
+{
+	char bytes[WIRE_MESSAGE_BYTES];
+	struct wire_message message;
+	union fd_control control;
+	struct iovec iov = { .iov_base = bytes };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	fill_message(sender, count, &message);
+	iov.iov_len = wire_encode(&message, bytes);
+	attach_fds(&msg, &control, sender->fds + sender->sent, count);
+	if (sendmsg(sender->socket_fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		return -errno;
+	sender->sent += count;
+	sender->greeted = true;
+	return 0;
+}
+
+int kvmstats_sender_flush(struct kvmstats_sender *sender)
+{
+	size_t before = sender->sent;
+
+	if (sender->socket_fd < 0)
+		return -ENOTCONN;
+	while (sender->sent < sender->count || !sender->greeted) {
+		size_t count = sender->count - sender->sent;
+		int ret;
+
+		if (count > KVMSTATS_MESSAGE_FDS)
+			count = KVMSTATS_MESSAGE_FDS;
+		ret = send_some(sender, count);
+		if (ret)
+			return ret;
+	}
+	return sender->sent - before;
+}
+
+int kvmstats_sender_fd(const struct kvmstats_sender *sender)
+{
+	return sender->socket_fd;
+}
+
+void kvmstats_sender_free(struct kvmstats_sender *sender)
+{
+	if (!sender)
+		return;
+	disconnect(sender);
+	for (size_t i = 0; i < sender->count; i++)
+		close(sender->fds[i]);
+	free(sender->fds);
+	free(sender);
+}

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+struct kvmstats_source {
+	int fd;				/* -1: an image */
+	int vcpu;			/* -1: a VM */
+	unsigned char *image;
+	size_t image_bytes;
+	char *id;
+	struct kvmstats_schema *schema;
+};
+
+#define VM_LINK		"anon_inode:kvm-vm-stats"
+#define VCPU_LINK	"anon_inode:kvm-vcpu-stats:"
+
+/* A whole decimal number, or -1. */
+static int parse_number(const char *text)
+{
+	long number;
+	char *end;
+
+	if (*text < '0' || *text > '9')
+		return -1;
+	errno = 0;
+	number = strtol(text, &end, 10);
+	if (errno || *end || number > INT_MAX)
+		return -1;
+	return number;
+}
+
+/* What /proc/self/fd says of a statistics descriptor; -ENODEV for others. */
+int scope_from_link(const char *link, int *vcpu)
+{
+	*vcpu = -1;
+	if (!strcmp(link, VM_LINK))
+		return 0;
+	if (strncmp(link, VCPU_LINK, strlen(VCPU_LINK)))
+		return -ENODEV;
+	*vcpu = parse_number(link + strlen(VCPU_LINK));
+	return *vcpu < 0 ? -ENODEV : 0;
+}
+
+static int check_link(int fd, int *vcpu)
+{
+	char path[sizeof("/proc/self/fd/-2147483648")];
+	char link[64];
+	ssize_t length;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	length = readlink(path, link, sizeof(link) - 1);
+	if (length < 0)
+		return -errno;
+	link[length] = 0;
+	return scope_from_link(link, vcpu);
+}
+
+/*
+ * All that can be known without reading, which could block. The order counts:
+ * fstatfs asks the file system, and a file system in userspace may never
+ * answer. The name is the kernel's own and no path can look like it, as a
+ * path starts with a slash.
+ */
+static int check_kind(int fd, int *vcpu)
+{
+	int flags = fcntl(fd, F_GETFL);
+	struct statfs fs;
+	int ret;
+
+	if (flags < 0)
+		return -errno;
+	if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_PATH))
+		return -ENODEV;
+	ret = check_link(fd, vcpu);
+	if (ret)
+		return ret;
+	if (fstatfs(fd, &fs) < 0)
+		return -errno;
+	return fs.f_type == UAPI_ANON_INODE_MAGIC ? 0 : -ENODEV;
+}
+
+static int pread_image(const struct kvmstats_source *source, void *buffer,
+		       size_t size_bytes, uint64_t offset)
+{
+	if (offset > source->image_bytes ||
+	    size_bytes > source->image_bytes - offset)
+		return -EPROTO;
+	memcpy(buffer, source->image + offset, size_bytes);
+	return 0;
+}
+
+/* All of it or -EPROTO. */
+static int pread_whole(const struct kvmstats_source *source, void *buffer,
+		       size_t size_bytes, uint64_t offset)
+{
+	ssize_t length;
+
+	if (!size_bytes)
+		return 0;
+	if (source->fd < 0)
+		return pread_image(source, buffer, size_bytes, offset);
+	do {
+		length = pread(source->fd, buffer, size_bytes, offset);
+	} while (length < 0 && errno == EINTR);
+	if (length < 0)
+		return -errno;
+	return (size_t)length == size_bytes ? 0 : -EPROTO;
+}
+
+static int read_id(struct kvmstats_source *source,
+		   const struct uapi_header *header)
+{
+	char bytes[KVMSTATS_MAX_NAME_SIZE];
+	int ret = pread_whole(source, bytes, header->name_size,
+			      header->id_offset);
+
+	if (ret)
+		return ret;
+	source->id = malloc(header->name_size);
+	if (!source->id)
+		return -ENOMEM;
+	return id_from_uapi(bytes, header, source->id);
+}
+
+static int read_schema(struct kvmstats_source *source,
+		       const struct uapi_header *header,
+		       struct kvmstats_cache *cache)
+{
+	size_t size_bytes = descs_size_bytes(header);
+	void *descs = malloc(size_bytes + 1);
+	int ret;
+
+	if (!descs)
+		return -ENOMEM;
+	ret = pread_whole(source, descs, size_bytes, header->desc_offset);
+	if (!ret)
+		ret = cache_get(cache, header, descs, &source->schema);
+	free(descs);
+	return ret;
+}
+
+/* A schema that promises more than there is fails here, not at a sample. */
+static int try_sample(const struct kvmstats_source *source)
+{
+	size_t words = source->schema->words;
+	uint64_t *sample = malloc(words * 8 + 1);
+	int ret;
+
+	if (!sample)
+		return -ENOMEM;
+	ret = kvmstats_source_sample(source, sample, words);
+	free(sample);
+	return ret == -EIO ? -EPROTO : ret;
+}
+
+static int load(struct kvmstats_source *source, struct kvmstats_cache *cache)
+{
+	unsigned char bytes[sizeof(struct uapi_header)];
+	struct uapi_header header;
+	int ret = pread_whole(source, bytes, sizeof(bytes), 0);
+
+	if (!ret)
+		ret = header_from_uapi(bytes, &header);
+	if (!ret)
+		ret = read_id(source, &header);
+	if (!ret)
+		ret = read_schema(source, &header, cache);
+	return ret ? ret : try_sample(source);
+}
+
+static void source_free(struct kvmstats_source *source)
+{
+	kvmstats_schema_unref(source->schema);
+	free(source->id);
+	free(source->image);
+	free(source);
+}
+
+int kvmstats_source_open(int fd, struct kvmstats_cache *cache,
+			 struct kvmstats_source **result)
+{
+	struct kvmstats_source *source;
+	int vcpu = -1;
+	int ret = check_kind(fd, &vcpu);
+
+	if (ret)
+		return ret;
+	source = calloc(1, sizeof(*source));
+	if (!source)
+		return -ENOMEM;
+	source->fd = fd;
+	source->vcpu = vcpu;
+	ret = load(source, cache);
+	if (ret) {
+		source_free(source);
+		return ret;
+	}
+	*result = source;
+	return 0;
+}
+
+/* "kvm-4711/vcpu-3": the number behind the slash. */
+static int vcpu_from_id(const char *id)
+{
+	const char *slash = strstr(id, "/vcpu-");
+
+	return slash ? parse_number(slash + strlen("/vcpu-")) : -1;
+}
+
+int kvmstats_source_open_image(const void *image, size_t size_bytes,
+			       struct kvmstats_cache *cache,
+			       struct kvmstats_source **result)
+{
+	struct kvmstats_source *source = calloc(1, sizeof(*source));
+	int ret;
+
+	if (!source)
+		return -ENOMEM;
+	source->fd = -1;
+	source->image_bytes = size_bytes;
+	source->image = malloc(size_bytes + 1);
+	if (!source->image) {
+		source_free(source);
+		return -ENOMEM;
+	}
+	if (size_bytes)
+		memcpy(source->image, image, size_bytes);
+	ret = load(source, cache);
+	if (ret) {
+		source_free(source);
+		return ret;
+	}
+	source->vcpu = vcpu_from_id(source->id);
+	*result = source;
+	return 0;
+}
+
+void kvmstats_source_close(struct kvmstats_source *source)
+{
+	if (!source)
+		return;
+	if (source->fd >= 0)
+		close(source->fd);
+	source_free(source);
+}
+
+int kvmstats_source_fd(const struct kvmstats_source *source)
+{
+	return source->fd;
+}
+
+enum kvmstats_scope kvmstats_source_scope(const struct kvmstats_source *source)
+{
+	return source->vcpu < 0 ? KVMSTATS_SCOPE_VM : KVMSTATS_SCOPE_VCPU;
+}
+
+int kvmstats_source_vcpu(const struct kvmstats_source *source)
+{
+	return source->vcpu;
+}
+
+const char *kvmstats_source_id(const struct kvmstats_source *source)
+{
+	return source->id;
+}
+
+struct kvmstats_schema *
+kvmstats_source_schema(const struct kvmstats_source *source)
+{
+	return source->schema;
+}
+
+int kvmstats_source_sample(const struct kvmstats_source *source,
+			   uint64_t *sample, size_t words)
+{
+	const struct kvmstats_schema *schema = source->schema;
+	int ret;
+
+	if (words < schema->words)
+		return -ENOSPC;
+	ret = pread_whole(source, sample, schema->words * 8,
+			  schema->header.data_offset);
+	return ret == -EPROTO ? -EIO : ret;
+}
+
+static uint64_t image_size(const struct kvmstats_schema *schema)
+{
+	const struct uapi_header *header = &schema->header;
+	uint64_t end = header->data_offset + (uint64_t)schema->words * 8;
+	uint64_t id_end = (uint64_t)header->id_offset + header->name_size;
+	uint64_t desc_end = header->desc_offset + descs_size_bytes(header);
+
+	if (end < id_end)
+		end = id_end;
+	return end < desc_end ? desc_end : end;
+}
+
+int64_t kvmstats_source_image(const struct kvmstats_source *source,
+			      void *image, size_t size_bytes)
+{
+	uint64_t needed = image_size(source->schema);
+	int ret;
+
+	if (!image || size_bytes < needed)
+		return needed;
+	ret = pread_whole(source, image, needed, 0);
+	return ret ? ret : (int64_t)needed;
+}

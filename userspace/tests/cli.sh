@@ -1,0 +1,221 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# usage: cli.sh BUILD-DIR - kvmstat as a user meets it, without a VM
+
+here=$(dirname "$0")
+kvmstat=$1/kvmstat/kvmstat
+vm=$here/data/x86_64-6.18-vm.bin
+vcpu=$here/data/x86_64-6.18-vcpu0.bin
+. "$here/tap.sh"
+
+list_json()
+{
+	"$kvmstat" list --json | python3 -m json.tool
+}
+
+usage_lists_commands()
+{
+	local usage command
+
+	usage=$("$kvmstat" help) || return 1
+	for command in list schema show dump listen; do
+		grep -q "^  $command " <<<"$usage" || return 1
+		"$kvmstat" help $command | grep -q "^usage: kvmstat $command" ||
+			return 1
+		"$kvmstat" $command --help | cmp - <("$kvmstat" help $command) ||
+			return 1
+	done
+}
+
+golden()
+{
+	diff -u "$here/data/$1" -
+}
+
+golden_text()
+{
+	"$kvmstat" show --image "$vm" --image "$vcpu" |
+		golden x86_64-6.18-show.txt
+}
+
+golden_schema()
+{
+	"$kvmstat" schema --image "$vm" --image "$vcpu" |
+		golden x86_64-6.18-schema.txt
+}
+
+golden_json()
+{
+	"$kvmstat" show --json --image "$vm" --image "$vcpu" |
+		python3 -m json.tool --indent 1 | golden x86_64-6.18-show.json
+}
+
+# The values in the JSON are the words of the data block.
+json_has_every_word()
+{
+	"$kvmstat" show --json --image "$vcpu" | python3 -c '
+import json, struct, sys
+data = open(sys.argv[1], "rb").read()
+name_size, count, _, at, start = struct.unpack_from("5I", data, 4)
+stats = json.load(sys.stdin)["sources"][0]["stats"]
+assert len(stats) == count, (len(stats), count)
+for i, stat in enumerate(stats):
+    flags, exp, size, offset, width = struct.unpack_from(
+        "IhHII", data, at + i * (16 + name_size))
+    values = struct.unpack_from(f"{size}Q", data, start + offset)
+    assert stat["values"] == list(values), stat
+    assert (stat["exponent"], stat["size"]) == (exp, size), stat
+' "$vcpu"
+}
+
+truncated_image()
+{
+	head -c 2000 "$vcpu" >"$tap_dir/short"
+	status_is 1 "$kvmstat" show --image "$tap_dir/short" &&
+		grep -q 'short: not the image' "$tap_dir/out"
+}
+
+json_error()
+{
+	status_is 3 "$kvmstat" show --image /nonexistent --json \
+		>"$tap_dir/json" 2>/dev/null
+	python3 -c '
+import json, sys
+error = json.load(sys.stdin)
+assert error["status"] == 3 and "/nonexistent" in error["error"], error
+' <"$tap_dir/json"
+}
+
+dump_is_the_image()
+{
+	mkdir "$tap_dir/dump"
+	"$kvmstat" dump --image "$vcpu" --output "$tap_dir/dump" &&
+		cmp "$tap_dir/dump/0-vcpu0.bin" "$vcpu" &&
+		status_is 1 "$kvmstat" dump --image "$vcpu" \
+			--output "$tap_dir/dump"
+}
+
+# The reader of the pipe has gone before the first byte.
+closed_pipe()
+{
+	local status
+
+	{ sleep 0.2; "$kvmstat" show --image "$vcpu"; echo $? >"$tap_dir/status"; } |
+		true
+	status=$(cat "$tap_dir/status")
+	[ "$status" = 0 ] || { echo "status $status"; return 1; }
+}
+
+full_disk()
+{
+	status_is 1 "$kvmstat" show --image "$vcpu" >/dev/full
+}
+
+start_listen()
+{
+	"$kvmstat" listen "$@" "$tap_dir/socket" >"$tap_dir/listen" \
+		2>"$tap_dir/listen.err" &
+	listen=$!
+	while ! [ -S "$tap_dir/socket" ]; do
+		kill -0 $listen || return 1
+		sleep 0.05
+	done
+}
+
+interrupt_ends_listen()
+{
+	start_listen && kill -"$1" $listen && status_is 0 wait $listen &&
+		[ ! -e "$tap_dir/socket" ]
+}
+
+second_listener_refused()
+{
+	start_listen || return 1
+	status_is 1 "$kvmstat" listen "$tap_dir/socket" || return 1
+	grep -q 'Address already in use' "$tap_dir/out" && kill $listen &&
+		wait $listen
+}
+
+unmet_expectation()
+{
+	start_listen --expect exits && kill $listen && status_is 5 wait $listen
+}
+
+# Hostile and harmless senders side by side; every end is said.
+hostile_senders()
+{
+	start_listen --json --interval 0.1 || return 1
+	python3 - "$tap_dir/socket" <<'END' || return 1
+import array, os, socket, struct, sys
+def line():
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.connect(sys.argv[1])
+    return s
+def message(fds, name=b"n", version=1):
+    return struct.pack("8sHHIIIQHHI", b"KVMSTATS", version, 40, fds,
+                       os.getpid(), 0, 0, len(name), 0, 0) + name
+def send(s, data, fds):
+    s.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS,
+                        array.array("i", fds))])
+lines = [line() for _ in range(5)]
+lines[0].send(b"junk")
+send(lines[1], message(1, b"\x1b[2J"), [0])
+send(lines[2], message(1, version=7), [0])
+r, w = os.pipe()
+send(lines[3], message(2, b"quoted \"\\"), [r, w])
+lines[3].close()
+lines[4].close()
+for s in lines[:3]:
+    assert s.recv(1) == b"", "the listener must hang up"
+END
+	sleep 0.3
+	kill $listen && status_is 0 wait $listen || return 1
+	cat "$tap_dir/listen"
+	python3 -c '
+import json, sys
+events = [json.loads(line) for line in sys.stdin]
+gone = [e for e in events if e["event"] == "gone"]
+assert len(gone) == 5, len(gone)
+bad = [e for e in gone if e["reason"] == "malformed message"]
+assert len(bad) == 3, bad
+sent = [e for e in events if e["event"] == "sent"]
+assert [e["vm"]["name"] for e in sent] == ["quoted \"\\"], sent
+assert sent[0]["vm"]["rejected"] == 2, sent
+' <"$tap_dir/listen"
+}
+
+foreign_descriptor()
+{
+	status_is 1 "$kvmstat" show --fd 0 </dev/null &&
+		grep -q 'descriptor 0 is no KVM' "$tap_dir/out"
+}
+
+check "usage lists the commands" usage_lists_commands
+check "no command is a mistake" status_is 2 "$kvmstat"
+check "unknown command" status_is 2 "$kvmstat" frobnicate
+check "unknown option" status_is 2 "$kvmstat" show --frobnicate
+check "missing source" status_is 2 "$kvmstat" show
+check "left-over argument" status_is 2 "$kvmstat" list extra
+check "bad pid" status_is 2 "$kvmstat" show --pid 0x10
+check "bad interval" status_is 2 "$kvmstat" listen --interval 0 socket
+check "no such process" status_is 3 "$kvmstat" show --pid 2147483647
+check "process without VM" status_is 3 "$kvmstat" show --pid $$
+check "descriptor that is not open" status_is 3 "$kvmstat" show --fd 999
+check "descriptor that is something else" foreign_descriptor
+check "no such image" status_is 3 "$kvmstat" show --image /nonexistent
+check "truncated image" truncated_image
+check "error as JSON" json_error
+check "text as recorded" golden_text
+check "schema as recorded" golden_schema
+check "JSON as recorded" golden_json
+check "JSON has every word of the data" json_has_every_word
+check "dump writes the image, never over a file" dump_is_the_image
+check "closed pipe is no failure" closed_pipe
+check "full disk is one" full_disk
+check "list as text" "$kvmstat" list
+check "list as JSON" list_json
+check "SIGTERM ends listen, socket removed" interrupt_ends_listen TERM
+check "second listener refused" second_listener_refused
+check "unmet expectation has its status" unmet_expectation
+check "hostile senders" hostile_senders
+tap_done

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The bytes of a descriptor: open them and use all that was understood. */
+#include <stdlib.h>
+
+#include "../lib/internal.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size_bytes);
+
+static void use_desc(const struct kvmstats_schema *schema,
+		     const struct kvmstats_desc *desc, const uint64_t *sample)
+{
+	char text[KVMSTATS_TEXT_SIZE];
+	uint64_t low, high;
+
+	if (!kvmstats_schema_find(schema, kvmstats_desc_name(desc)))
+		abort();
+	if (kvmstats_desc_word(desc) + kvmstats_desc_size(desc) >
+	    kvmstats_schema_words(schema))
+		abort();
+	kvmstats_format(desc, kvmstats_value(desc, sample, 0), text,
+			sizeof(text));
+	for (unsigned int i = 0; i < kvmstats_desc_size(desc); i++)
+		if (!kvmstats_bucket_bounds(desc, i, &low, &high) && low > high)
+			abort();
+	for (uint32_t ppm = 0; ppm <= 1000000; ppm += 250000)
+		if (!kvmstats_quantile(desc, sample, ppm, &low, &high) &&
+		    low > high)
+			abort();
+}
+
+static void use_source(const struct kvmstats_source *source)
+{
+	struct kvmstats_schema *schema = kvmstats_source_schema(source);
+	size_t words = kvmstats_schema_words(schema);
+	uint64_t *memory = calloc(2 * words + 1, sizeof(*memory));
+
+	if (!memory || kvmstats_source_sample(source, memory, words))
+		abort();
+	for (size_t i = 0; i < kvmstats_schema_count(schema); i++)
+		use_desc(schema, kvmstats_schema_desc(schema, i), memory);
+	kvmstats_delta(schema, memory, memory, memory + words);
+	kvmstats_fold(schema, KVMSTATS_SUM, memory + words, memory);
+	free(memory);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size_bytes)
+{
+	struct kvmstats_source *source;
+
+	if (kvmstats_source_open_image(bytes, size_bytes, NULL, &source))
+		return 0;
+	use_source(source);
+	kvmstats_source_close(source);
+	return 0;
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <dirent.h>
+#include <string.h>
+
+#include "image.h"
+
+struct uapi_header *image_header(struct image *image)
+{
+	return (struct uapi_header *)image->bytes;
+}
+
+struct uapi_desc *image_desc(struct image *image, unsigned int index)
+{
+	size_t at = IMAGE_DESCS_AT + index * IMAGE_STRIDE;
+
+	return (struct uapi_desc *)(image->bytes + at);
+}
+
+char *image_name(struct image *image, unsigned int index)
+{
+	return (char *)(image_desc(image, index) + 1);
+}
+
+uint64_t *image_data(struct image *image)
+{
+	return (uint64_t *)(image->bytes + IMAGE_DATA_AT);
+}
+
+static void set_desc(struct image *image, unsigned int index, const char *name,
+		     struct uapi_desc desc)
+{
+	*image_desc(image, index) = desc;
+	strcpy(image_name(image, index), name);
+}
+
+void image_fill(struct image *image)
+{
+	memset(image, 0, sizeof(*image));
+	*image_header(image) = (struct uapi_header){
+		.name_size = IMAGE_NAME_SIZE, .num_desc = 4,
+		.id_offset = IMAGE_ID_AT, .desc_offset = IMAGE_DESCS_AT,
+		.data_offset = IMAGE_DATA_AT,
+	};
+	strcpy((char *)image->bytes + IMAGE_ID_AT, "kvm-77/vcpu-3");
+	set_desc(image, 0, "wait_ns", (struct uapi_desc){
+		.flags = FLAGS(KVMSTATS_CUMULATIVE, KVMSTATS_UNIT_SECONDS, 0),
+		.exponent = -9, .size = 1, .offset = 8 });
+	set_desc(image, 1, "events", (struct uapi_desc){ .size = 1 });
+	set_desc(image, 2, "level", (struct uapi_desc){
+		.flags = KVMSTATS_INSTANT, .size = 1, .offset = 16 });
+	set_desc(image, 3, "hist", (struct uapi_desc){
+		.flags = FLAGS(KVMSTATS_LOG_HIST, KVMSTATS_UNIT_SECONDS, 0),
+		.exponent = -9, .size = 5, .offset = 32 });
+	for (int i = 0; i < 9; i++)
+		image_data(image)[i] = 100 + i;
+	image->size_bytes = IMAGE_DATA_AT + 9 * 8;
+}
+
+int image_open(const struct image *image, struct kvmstats_source **source)
+{
+	return kvmstats_source_open_image(image->bytes, image->size_bytes,
+					  NULL, source);
+}
+
+unsigned int count_open_fds(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned int count = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		count++;
+	closedir(dir);
+	return count;
+}

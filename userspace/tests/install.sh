@@ -1,0 +1,84 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# usage: install.sh BUILD-DIR - install into a root of its own, use it there
+
+here=$(dirname "$0")
+build=$1
+. "$here/tap.sh"
+root=$tap_dir/root
+: "${CC:=cc}"
+
+install_there()
+{
+	make -C "$here/.." O="$build" DESTDIR="$root" PREFIX=/usr install
+}
+
+flags()
+{
+	PKG_CONFIG_LIBDIR=$root/usr/lib/pkgconfig \
+		PKG_CONFIG_SYSROOT_DIR=$root pkg-config "$@" libkvmstats
+}
+
+cat >"$tap_dir/three.c" <<'END'
+#include <kvmstats.h>
+#include <stdio.h>
+int main(void) { return puts(kvmstats_type_name(KVMSTATS_PEAK)) == EOF; }
+END
+
+shared_program()
+{
+	# shellcheck disable=SC2046 # several flags
+	$CC -Wall -Werror "$tap_dir/three.c" -o "$tap_dir/three" \
+		$(flags --cflags --libs) &&
+		[ "$(LD_LIBRARY_PATH=$root/usr/lib "$tap_dir/three")" = peak ] &&
+		readelf -d "$tap_dir/three" | grep -q 'libkvmstats.so.0'
+}
+
+static_program()
+{
+	# shellcheck disable=SC2046
+	$CC -Wall -Werror -static "$tap_dir/three.c" -o "$tap_dir/three" \
+		$(flags --static --cflags --libs) &&
+		[ "$("$tap_dir/three")" = peak ]
+}
+
+cpp_program()
+{
+	cp "$tap_dir/three.c" "$tap_dir/three.cc"
+	# shellcheck disable=SC2046
+	g++ -Wall -Wextra -Werror -pedantic "$tap_dir/three.cc" \
+		-o "$tap_dir/three" $(flags --cflags --libs) &&
+		[ "$(LD_LIBRARY_PATH=$root/usr/lib "$tap_dir/three")" = peak ]
+}
+
+header_alone()
+{
+	echo '#include <kvmstats.h>' | $CC -std=c11 -Wall -Wextra -Werror \
+		-pedantic -fsyntax-only -I"$root/usr/include" -xc -
+}
+
+# Exactly the functions of the header are exported, all of one version.
+symbols()
+{
+	cmp <(nm -D --defined-only "$root/usr/lib/libkvmstats.so.0" |
+		awk '$2 == "T" { sub(/@@KVMSTATS_0$/, "", $3); print $3 }' |
+		sort) \
+	<(sed '/^ \*\|^\/\*/d' "$root/usr/include/kvmstats.h" |
+		grep -o '\bkvmstats_[a-z0-9_]*(' | tr -d '(' | sort -u)
+}
+
+installed_command()
+{
+	"$root/usr/bin/kvmstat" version | grep -x 'kvmstat [0-9.]*' &&
+		[ "$("$root/usr/bin/kvmstat" version | cut -d' ' -f2)" = \
+			"$(flags --modversion)" ]
+}
+
+check "make install into a root of its own" install_there
+check "header needs nothing else" header_alone
+check "program against the shared library" shared_program
+check "program against the static library" static_program
+check "program in C++" cpp_program
+check "exported symbols are those of the header" symbols
+check "installed command" installed_command
+tap_done

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+# For scripts that are tests: TAP on standard output. Sourced.
+
+tap_count=0
+tap_dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$tap_dir"' EXIT
+
+# check NAME COMMAND...: one test; what the command printed explains a failure
+check()
+{
+	local name=$1 verdict=ok
+
+	shift
+	tap_count=$((tap_count + 1))
+	"$@" >"$tap_dir/out" 2>&1 || verdict="not ok"
+	echo "$verdict $tap_count - $name"
+	[ "$verdict" = ok ] || sed 's/^/# /' "$tap_dir/out"
+}
+
+# skip NAME REASON
+skip()
+{
+	tap_count=$((tap_count + 1))
+	echo "ok $tap_count - $1 # SKIP $2"
+}
+
+tap_done()
+{
+	echo "1..$tap_count"
+}
+
+# status_is N COMMAND...
+status_is()
+{
+	local expected=$1 status=0
+
+	shift
+	"$@" || status=$?
+	[ $status -eq "$expected" ] && return
+	echo "exit status $status, expected $expected: $*"
+	return 1
+}

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# make check: units under address and undefined-behaviour sanitizers, fuzzers,
+# the command as a black box, and a real VM where there is a /dev/kvm.
+
+FUZZ_CC ?= clang		## userspace: compiler with -fsanitize=fuzzer
+FUZZ_SECONDS ?= 5		## userspace: time for each fuzzer
+
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
+unit_tests := $(patsubst tests/%.c,$(O)/tests/%,$(wildcard tests/test_*.c))
+override FUZZ_CC := $(strip $(FUZZ_CC))
+fuzz_tests := $(if $(shell command -v $(FUZZ_CC)),\
+	      $(O)/tests/fuzz-image $(O)/tests/fuzz-message)
+asan_obj := $(patsubst %.c,$(O)/asan/%.o,$(lib_src) tests/image.c tests/line.c)
+fuzz_obj := $(patsubst %.c,$(O)/fuzz/%.o,$(lib_src))
+tsan_obj := $(patsubst %.c,$(O)/tsan/%.o,$(lib_src) tests/image.c \
+	    tests/test_source.c)
+test_headers := $(wildcard tests/*.h lib/*.h include/*.h)
+
+check: all $(unit_tests) $(O)/tests/threads $(fuzz_tests) $(O)/tests/make_seeds	## run the tests
+	$(Q)FUZZ_SECONDS=$(strip $(FUZZ_SECONDS)) CC='$(CC)' tests/run-tests $(O)
+
+$(O)/asan/%.o: %.c $(test_headers)
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -O1 $(SANITIZE) -c $< -o $@
+
+# Missing locks are seen for certain only by the thread sanitizer.
+$(O)/tsan/%.o: %.c $(test_headers)
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -O1 -fsanitize=thread -c $< -o $@
+
+$(O)/tests/threads: $(tsan_obj)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) -fsanitize=thread $^ $(ALL_LDFLAGS) -lcmocka -o $@
+
+$(O)/tests/%: $(O)/asan/tests/%.o $(asan_obj)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(SANITIZE) $^ $(ALL_LDFLAGS) -lcmocka -o $@
+
+$(O)/fuzz/%.o: %.c $(test_headers)
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(FUZZ_CC) $(ALL_CFLAGS) -O1 $(SANITIZE) -fsanitize=fuzzer-no-link \
+		-c $< -o $@
+
+$(O)/tests/fuzz-%: $(O)/fuzz/tests/fuzz_%.o $(fuzz_obj)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(FUZZ_CC) $(SANITIZE) -fsanitize=fuzzer $^ $(ALL_LDFLAGS) -o $@
+
+.SECONDARY:
