@@ -12,15 +12,19 @@
 # Lockdown is checked if it was asked for here or on the kernel command line;
 # debugfs and securityfs must be mounted then.
 #
-# usage: run-demo.sh [--bin DIR] [--seconds N] [--require-lockdown]
-#                    [--expect "NAME..."]
+# usage: run-demo.sh [--bin DIR] [--seconds N] [--expect "NAME..."]
+#                    [--require-lockdown | --no-lockdown]
 
 bin=$(dirname "$0")
 seconds=10
 window=4
 lockdown=no
 grep -q 'lockdown=' /proc/cmdline && lockdown=yes
-expect="exits io_exits halt_exits halt_wait_ns halt_wait_hist"
+case $(uname -m) in
+aarch64) expect="exits mmio_exit_user wfi_exit_stat" ;;
+*) expect="exits io_exits halt_exits" ;;
+esac
+expect="$expect halt_wait_ns halt_wait_hist"
 reader_uid=65534
 vmm_uid=65533
 failed=0
@@ -37,6 +41,7 @@ while [ $# -gt 0 ]; do
 	--seconds) seconds=$2; shift ;;
 	--expect) expect=$2; shift ;;
 	--require-lockdown) lockdown=yes ;;
+	--no-lockdown) lockdown=no ;;
 	*) die "what is \"$1\"?" ;;
 	esac
 	shift
@@ -257,6 +262,10 @@ socket=$dir/socket
 trap cleanup EXIT
 trap 'exit 1' INT TERM
 chown $reader_uid "$dir" && chmod 755 "$dir" || exit 1
+# the other users may have no way into the directory where these are
+cp "$kvmstat" "$demo_vmm" "$dir/" || exit 1
+kvmstat=$dir/kvmstat
+demo_vmm=$dir/demo-vmm
 
 run
 summary

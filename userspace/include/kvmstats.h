@@ -286,7 +286,6 @@ int kvmstats_counter_delta(uint64_t before, uint64_t after, uint64_t *delta);
 int kvmstats_delta(const struct kvmstats_schema *schema,
 		   const uint64_t *before, const uint64_t *after,
 		   uint64_t *delta);
-
 /* Growth a second; 0 when @interval_ns is 0. Raw, see kvmstats_to_base. */
 double kvmstats_rate(uint64_t delta, uint64_t interval_ns);
 
@@ -420,6 +419,7 @@ int kvmstats_sender_connect(struct kvmstats_sender *sender, const char *path);
  *   -ENOTCONN  not connected
  *   -EAGAIN    the socket is full: call again when it is writable
  *   -EPIPE, -ECONNRESET  the reader has gone: connect again when it is back
+ *   or another errno of sendmsg
  * [single]
  */
 int kvmstats_sender_flush(struct kvmstats_sender *sender);

@@ -168,7 +168,11 @@ lines[4].close()
 for s in lines[:3]:
     assert s.recv(1) == b"", "the listener must hang up"
 END
-	sleep 0.3
+	for _ in $(seq 600); do
+		[ "$(grep -c '"event":"gone"' "$tap_dir/listen")" -lt 5 ] ||
+			break
+		sleep 0.05
+	done
 	kill $listen && status_is 0 wait $listen || return 1
 	cat "$tap_dir/listen"
 	python3 -c '
@@ -215,6 +219,7 @@ check "full disk is one" full_disk
 check "list as text" "$kvmstat" list
 check "list as JSON" list_json
 check "SIGTERM ends listen, socket removed" interrupt_ends_listen TERM
+check "SIGINT ends listen, socket removed" interrupt_ends_listen INT
 check "second listener refused" second_listener_refused
 check "unmet expectation has its status" unmet_expectation
 check "hostile senders" hostile_senders

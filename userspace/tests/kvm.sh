@@ -119,7 +119,7 @@ END
 
 listens_as_json()
 {
-	"$kvmstat" listen --json --interval 0.2 --count 3 --expect halt_wakeup \
+	"$kvmstat" listen --json --interval 0.2 --count 10 --expect halt_wakeup \
 		"$tap_dir/socket" >"$tap_dir/json" &
 	listen=$!
 	"$build/demo/demo-vmm" --socket "$tap_dir/socket" --name 'a "name"' \
@@ -132,7 +132,7 @@ listens_as_json()
 import json, sys
 events = [json.loads(line) for line in open(sys.argv[1])]
 samples = [e for e in events if e["event"] == "sample"]
-assert events[0]["event"] == "sent" and len(samples) >= 3, events[0]
+assert events[0]["event"] == "sent" and len(samples) >= 10, events[0]
 vm = samples[0]["vm"]
 assert (vm["name"], vm["uuid"], vm["pid"]) == ('a "name"', "0-1",
                                                int(sys.argv[2])), vm
@@ -151,7 +151,7 @@ END
 
 demo_script()
 {
-	"$here/../demo/run-demo.sh" --bin "$build/demo" --seconds 6 \
+	"$here/../demo/run-demo.sh" --bin "$build/demo" --seconds 6 --no-lockdown \
 		--expect "exits halt_exits halt_wait_ns halt_wait_hist"
 }
 

@@ -58,7 +58,7 @@ int line_close(void **state)
 }
 
 void send_fds(int socket_fd, const void *bytes, size_t size_bytes,
-		     const int *fds, size_t count)
+	      const int *fds, size_t count)
 {
 	union {
 		char bytes[CMSG_SPACE(KVMSTATS_MESSAGE_FDS * sizeof(int))];
