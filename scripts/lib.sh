@@ -83,9 +83,9 @@ progress_line()
 	local name=$1 log=$2 start=$3 past=$4 lines
 
 	lines=$(wc -l <"$log")
-	if [ "$past" -gt 0 ]; then
+	if [ "$past" -gt "$lines" ]; then
 		say "   $name: $((SECONDS - start)) s," \
-			"$lines of about $past lines of output"
+			"$lines of at most $past lines of output"
 	else
 		say "   $name: $((SECONDS - start)) s, $lines lines of output"
 	fi
@@ -136,7 +136,7 @@ step()
 		step_failed "$name" "$log" "$status"
 		return "$status"
 	fi
-	wc -l <"$log" >"$mark"
+	[ "$past" -ge "$(wc -l <"$log")" ] || wc -l <"$log" >"$mark"
 	say "   $name: done in $((SECONDS - start)) s"
 }
 

@@ -21,6 +21,7 @@ struct params {
 	char nonce[64];
 	char verdict_path[64];
 	char output_path[64];
+	char top[256];		/* host root: where the repository is */
 	bool host_root;
 };
 

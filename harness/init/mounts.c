@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* File systems, in the initramfs and over the host's root. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -10,6 +11,7 @@
 #include "init.h"
 
 #define NEW_ROOT	"/newroot"
+#define KVM_GROUP	78
 
 struct mount_point {
 	const char *type, *path, *options;
@@ -65,6 +67,16 @@ static void link_devices(const char *prefix)
 	}
 }
 
+/* As udev would: a VMM need not be root */
+static void open_kvm_to_group(const char *prefix)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/dev/kvm", prefix);
+	if (chown(path, 0, KVM_GROUP) || chmod(path, 0660))
+		perror(path);
+}
+
 static int mount_all(const char *prefix)
 {
 	size_t i;
@@ -73,12 +85,40 @@ static int mount_all(const char *prefix)
 		if (mount_one(prefix, &basic[i]))
 			return -1;
 	link_devices(prefix);
+	open_kvm_to_group(prefix);
 	return 0;
+}
+
+static const char * const injection_verbose[] = {
+	"/sys/kernel/debug/failslab/verbose",
+	"/sys/kernel/debug/fail_page_alloc/verbose",
+};
+
+/*
+ * Each injected failure would print a stack, which is what klog.c looks for.
+ * Under lockdown debugfs is closed, and nothing can be injected either.
+ */
+static void silence_injection(void)
+{
+	size_t i;
+	int fd;
+
+	for (i = 0; i < ARRAY_SIZE(injection_verbose); i++) {
+		fd = open(injection_verbose[i], O_WRONLY | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		if (write(fd, "0", 1) != 1)
+			perror(injection_verbose[i]);
+		close(fd);
+	}
 }
 
 int mounts_basic(void)
 {
-	return mount_all("");
+	if (mount_all(""))
+		return -1;
+	silence_injection();
+	return 0;
 }
 
 /*

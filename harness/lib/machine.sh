@@ -47,7 +47,7 @@ kernel_arguments() {
 	echo "console=$console panic=-1 oops=panic log_buf_len=4M" \
 		"kvmstats.nonce=$nonce ${kernel_args-}"
 	[ -z "${NPT-}" ] || echo "${npt_parameter:?}=$NPT"
-	[ "${ROOT-}" != host ] || echo "kvmstats.root=host"
+	[ "${ROOT-}" != host ] || echo "kvmstats.root=host kvmstats.top=$top"
 	[ -z "${APPEND-}" ] || echo "$APPEND"
 }
 

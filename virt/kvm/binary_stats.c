@@ -27,9 +27,16 @@
 #include <linux/stddef.h>
 #include <linux/uio.h>
 
-/* A descriptor as it is in the file: the name makes it a fixed size. */
+/*
+ * struct kvm_stats_desc with a name of fixed size, as it is in the file.  Spelt
+ * out because an array cannot have elements with a flexible member.
+ */
 struct kvm_stats_entry {
-	struct kvm_stats_desc desc;
+	u32 flags;
+	s16 exponent;
+	u16 size;
+	u32 offset;
+	u32 bucket_size;
 	char name[KVM_STATS_NAME_SIZE];
 };
 
@@ -43,16 +50,12 @@ struct kvm_stats_schema {
 
 #define KVM_STATS_ENTRY(scope, field, _type, _unit, _exponent, _bucket_size) \
 	{								\
-		.desc = {						\
-			.flags = KVM_STATS_TYPE_##_type |		\
-				 KVM_STATS_UNIT_##_unit |		\
-				 KVM_STATS_BASE_POW10,			\
-			.exponent = _exponent,				\
-			.size = sizeof_field(struct scope, field) /	\
-				sizeof(u64),				\
-			.offset = offsetof(struct scope, field),	\
-			.bucket_size = _bucket_size,			\
-		},							\
+		.flags = KVM_STATS_TYPE_##_type |			\
+			 KVM_STATS_UNIT_##_unit | KVM_STATS_BASE_POW10,	\
+		.exponent = _exponent,					\
+		.size = sizeof_field(struct scope, field) / sizeof(u64), \
+		.offset = offsetof(struct scope, field),		\
+		.bucket_size = _bucket_size,				\
 		.name = #field,						\
 	},
 
@@ -103,6 +106,16 @@ static const struct kvm_stats_schema kvm_vcpu_stats_schema =
  */
 static_assert(sizeof(struct kvm_stats_header) == 24);
 static_assert(sizeof(struct kvm_stats_entry) == 64);
+static_assert(sizeof(struct kvm_stats_desc) ==
+	      offsetof(struct kvm_stats_entry, name));
+#define KVM_STATS_CHECK_MEMBER(member)					\
+	static_assert(offsetof(struct kvm_stats_desc, member) ==	\
+		      offsetof(struct kvm_stats_entry, member))
+KVM_STATS_CHECK_MEMBER(flags);
+KVM_STATS_CHECK_MEMBER(exponent);
+KVM_STATS_CHECK_MEMBER(size);
+KVM_STATS_CHECK_MEMBER(offset);
+KVM_STATS_CHECK_MEMBER(bucket_size);
 static_assert(KVM_STATS_NAME_SIZE % sizeof(u64) == 0);
 
 #define KVM_STATS_CHECK_NAME(field, ...)				\
