@@ -34,7 +34,8 @@ check-series: ## prove that the series is sound (see CONTRIBUTING.md)
 	scripts/run-parts 'check-series=scripts/check-series'
 
 check-builds: ## KVM's objects on all architectures, with gcc and sparse
-	scripts/run-parts 'check-builds=scripts/check-builds'
+	scripts/run-parts 'check-builds=scripts/check-builds' \
+		'debugfs-tables=scripts/check-debugfs-tables'
 
 source: ## fetch and verify the kernel source
 	scripts/fetch-source "$$(awk '$$1 == "version" { print $$2 }' \
@@ -60,7 +61,8 @@ CHECK_PARTS := \
 	'tooling=scripts/selftest' \
 	'series=scripts/check-series --quick' \
 	'style=scripts/check-style' \
-	'docs=scripts/check-docs'
+	'docs=scripts/check-docs' \
+	'abi=scripts/result run "docs: abi.md agrees with the patches" scripts/check-abi'
 
 check: ## everything that needs no kernel, in under a minute
 	scripts/packages need build check
@@ -73,6 +75,8 @@ test: ## everything: check, the series, all builds, all boots
 		'check-series=scripts/check-series' \
 		'kernels=scripts/build-all' \
 		'check-builds=scripts/check-builds' \
+		'debugfs-tables=scripts/check-debugfs-tables' \
+		'examples=scripts/check-examples' \
 		'boot-tests=make boot-tests'
 
 run: ## the demonstration: from nothing to a live table out of a booted kernel

@@ -44,7 +44,8 @@ build_initramfs() {
 }
 
 kernel_arguments() {
-	echo "console=$console panic=-1 oops=panic log_buf_len=4M" \
+	# init=: if /init cannot run, panic rather than start a shell
+	echo "console=$console panic=-1 oops=panic log_buf_len=4M init=/init" \
 		"kvmstats.nonce=$nonce ${kernel_args-}"
 	[ -z "${NPT-}" ] || echo "${npt_parameter:?}=$NPT"
 	[ "${ROOT-}" != host ] || echo "kvmstats.root=host kvmstats.top=$top"
