@@ -15,13 +15,13 @@
 #define LIST_PATH	"/etc/kvmstats/tests"
 #define LINE_SIZE	65536	/* longer lines of output are cut in two */
 #define EXIT_SKIP	4	/* kselftest's exit status for "skipped" */
+#define HOST_TOP		"/mnt/top"	/* host root: the repository, as TOP */
 
 /* What the host said on the kernel command line (kvmstats.<name>=<value>) */
 struct params {
 	char nonce[64];
 	char verdict_path[64];
 	char output_path[64];
-	char top[256];		/* host root: where the repository is */
 	bool host_root;
 };
 

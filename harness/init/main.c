@@ -48,7 +48,7 @@ static void set_environment(const struct params *params)
 	setenv("HOME", "/tmp", 1);
 	setenv("TERM", "dumb", 1);
 	setenv("LC_ALL", "C", 1);
-	setenv("TOP", params->top, 1);
+	setenv("TOP", HOST_TOP, 1);
 }
 
 static bool run_one(const struct test *test)

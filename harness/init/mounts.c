@@ -11,6 +11,7 @@
 #include "init.h"
 
 #define NEW_ROOT	"/newroot"
+#define NINEP_OPTIONS	"trans=virtio,version=9p2000.L,msize=524288,cache=loose"
 #define KVM_GROUP	78
 
 struct mount_point {
@@ -124,17 +125,20 @@ int mounts_basic(void)
 /*
  * The host's own proc is visible through 9p, and a shell that re-executes
  * /proc/self/exe would run the host's program: fresh mounts go over it before
- * the first program starts. The initramfs stays reachable in /mnt.
+ * the first program starts. The initramfs stays reachable in /mnt, and the
+ * repository is mounted below it: where it is on the host may be hidden here,
+ * by the new /tmp for one.
  */
 int mounts_host_root(void)
 {
 	mkdir(NEW_ROOT, 0755);
-	if (mount("root", NEW_ROOT, "9p", MS_RDONLY,
-		  "trans=virtio,version=9p2000.L,msize=524288,cache=loose"))
+	if (mount("root", NEW_ROOT, "9p", MS_RDONLY, NINEP_OPTIONS))
 		goto fail;
 	if (mount_all(NEW_ROOT))
 		return -1;
-	if (mount("/", NEW_ROOT "/mnt", NULL, MS_BIND, NULL))
+	mkdir("/top", 0755);
+	if (mount("/", NEW_ROOT "/mnt", NULL, MS_BIND, NULL) ||
+	    mount("top", NEW_ROOT HOST_TOP, "9p", MS_RDONLY, NINEP_OPTIONS))
 		goto fail;
 	if (chdir(NEW_ROOT) || mount(".", "/", NULL, MS_MOVE, NULL) ||
 	    chroot(".") || chdir("/"))

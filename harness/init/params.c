@@ -22,7 +22,6 @@ static void take_word(struct params *params, const char *word)
 	     "kvmstats.verdict=");
 	take(params->output_path, sizeof(params->output_path), word,
 	     "kvmstats.output=");
-	take(params->top, sizeof(params->top), word, "kvmstats.top=");
 	if (!strcmp(word, "kvmstats.root=host"))
 		params->host_root = true;
 }

@@ -48,7 +48,7 @@ kernel_arguments() {
 	echo "console=$console panic=-1 oops=panic log_buf_len=4M init=/init" \
 		"kvmstats.nonce=$nonce ${kernel_args-}"
 	[ -z "${NPT-}" ] || echo "${npt_parameter:?}=$NPT"
-	[ "${ROOT-}" != host ] || echo "kvmstats.root=host kvmstats.top=$top"
+	[ "${ROOT-}" != host ] || echo "kvmstats.root=host"
 	[ -z "${APPEND-}" ] || echo "$APPEND"
 }
 
@@ -69,7 +69,9 @@ qemu_command() {
 		-device "virtserialport,chardev=output,nr=2,name=kvmstats.output")
 	[ "${ROOT-}" != host ] || command+=(
 		-fsdev "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap"
-		-device "virtio-9p-$virtio,fsdev=root,mount_tag=root")
+		-device "virtio-9p-$virtio,fsdev=root,mount_tag=root"
+		-fsdev "local,id=top,path=${top//,/,,},security_model=none,readonly=on,multidevs=remap"
+		-device "virtio-9p-$virtio,fsdev=top,mount_tag=top")
 	# shellcheck disable=SC2206
 	command+=(${QEMU_EXTRA-})
 }
