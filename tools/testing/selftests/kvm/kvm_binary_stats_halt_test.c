@@ -66,12 +66,16 @@ static void test_blocking(enum stats_scope scope)
 	}
 }
 
+/* It has slept, and runs again without having left KVM_RUN. */
 static void test_not_blocking(enum stats_scope scope)
 {
 	struct stats_file s;
+	struct kvm_vm *vm = guest_setup(&s, guest_halt_then_spin);
 	int i;
 
-	runner_start(guest_setup(&s, guest_spin_loop));
+	runner_start(vm);
+	runner_wait_halt(&s);
+	raise_event(vm);
 	for (i = 0; i < 100; i++) {
 		runner_wait_ticks();
 		check_grown("blocking", 0, stats_value(&s, "blocking"), 0);

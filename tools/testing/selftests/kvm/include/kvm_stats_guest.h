@@ -30,6 +30,8 @@ void guest_mmio_loop(void);
 void guest_halt_loop(void);
 /* No exit at all; guest_ticks() shows that it runs. */
 void guest_spin_loop(void);
+/* A halt that only raise_event() ends, then guest_spin_loop(). */
+void guest_halt_then_spin(void);
 
 /* ---- the host's side; the vCPU is STATS_VCPU_ID ---- */
 

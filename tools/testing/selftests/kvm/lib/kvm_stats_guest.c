@@ -138,6 +138,12 @@ void guest_spin_loop(void)
 		WRITE_ONCE(ticks, ticks + 1);
 }
 
+void guest_halt_then_spin(void)
+{
+	wait_for_event();
+	guest_spin_loop();
+}
+
 struct kvm_vm *guest_setup(struct stats_file *s, void *guest)
 {
 	struct kvm_vm *vm = vm_create_default(STATS_VCPU_ID, 0, guest);
