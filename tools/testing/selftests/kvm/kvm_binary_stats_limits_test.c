@@ -15,15 +15,33 @@
 
 #include "kvm_stats_util.h"
 
+/*
+ * A descriptor that was reserved and never used is in no list of open files,
+ * but it is not the lowest free one any more.
+ */
+static int lowest_free_fd(void)
+{
+	int fd = dup(STDERR_FILENO);
+
+	STATS_CHECK(fd >= 0, "dup: %s", strerror(errno));
+	close(fd);
+	return fd;
+}
+
+static void check_lowest_free_fd(int fd)
+{
+	STATS_CHECK(lowest_free_fd() == fd, "file descriptor %d is still taken",
+		    fd);
+}
+
 /* Nothing else than EMFILE, and nothing is left open, however often. */
 static void test_emfile(enum stats_scope scope)
 {
 	int owner_fd = stats_owner_fd(stats_create_vm(), scope);
 	struct rlimit old, limit;
-	int i, ret, lowest = dup(owner_fd);
+	int i, ret, lowest = lowest_free_fd();
 	unsigned int nr_fds;
 
-	close(lowest);
 	nr_fds = stats_count_fds();
 	STATS_CHECK(!getrlimit(RLIMIT_NOFILE, &old), "getrlimit");
 	limit = old;
@@ -37,6 +55,7 @@ static void test_emfile(enum stats_scope scope)
 	STATS_CHECK(!setrlimit(RLIMIT_NOFILE, &old), "setrlimit");
 	STATS_CHECK(stats_count_fds() == nr_fds, "%u file descriptors, not %u",
 		    stats_count_fds(), nr_fds);
+	check_lowest_free_fd(lowest);
 	stats_check_file(stats_get_fd(owner_fd), getpid(), scope);
 }
 
@@ -85,7 +104,7 @@ static bool ioctl_fails_nth(int owner_fd, int nth, int *nr_failed)
 
 static void test_enomem(enum stats_scope scope)
 {
-	int nth, nr_failed = 0, owner_fd;
+	int nth, nr_failed = 0, owner_fd, lowest;
 	unsigned int nr_fds;
 
 	if (!stats_find_debugfs() || access(FAIL_NTH, W_OK) ||
@@ -93,6 +112,7 @@ static void test_enomem(enum stats_scope scope)
 		stats_skip("needs CONFIG_FAILSLAB and debugfs");
 	owner_fd = stats_owner_fd(stats_create_vm(), scope);
 	nr_fds = stats_count_fds();
+	lowest = lowest_free_fd();
 	STATS_CHECK(write_file(IGNORE_GFP_WAIT, "N"), "%s: %s",
 		    IGNORE_GFP_WAIT, strerror(errno));
 	for (nth = 1; ioctl_fails_nth(owner_fd, nth, &nr_failed); nth++)
@@ -101,6 +121,7 @@ static void test_enomem(enum stats_scope scope)
 		    nth - 1);
 	STATS_CHECK(stats_count_fds() == nr_fds, "%u file descriptors, not %u",
 		    stats_count_fds(), nr_fds);
+	check_lowest_free_fd(lowest);
 	stats_check_file(stats_get_fd(owner_fd), getpid(), scope);
 }
 
