@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Dirty quota: a limit on the pages that a vCPU may set in the dirty log.
+ *
+ * Userspace owns the limit, kvm_run.dirty_quota, and KVM owns the count,
+ * the statistic pages_dirtied.  Neither is ever written by the other side, so
+ * that there is no update to lose and no lock to take: userspace may change the
+ * limit at any time, KVM reads it once for each decision.
+ *
+ * All functions that take a vCPU, but for kvm_dirty_quota_vcpu_init(), are for
+ * the thread that runs the vCPU, with vcpu->mutex held.
+ */
+#include <linux/kvm_host.h>
+#include <linux/kvm_dirty_quota.h>
+#include <trace/events/kvm.h>
+
+/*
+ * The limit may change between two calls: who needs it for a decision and a
+ * report of the decision keeps what this returned.
+ */
+static u64 read_quota(struct kvm_vcpu *vcpu)
+{
+	u64 quota = READ_ONCE(vcpu->run->dirty_quota);
+
+	vcpu->stat.dirty_quota = quota;
+	return quota;
+}
+
+static bool used_up(struct kvm_vcpu *vcpu, u64 quota)
+{
+	return quota && vcpu->stat.pages_dirtied >= quota;
+}
+
+static void request_if_used_up(struct kvm_vcpu *vcpu)
+{
+	if (used_up(vcpu, read_quota(vcpu)))
+		kvm_make_request(KVM_REQ_DIRTY_QUOTA, vcpu);
+}
+
+/* The vCPU has turned a bit of the dirty log from 0 to 1. */
+void kvm_dirty_quota_charge(struct kvm_vcpu *vcpu)
+{
+	lockdep_assert_held(&vcpu->mutex);
+
+	/* An ioctl other than KVM_RUN: the VMM writes, not the guest. */
+	if (!vcpu->dirty_quota_charging)
+		return;
+
+	vcpu->stat.pages_dirtied++;
+	if (vcpu->kvm->dirty_quota_enabled)
+		request_if_used_up(vcpu);
+}
+
+/*
+ * A request was found.  Userspace may have raised the limit since it was made,
+ * or switched it off: then there is nothing to exit for.
+ */
+bool kvm_dirty_quota_exit(struct kvm_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	u64 quota = read_quota(vcpu);
+
+	if (!used_up(vcpu, quota))
+		return false;
+
+	run->exit_reason = KVM_EXIT_DIRTY_QUOTA_FULL;
+	run->dirty_quota_full.dirty_count = vcpu->stat.pages_dirtied;
+	run->dirty_quota_full.dirty_quota = quota;
+	vcpu->stat.dirty_quota_exits++;
+	trace_kvm_dirty_quota_exit(vcpu->vcpu_id, vcpu->stat.pages_dirtied,
+				   quota);
+	return true;
+}
+
+/* How many pages the vCPU may still dirty; U64_MAX if there is no limit. */
+u64 kvm_dirty_quota_left(struct kvm_vcpu *vcpu)
+{
+	u64 quota = read_quota(vcpu);
+
+	if (!quota)
+		return U64_MAX;
+	return used_up(vcpu, quota) ? 0 : quota - vcpu->stat.pages_dirtied;
+}
+EXPORT_SYMBOL_GPL(kvm_dirty_quota_left);
+
+/*
+ * KVM_RUN begins.  The limit may be used up from before, or have been lowered.
+ */
+void kvm_dirty_quota_run_begin(struct kvm_vcpu *vcpu)
+{
+	vcpu->dirty_quota_charging = true;
+	if (vcpu->kvm->dirty_quota_enabled)
+		request_if_used_up(vcpu);
+}
+
+void kvm_dirty_quota_run_end(struct kvm_vcpu *vcpu)
+{
+	vcpu->dirty_quota_charging = false;
+}
+
+/*
+ * kvm->lock orders this against KVM_CREATE_VCPU, which counts a vCPU before it
+ * creates it: a vCPU sees both fields as they stay, or this fails.
+ */
+int kvm_dirty_quota_enable(struct kvm *kvm, const struct kvm_enable_cap *cap)
+{
+	int r = 0;
+
+	if (cap->flags || cap->args[1] || cap->args[2] || cap->args[3])
+		return -EINVAL;
+
+	mutex_lock(&kvm->lock);
+	if (kvm->dirty_quota_enabled) {
+		r = -EEXIST;
+	} else if (kvm->created_vcpus) {
+		r = -EBUSY;
+	} else {
+		kvm->dirty_quota_default = cap->args[0];
+		kvm->dirty_quota_enabled = true;
+	}
+	mutex_unlock(&kvm->lock);
+	return r;
+}
+
+/* Before userspace can reach the vCPU: kvm_run is still KVM's. */
+void kvm_dirty_quota_vcpu_init(struct kvm_vcpu *vcpu)
+{
+	vcpu->run->dirty_quota = vcpu->kvm->dirty_quota_default;
+}
