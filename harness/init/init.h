@@ -23,6 +23,7 @@ struct params {
 	char verdict_path[64];
 	char output_path[64];
 	bool host_root;
+	bool power_off;
 };
 
 enum outcome { OUTCOME_PASS, OUTCOME_FAIL, OUTCOME_SKIP, OUTCOME_TIMEOUT };
@@ -75,5 +76,6 @@ int klog_check(void);
 int report_open(const struct params *params);
 __printf(1, 2) void report_line(const char *format, ...);
 void report_output(const char *name, const char *line);
+void report_drain(void);
 
 #endif

@@ -17,12 +17,13 @@ static const char * const outcome_names[] = {
 
 /*
  * A reset, not a power-off: QEMU runs with -no-reboot and ends on it, on every
- * machine and without ACPI.
+ * machine and without ACPI. Bochs would boot again, it ends on a power-off.
  */
-static void halt(void)
+static void halt(const struct params *params)
 {
+	report_drain();
 	sync();
-	reboot(RB_AUTOBOOT);
+	reboot(params->power_off ? RB_POWER_OFF : RB_AUTOBOOT);
 	for (;;)
 		pause();
 }
@@ -80,24 +81,24 @@ static bool run_list(void)
 /* The verdict is the last thing said, after every check. */
 int main(void)
 {
-	struct params params;
+	struct params params = {};
 	bool good;
 
 	if (getpid() != 1)
 		return 1;
 	if (mounts_basic())
-		halt();
+		halt(&params);
 	open_console();
 	params_read(&params);
 	if (report_open(&params) || list_load(LIST_PATH))
-		halt();
+		halt(&params);
 	if (params.host_root && mounts_host_root())
-		halt();
+		halt(&params);
 	set_environment(&params);
 	report_line("begin");
 	good = run_list();
 	if (klog_check())
 		good = false;
 	report_line("verdict %s", good ? "pass" : "fail");
-	halt();
+	halt(&params);
 }

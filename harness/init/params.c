@@ -24,6 +24,8 @@ static void take_word(struct params *params, const char *word)
 	     "kvmstats.output=");
 	if (!strcmp(word, "kvmstats.root=host"))
 		params->host_root = true;
+	if (!strcmp(word, "kvmstats.end=poweroff"))
+		params->power_off = true;
 }
 
 void params_read(struct params *params)

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Two channels to the host. A virtio port has one opener at a time, and init
- * keeps both open from the start, so no test can write to them.
+ * keeps both open from the start, so no test can write to them. A machine
+ * without virtio has serial ports for it, which only keep out those that do not
+ * look for them.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "init.h"
@@ -19,6 +23,18 @@ static int verdict_fd = -1;
 static int output_fd = -1;
 static char nonce[64];
 
+/* Bytes are to arrive as they are, without a carriage return in each line */
+static void set_raw(int fd)
+{
+	struct termios termios;
+
+	if (tcgetattr(fd, &termios))
+		return;
+	cfmakeraw(&termios);
+	tcsetattr(fd, TCSANOW, &termios);
+	ioctl(fd, TIOCEXCL);
+}
+
 /* The ports appear once the driver has talked to the host */
 static int open_port(const char *path)
 {
@@ -26,8 +42,10 @@ static int open_port(const char *path)
 
 	for (tries = 0; tries < OPEN_TRIES; tries++) {
 		fd = open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC);
-		if (fd >= 0)
+		if (fd >= 0) {
+			set_raw(fd);
 			return fd;
+		}
 		usleep(OPEN_PAUSE_US);
 	}
 	fprintf(stderr, "init: %s: %s\n", path, strerror(errno));
@@ -72,6 +90,14 @@ void report_line(const char *format, ...)
 		len = sizeof(line) - 2;
 	line[len++] = '\n';
 	write_all(verdict_fd, line, len);
+}
+
+/* A serial port may have more to send than was sent when the machine ends */
+void report_drain(void)
+{
+	tcdrain(verdict_fd);
+	tcdrain(output_fd);
+	tcdrain(STDOUT_FILENO);
 }
 
 void report_output(const char *name, const char *line)

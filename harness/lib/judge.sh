@@ -52,10 +52,20 @@ boot_fault() {
 rerun_command() {
 	local var words=
 
-	for var in NPT ACCEL ROOT VARIANT APPEND SMP MEM LIST; do
+	for var in MACHINE NPT ACCEL ICOUNT ROOT VARIANT APPEND SMP MEM LIST; do
 		[ -z "${!var-}" ] || words+="$var=${!var@Q} "
 	done
 	printf '%sharness/boot %s %s %s\n' "$words" "$arch" "$config" "${1@Q}"
+}
+
+# Whoever reads the log of a continuous integration has none of the files. One
+# write for all of it: another boot may be printing at the same time.
+show_tail() { # WHAT FILE
+	local text
+
+	[ -s "$2" ] || { echo "  $1: nothing was printed"; return 0; }
+	text=$(tail -n 60 "$2" | tr -d '\r' | sed 's/^/    | /')
+	printf '  %s, the last lines:\n%s\n' "$1" "$text"
 }
 
 judge() {
@@ -78,9 +88,13 @@ judge() {
 	fi
 	echo "boot ${dir##*/}: FAIL${fault:+: $fault}"
 	for name in $failed; do
-		[ "$name" != boot ] || continue
+		if [ "$name" = boot ]; then
+			show_tail console "$dir/console.log"
+			continue
+		fi
 		echo "  $name: $(awk -F '\t' -v n="$name" '$1 == n { print $4 }' \
 			"$dir/results.tsv"); rerun: $(rerun_command "$name")"
+		show_tail "$name" "$dir/output/$name"
 	done
 	echo "  log: $dir/console.log"
 	return 1

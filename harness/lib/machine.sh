@@ -25,8 +25,10 @@ build_initramfs() {
 	(
 		flock 8
 		make -s -C "$harness" ARCH="$arch" O="$build/harness/$arch" all
-	) 8>"$build/harness/$arch.lock" >"$log" 2>&1 ||
+	) 8>"$build/harness/$arch.lock" >"$log" 2>&1 || {
+		tail -n 20 "$log" | sed 's/^/    | /' >&2
 		die "programs for the guest: see $log"
+	}
 	export arch config build harness
 	guest=$build/harness/$arch
 	kselftest=$(kselftest_dir)
@@ -53,13 +55,19 @@ kernel_arguments() {
 }
 
 qemu_command() {
+	local cpus=${SMP:-2}
+
 	command=("$qemu" "${machine[@]}")
-	case ${ACCEL:-tcg} in
+	case ${ACCEL:-tcg}${ICOUNT:+-icount} in
 	tcg) command+=("${emulated[@]}") ;;
+	tcg-icount)
+		cpus=1
+		command+=("${emulated[@]/thread=multi/thread=single}"
+			-icount "shift=0,sleep=off") ;;
 	kvm) command+=("${native[@]}") ;;
-	*) die "ACCEL=$ACCEL: tcg or kvm" ;;
+	*) die "ACCEL=$ACCEL${ICOUNT:+ ICOUNT=$ICOUNT}: tcg or kvm, ICOUNT with tcg" ;;
 	esac
-	command+=(-smp "${SMP:-2}" -m "${MEM:-2G}" -nodefaults -display none
+	command+=(-smp "$cpus" -m "${MEM:-2G}" -nodefaults -display none
 		-no-reboot -serial stdio -kernel "$image"
 		-initrd "$dir/initramfs" -append "$(kernel_arguments | tr '\n' ' ')"
 		-device "virtio-serial-$virtio"
@@ -105,22 +113,33 @@ show_output() {
 
 # qemu_status: QEMU's own exit status, 124 if the time limit ended it
 run_machine() {
-	local command pid
+	local command pid stamped=$dir/console.log
 
-	qemu_command
-	printf '%q ' "${command[@]}" >"$dir/command"
 	: >"$dir/verdict.log"
 	: >"$dir/output.log"
+	case ${MACHINE:-qemu} in
+	qemu) qemu_command ;;
+	bochs)
+		bochs_command
+		# It writes the console's log by itself; this is its own talk.
+		stamped=$dir/bochs.out
+		;;
+	*) die "MACHINE=$MACHINE: qemu or bochs" ;;
+	esac
+	printf '%q ' "${command[@]}" >"$dir/command"
 	echo "boot ${dir##*/}: $(wc -l <"$dir/tests") tests, limit $limit_s s," \
 		"log $dir/console.log"
 	timeout -k 5 "$limit_s" "${command[@]}" </dev/null 2>"$dir/qemu.log" \
-		> >(stamp >"$dir/console.log") &
+		> >(stamp >"$stamped") &
 	pid=$!
 	progress "$pid" &
 	[ -z "${SHOW-}" ] || show_output "$pid" &
 	qemu_status=0
 	wait "$pid" || qemu_status=$?
 	wait
+	if [ "${MACHINE-}" = bochs ] && [ "$qemu_status" = 1 ]; then
+		qemu_status=0
+	fi
 }
 
 split_output() { # output.log: "test<TAB>line"

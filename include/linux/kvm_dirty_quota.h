@@ -15,7 +15,6 @@
 
 #ifdef CONFIG_HAVE_KVM_DIRTY_QUOTA
 
-void kvm_dirty_quota_charge(struct kvm_vcpu *vcpu);
 bool kvm_dirty_quota_exit(struct kvm_vcpu *vcpu);
 u64 kvm_dirty_quota_left(struct kvm_vcpu *vcpu);
 int kvm_dirty_quota_enable(struct kvm *kvm, const struct kvm_enable_cap *cap);
@@ -23,8 +22,43 @@ void kvm_dirty_quota_vcpu_init(struct kvm_vcpu *vcpu);
 void kvm_dirty_quota_run_begin(struct kvm_vcpu *vcpu);
 void kvm_dirty_quota_run_end(struct kvm_vcpu *vcpu);
 
-/* Marks a page as dirty in a slot's log; true if it was not. */
-static inline bool kvm_dirty_quota_log(unsigned long rel_gfn, void *bitmap)
+/* The limit is used up; 0 is no limit: less one, it is larger than any count. */
+static inline bool kvm_dirty_quota_used_up(u64 count, u64 quota)
+{
+	return count > quota - 1;
+}
+
+/*
+ * Userspace may write the limit at any time: who decides by it and reports the
+ * decision keeps what this returned.
+ */
+static inline u64 kvm_dirty_quota_read(struct kvm_vcpu *vcpu)
+{
+	u64 quota = READ_ONCE(vcpu->run->dirty_quota);
+
+	vcpu->stat.dirty_quota = quota;
+	return quota;
+}
+
+/*
+ * The vCPU has turned a bit of the dirty log from 0 to 1.  Without the
+ * capability this is one addition and one test: a fast page fault is short.
+ */
+static inline void kvm_dirty_quota_charge(struct kvm_vcpu *vcpu)
+{
+	vcpu->stat.pages_dirtied += vcpu->dirty_quota_charge;
+	if (!vcpu->dirty_quota_limited)
+		return;
+
+	lockdep_assert_held(&vcpu->mutex);
+	if (kvm_dirty_quota_used_up(vcpu->stat.pages_dirtied,
+				    kvm_dirty_quota_read(vcpu)))
+		kvm_make_request(KVM_REQ_DIRTY_QUOTA, vcpu);
+}
+
+/* Set the bit of a page in a slot's dirty log in the name of a vCPU. */
+static inline void kvm_dirty_quota_log(struct kvm_vcpu *vcpu,
+				       unsigned long rel_gfn, void *bitmap)
 {
 	/*
 	 * The write to the page comes before the look at its bit: a bit that is
@@ -33,7 +67,8 @@ static inline bool kvm_dirty_quota_log(unsigned long rel_gfn, void *bitmap)
 	 * the log is harvested before userspace reads the page.
 	 */
 	smp_mb__before_atomic();
-	return !test_and_set_bit_le(rel_gfn, bitmap);
+	if (!test_and_set_bit_le(rel_gfn, bitmap))
+		kvm_dirty_quota_charge(vcpu);
 }
 
 /*
@@ -60,17 +95,22 @@ static inline bool kvm_dirty_quota_enabled(struct kvm *kvm)
  * For the few places where the hypervisor writes memory by a function that is
  * meant for the vCPU's own writes.  Returns what to restore afterwards.
  */
-static inline bool kvm_dirty_quota_set_charging(struct kvm_vcpu *vcpu, bool on)
+static inline u8 kvm_dirty_quota_stop_charging(struct kvm_vcpu *vcpu)
 {
-	bool before = vcpu->dirty_quota_charging;
+	u8 before = vcpu->dirty_quota_charge;
 
-	vcpu->dirty_quota_charging = on;
+	vcpu->dirty_quota_charge = 0;
 	return before;
+}
+
+static inline void kvm_dirty_quota_restore_charging(struct kvm_vcpu *vcpu,
+						    u8 before)
+{
+	vcpu->dirty_quota_charge = before;
 }
 
 #else /* !CONFIG_HAVE_KVM_DIRTY_QUOTA */
 
-static inline void kvm_dirty_quota_charge(struct kvm_vcpu *vcpu) { }
 static inline void kvm_dirty_quota_vcpu_init(struct kvm_vcpu *vcpu) { }
 static inline void kvm_dirty_quota_run_begin(struct kvm_vcpu *vcpu) { }
 static inline void kvm_dirty_quota_run_end(struct kvm_vcpu *vcpu) { }
@@ -81,10 +121,10 @@ static inline int kvm_dirty_quota_enable(struct kvm *kvm,
 	return -EINVAL;
 }
 
-static inline bool kvm_dirty_quota_log(unsigned long rel_gfn, void *bitmap)
+static inline void kvm_dirty_quota_log(struct kvm_vcpu *vcpu,
+				       unsigned long rel_gfn, void *bitmap)
 {
 	set_bit_le(rel_gfn, bitmap);
-	return false;
 }
 
 static inline bool kvm_dirty_quota_check_exit(struct kvm_vcpu *vcpu)
@@ -107,10 +147,13 @@ static inline u64 kvm_dirty_quota_left(struct kvm_vcpu *vcpu)
 	return U64_MAX;
 }
 
-static inline bool kvm_dirty_quota_set_charging(struct kvm_vcpu *vcpu, bool on)
+static inline u8 kvm_dirty_quota_stop_charging(struct kvm_vcpu *vcpu)
 {
-	return false;
+	return 0;
 }
+
+static inline void kvm_dirty_quota_restore_charging(struct kvm_vcpu *vcpu,
+						    u8 before) { }
 
 #endif /* CONFIG_HAVE_KVM_DIRTY_QUOTA */
 

@@ -25,7 +25,7 @@
 #define MAX_VCPUS	64
 #define IO_PAUSE_US	500	/* keeps two CPUs responsive, emulated even */
 #define YIELD_PAUSE_US	5000
-#define CONNECT_TRIES	50
+#define CONNECT_TRIES	300
 #define CONNECT_WAIT_MS	100
 
 struct options {

@@ -3,6 +3,10 @@
  * syscount - count the system calls of a running process over some seconds,
  * by call and by the descriptor that is its first argument.
  *
+ * With a call and a number, counting ends with that many calls of that name:
+ * how long it takes depends on the process, not on the machine. It is a
+ * failure if the seconds are over before.
+ *
  * Prints one line each: count, name, and what the descriptor is (or "-"),
  * separated by tabs. Calls that do not take a descriptor first have "-".
  */
@@ -63,6 +67,10 @@ struct row {
 static struct row rows[MAX_ROWS];
 static size_t row_count;
 static pid_t target;
+
+/* What ends the counting before the time does; no name: nothing. */
+static const char *last_name;
+static unsigned long last_count;
 
 static const struct call_name *find_name(uint64_t number)
 {
@@ -146,6 +154,22 @@ static int handle_stop(int status)
 	return signal;
 }
 
+/* Has the call that ends the counting been seen often enough? */
+static int seen_all(void)
+{
+	unsigned long seen = 0;
+
+	if (!last_name)
+		return 0;
+	for (size_t i = 0; i < row_count; i++) {
+		const struct call_name *name = find_name(rows[i].number);
+
+		if (name && !strcmp(name->name, last_name))
+			seen += rows[i].count;
+	}
+	return seen >= last_count;
+}
+
 static uint64_t now_ns(void)
 {
 	struct timespec now;
@@ -161,7 +185,7 @@ static int trace(double seconds)
 	struct timespec pause = { .tv_nsec = POLL_NS };
 	int status;
 
-	while (now_ns() < end_ns) {
+	while (now_ns() < end_ns && !seen_all()) {
 		pid_t pid = waitpid(target, &status, WNOHANG | __WALL);
 
 		if (pid < 0 || (pid == target && !WIFSTOPPED(status)))
@@ -197,13 +221,24 @@ static void stop_tracing(void)
 	}
 }
 
+static double parse(int argc, char **argv)
+{
+	if (argc != 3 && argc != 5)
+		return 0;
+	target = atoi(argv[1]);
+	if (argc == 5) {
+		last_name = argv[3];
+		last_count = strtoul(argv[4], NULL, 10);
+	}
+	return target > 0 && (argc == 3 || last_count) ? atof(argv[2]) : 0;
+}
+
 int main(int argc, char **argv)
 {
-	double seconds = argc == 3 ? atof(argv[2]) : 0;
+	double seconds = parse(argc, argv);
 
-	target = argc == 3 ? atoi(argv[1]) : 0;
-	if (target <= 0 || seconds <= 0) {
-		fputs("usage: syscount PID SECONDS\n", stderr);
+	if (seconds <= 0) {
+		fputs("usage: syscount PID SECONDS [CALL COUNT]\n", stderr);
 		return 2;
 	}
 	start_tracing();
@@ -213,5 +248,9 @@ int main(int argc, char **argv)
 	}
 	stop_tracing();
 	print_rows();
-	return 0;
+	if (!last_name || seen_all())
+		return 0;
+	fprintf(stderr, "syscount: fewer than %lu calls of %s in %s s\n",
+		last_count, last_name, argv[2]);
+	return 1;
 }

@@ -13,6 +13,7 @@
 #include "vm.h"
 
 #define MAX_EXPECT 32
+#define END_WAIT_NS 5000000000ull
 
 struct expectation {
 	const char *name;
@@ -119,13 +120,14 @@ static const char *end_reason(int error)
 }
 
 /*
- * A process that ends closes its socket a moment before its pidfd says so.
- * Until the next table there is time to learn which of the two it was.
+ * A process that ends closes its socket a moment before its pidfd says so: its
+ * VM is torn down in between. Wait a while to learn which of the two it was.
  */
 static void end_vm(struct vm *vm, int error)
 {
 	if (error == -EPIPE && kvmstats_peer_pidfd(vm->peer) >= 0) {
 		vm->ending = end_reason(error);
+		vm->ending_until_ns = clock_ns() + END_WAIT_NS;
 		vm_close_sources(vm);
 	} else {
 		vm->gone = end_reason(error);
@@ -265,15 +267,19 @@ static void sample_vm(struct listener *listener, struct vm *vm)
 
 static void show_tables(struct listener *listener)
 {
+	size_t shown = 0;
+
 	if (listener->is_terminal && !listener->as_json)
 		fputs("\033[H\033[2J", listener->out);
 	for (size_t i = 0; i < listener->count; i++) {
 		struct vm *vm = listener->vms[i];
 
 		if (vm->ending) {
-			vm->gone = vm->ending;
+			if (clock_ns() >= vm->ending_until_ns)
+				vm->gone = vm->ending;
 			continue;
 		}
+		shown++;
 		sample_vm(listener, vm);
 		if (listener->as_json)
 			report_sample(listener->out, vm);
@@ -283,7 +289,7 @@ static void show_tables(struct listener *listener)
 	}
 	remove_gone(listener);
 	listener->paused = false;
-	if (listener->count && listener->tables_left &&
+	if (shown && listener->tables_left &&
 	    !--listener->tables_left)
 		interrupted = true;
 }

@@ -21,6 +21,7 @@ struct vm {
 	size_t count;
 	unsigned int rejected;
 	const char *ending;		/* no connection; has the process ended? */
+	uint64_t ending_until_ns;	/* when to ask no longer, monotonic */
 	const char *gone;		/* the reason; NULL: alive */
 };
 

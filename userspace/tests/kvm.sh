@@ -5,29 +5,53 @@
 here=$(dirname "$0")
 build=$1
 kvmstat=$build/kvmstat/kvmstat
+vmm=
 . "$here/tap.sh"
 
-# A VM that holds its descriptors and tells nobody.
-start_vmm()
+# Nothing here may depend on how fast the machine is: what is waited for is an
+# event, and this only ends the wait for one that never comes.
+limit_s=60
+
+# wait_until PID COMMAND...: for as long as the process lives
+wait_until()
 {
-	"$build/demo/demo-vmm" --seconds 60 "$@" >"$tap_dir/vmm" 2>&1 &
-	vmm=$!
-	for _ in $(seq 200); do
-		"$kvmstat" show --pid "$vmm" --json >"$tap_dir/show" 2>/dev/null &&
-			[ "$(grep -o '"scope":"vcpu"' "$tap_dir/show" | wc -l)" = 4 ] &&
-			return
-		kill -0 "$vmm" || break
+	local pid=$1 end=$((SECONDS + limit_s))
+
+	shift
+	while ! "$@"; do
+		kill -0 "$pid" && [ $SECONDS -lt $end ] || return 1
 		sleep 0.05
 	done
-	cat "$tap_dir/vmm" "$tap_dir/show"
-	return 1
+}
+
+# It lives until it is stopped, however long the tests take.
+run_vmm()
+{
+	"$build/demo/demo-vmm" --seconds 36000 "$@" >"$tap_dir/vmm" 2>&1 &
+	vmm=$!
 }
 
 stop_vmm()
 {
 	kill -9 "$vmm"
 	wait "$vmm"
+	vmm=
 } 2>/dev/null
+
+shows_four_vcpus()
+{
+	"$kvmstat" show --pid "$vmm" --json >"$tap_dir/show" 2>/dev/null &&
+		[ "$(grep -o '"scope":"vcpu"' "$tap_dir/show" | wc -l)" = 4 ]
+}
+
+# A VM that holds its descriptors and tells nobody.
+start_vmm()
+{
+	run_vmm
+	wait_until "$vmm" shows_four_vcpus && return
+	cat "$tap_dir/vmm" "$tap_dir/show"
+	return 1
+}
 
 every_source()
 {
@@ -67,18 +91,20 @@ other_user_denied()
 		--pid "$vmm"
 }
 
+lists_no_stats()
+{
+	"$kvmstat" list | grep -qE "^ *$vmm .* 4 +0 +0\$"
+}
+
 # Where the kernel gives statistics to others than the VMM, all are shown;
 # mainline does not, and that is said.
 vmm_without_stats()
 {
 	local status
 
-	"$build/demo/demo-vmm" --seconds 60 --no-stats &
-	vmm=$!
-	for _ in $(seq 200); do
-		"$kvmstat" list | grep -qE "^ *$vmm .* 4 +0 +0\$" && break
-		sleep 0.05
-	done
+	run_vmm --no-stats
+	wait_until "$vmm" lists_no_stats ||
+		{ stop_vmm; cat "$tap_dir/vmm"; return 1; }
 	"$kvmstat" show --json --pid "$vmm" >"$tap_dir/none" 2>"$tap_dir/said"
 	status=$?
 	stop_vmm
@@ -101,7 +127,7 @@ def look():
                                    sys.argv[2]])
     return {(s["vcpu"], t["name"]): t for s in json.loads(out)["sources"]
             for t in s["stats"]}
-before, deadline = look(), time.monotonic() + 30
+before, deadline = look(), time.monotonic() + 60
 while time.monotonic() < deadline:
     after = look()
     if all(after[0, n]["values"] != before[0, n]["values"]
@@ -117,20 +143,31 @@ for key, stat in after.items():
 END
 }
 
+ten_samples_and_a_wakeup()
+{
+	[ "$(grep -c '"event":"sample".*"sources":\[{' "$tap_dir/json")" -ge 10 ] &&
+		grep '"event":"sample"' "$tap_dir/json" |
+		grep -qE '"name":"halt_wakeup"[^}]*"delta":\[[1-9]'
+}
+
 listens_as_json()
 {
-	"$kvmstat" listen --json --interval 0.2 --count 10 --expect halt_wakeup \
-		"$tap_dir/socket" >"$tap_dir/json" &
+	"$kvmstat" listen --json --interval 0.2 --until-gone \
+		--expect halt_wakeup "$tap_dir/socket" >"$tap_dir/json" &
 	listen=$!
-	"$build/demo/demo-vmm" --socket "$tap_dir/socket" --name 'a "name"' \
-		--uuid 0-1 --seconds 60 &
-	vmm=$!
+	wait_until "$listen" test -S "$tap_dir/socket" || return 1
+	run_vmm --socket "$tap_dir/socket" --name 'a "name"' --uuid 0-1
+	vmm_pid=$vmm
+	wait_until "$vmm" ten_samples_and_a_wakeup
+	stop_vmm
 	status_is 0 wait "$listen"
 	listen_status=$?
-	stop_vmm
-	[ $listen_status = 0 ] && python3 - "$tap_dir/json" "$vmm" <<'END'
+	[ $listen_status = 0 ] && python3 - "$tap_dir/json" "$vmm_pid" <<'END'
 import json, sys
 events = [json.loads(line) for line in open(sys.argv[1])]
+# a table may be due between the VMM's connection and what it sends
+while events[0]["event"] == "sample" and not events[0]["sources"]:
+    events.pop(0)
 samples = [e for e in events if e["event"] == "sample"]
 assert events[0]["event"] == "sent" and len(samples) >= 10, events[0]
 vm = samples[0]["vm"]
@@ -149,6 +186,28 @@ for sample in samples:
 END
 }
 
+dies_watched()
+{
+	"$kvmstat" listen --interval 0.05 --until-gone "$tap_dir/socket" \
+		>"$tap_dir/table" &
+	listen=$!
+	wait_until "$listen" test -S "$tap_dir/socket" || return 1
+	run_vmm --socket "$tap_dir/socket"
+	wait_until "$vmm" grep -q ' sent: ' "$tap_dir/table"
+	stop_vmm
+	status_is 0 wait "$listen" || return 1
+	grep ' gone: ' "$tap_dir/table"
+	grep -q ' gone: process ended$' "$tap_dir/table"
+}
+
+# Tables come faster than a VM is torn down: the reason is the same each time.
+every_death_is_one()
+{
+	for _ in $(seq 8); do
+		dies_watched || return 1
+	done
+}
+
 demo_script()
 {
 	"$here/../demo/run-demo.sh" --bin "$build/demo" --seconds 6 --no-lockdown \
@@ -165,6 +224,7 @@ check_as_root()
 	fi
 }
 
+trap '[ -z "$vmm" ] || kill -9 "$vmm"; rm -rf "$tap_dir"' EXIT
 cp "$kvmstat" "$tap_dir/" && chmod 755 "$tap_dir"
 check "descriptors of a process by its number" start_vmm
 check "every source has its place" every_source
@@ -175,5 +235,6 @@ check_as_root "another user is denied" other_user_denied
 stop_vmm
 check "a VMM without descriptors" vmm_without_stats
 check "listen as JSON" listens_as_json
+check "a death is no closed connection" every_death_is_one
 check_as_root "the demonstration's own verdict" demo_script
 tap_done

@@ -7,49 +7,13 @@
  * that there is no update to lose and no lock to take: userspace may change the
  * limit at any time, KVM reads it once for each decision.
  *
- * All functions that take a vCPU, but for kvm_dirty_quota_vcpu_init(), are for
- * the thread that runs the vCPU, with vcpu->mutex held.
+ * All functions that take a vCPU are for the thread that runs it and holds
+ * vcpu->mutex, but for kvm_dirty_quota_vcpu_init(), and kvm_dirty_quota_log()
+ * while the vCPU is not in KVM_RUN.
  */
 #include <linux/kvm_host.h>
 #include <linux/kvm_dirty_quota.h>
 #include <trace/events/kvm.h>
-
-/*
- * The limit may change between two calls: who needs it for a decision and a
- * report of the decision keeps what this returned.
- */
-static u64 read_quota(struct kvm_vcpu *vcpu)
-{
-	u64 quota = READ_ONCE(vcpu->run->dirty_quota);
-
-	vcpu->stat.dirty_quota = quota;
-	return quota;
-}
-
-static bool used_up(struct kvm_vcpu *vcpu, u64 quota)
-{
-	return quota && vcpu->stat.pages_dirtied >= quota;
-}
-
-static void request_if_used_up(struct kvm_vcpu *vcpu)
-{
-	if (used_up(vcpu, read_quota(vcpu)))
-		kvm_make_request(KVM_REQ_DIRTY_QUOTA, vcpu);
-}
-
-/* The vCPU has turned a bit of the dirty log from 0 to 1. */
-void kvm_dirty_quota_charge(struct kvm_vcpu *vcpu)
-{
-	lockdep_assert_held(&vcpu->mutex);
-
-	/* An ioctl other than KVM_RUN: the VMM writes, not the guest. */
-	if (!vcpu->dirty_quota_charging)
-		return;
-
-	vcpu->stat.pages_dirtied++;
-	if (vcpu->kvm->dirty_quota_enabled)
-		request_if_used_up(vcpu);
-}
 
 /*
  * A request was found.  Userspace may have raised the limit since it was made,
@@ -58,9 +22,9 @@ void kvm_dirty_quota_charge(struct kvm_vcpu *vcpu)
 bool kvm_dirty_quota_exit(struct kvm_vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
-	u64 quota = read_quota(vcpu);
+	u64 quota = kvm_dirty_quota_read(vcpu);
 
-	if (!used_up(vcpu, quota))
+	if (!kvm_dirty_quota_used_up(vcpu->stat.pages_dirtied, quota))
 		return false;
 
 	run->exit_reason = KVM_EXIT_DIRTY_QUOTA_FULL;
@@ -75,11 +39,13 @@ bool kvm_dirty_quota_exit(struct kvm_vcpu *vcpu)
 /* How many pages the vCPU may still dirty; U64_MAX if there is no limit. */
 u64 kvm_dirty_quota_left(struct kvm_vcpu *vcpu)
 {
-	u64 quota = read_quota(vcpu);
+	u64 quota = kvm_dirty_quota_read(vcpu);
 
 	if (!quota)
 		return U64_MAX;
-	return used_up(vcpu, quota) ? 0 : quota - vcpu->stat.pages_dirtied;
+	if (kvm_dirty_quota_used_up(vcpu->stat.pages_dirtied, quota))
+		return 0;
+	return quota - vcpu->stat.pages_dirtied;
 }
 EXPORT_SYMBOL_GPL(kvm_dirty_quota_left);
 
@@ -88,14 +54,24 @@ EXPORT_SYMBOL_GPL(kvm_dirty_quota_left);
  */
 void kvm_dirty_quota_run_begin(struct kvm_vcpu *vcpu)
 {
-	vcpu->dirty_quota_charging = true;
-	if (vcpu->kvm->dirty_quota_enabled)
-		request_if_used_up(vcpu);
+	vcpu->dirty_quota_charge = 1;
+	if (!vcpu->kvm->dirty_quota_enabled)
+		return;
+
+	vcpu->dirty_quota_limited = true;
+	if (kvm_dirty_quota_used_up(vcpu->stat.pages_dirtied,
+				    kvm_dirty_quota_read(vcpu)))
+		kvm_make_request(KVM_REQ_DIRTY_QUOTA, vcpu);
 }
 
+/*
+ * What is written in the vCPU's name from now on is not the guest's: by an ioctl
+ * of the VMM, or because the vCPU is destroyed.
+ */
 void kvm_dirty_quota_run_end(struct kvm_vcpu *vcpu)
 {
-	vcpu->dirty_quota_charging = false;
+	vcpu->dirty_quota_charge = 0;
+	vcpu->dirty_quota_limited = false;
 }
 
 /*

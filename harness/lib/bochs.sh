@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash disable=SC2154,SC2034
+# Sourced by boot for MACHINE=bochs: an emulated Intel CPU with VMX, EPT and
+# page-modification logging, which QEMU's emulation does not have. One CPU, no
+# virtio: kernel and initramfs come from a CD image, the channels are serial
+# ports. About five times slower than QEMU.
+
+bochs_share=/usr/share/bochs
+isolinux=/usr/lib/ISOLINUX/isolinux.bin
+ldlinux=/usr/lib/syslinux/modules/bios/ldlinux.c32
+
+bochs_needs() {
+	local file
+
+	for file in "$bochs_share/BIOS-bochs-latest" "$isolinux" "$ldlinux"; do
+		[ -e "$file" ] || die "$file: missing; run: make packages"
+	done
+	[ "$arch" = x86_64 ] || die "MACHINE=bochs: only x86_64"
+	[ -z "${ROOT-}${NPT-}${ICOUNT-}" ] && [ "${ACCEL:-tcg}" = tcg ] ||
+		die "MACHINE=bochs: without ROOT, NPT, ICOUNT, ACCEL"
+}
+
+# noxsave: the sizes of the emulated CPU's extended state do not add up, which
+# the kernel warns of.
+bochs_arguments() {
+	kernel_arguments | tr '\n' ' '
+	echo "kvmstats.verdict=/dev/ttyS1 kvmstats.output=/dev/ttyS2" \
+		"kvmstats.end=poweroff noxsave"
+}
+
+bochs_cd() {
+	local cd=$dir/cd
+
+	mkdir -p "$cd/isolinux"
+	cp -L "$image" "$cd/isolinux/linux"
+	gzip -1 <"$dir/initramfs" >"$cd/isolinux/initrd"
+	cp "$isolinux" "$ldlinux" "$cd/isolinux/"
+	cat >"$cd/isolinux/isolinux.cfg" <<-END
+	DEFAULT linux
+	PROMPT 0
+	LABEL linux
+	KERNEL linux
+	APPEND initrd=initrd $(bochs_arguments)
+	END
+	xorriso -as mkisofs -quiet -o "$dir/cd.iso" -b isolinux/isolinux.bin \
+		-c isolinux/boot.cat -no-emul-boot -boot-load-size 4 \
+		-boot-info-table "$cd" 2>"$dir/xorriso.log" ||
+		die "the CD image: see $dir/xorriso.log"
+	rm -rf "$cd"
+}
+
+# Logging anything but what ends it can stop Bochs for good.
+bochs_settings() {
+	cat <<-END
+	cpu: model=corei7_skylake_x, count=1, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=1
+	memory: guest=2048, host=2048
+	display_library: rfb, options="timeout=0"
+	plugin_ctrl: unmapped=true, biosdev=true, speaker=false, extfpuirq=true, parallel=false, serial=true, gameport=false
+	romimage: file=$bochs_share/BIOS-bochs-latest
+	vgaromimage: file=$bochs_share/VGABIOS-lgpl-latest
+	ata0-master: type=cdrom, path="$dir/cd.iso", status=inserted
+	boot: cdrom
+	clock: sync=none, time0=utc
+	com1: enabled=1, mode=file, dev="$dir/console.log"
+	com2: enabled=1, mode=file, dev="$dir/verdict.log"
+	com3: enabled=1, mode=file, dev="$dir/output.log"
+	pci: enabled=1, chipset=i440fx
+	log: "$dir/bochs.log"
+	panic: action=fatal
+	error: action=ignore
+	info: action=ignore
+	debug: action=ignore
+	END
+}
+
+# The package has Bochs' debugger built in, which waits for a command. The exit
+# status is 1 after a power-off: only the verdict counts.
+bochs_command() {
+	bochs_needs
+	bochs_cd
+	bochs_settings >"$dir/bochsrc"
+	echo c >"$dir/bochs.commands"
+	command=(bochs -q -f "$dir/bochsrc" -rc "$dir/bochs.commands")
+}
