@@ -51,7 +51,7 @@ kernel_arguments() {
 		"kvmstats.nonce=$nonce ${kernel_args-}"
 	[ -z "${NPT-}" ] || echo "${npt_parameter:?}=$NPT"
 	[ "${ROOT-}" != host ] || echo "kvmstats.root=host"
-	[ -z "${APPEND-}" ] || echo "$APPEND"
+	[ -z "${APPEND-}" ] || echo "${APPEND//+/ }"
 }
 
 qemu_command() {
@@ -60,12 +60,13 @@ qemu_command() {
 	command=("$qemu" "${machine[@]}")
 	case ${ACCEL:-tcg}${ICOUNT:+-icount} in
 	tcg) command+=("${emulated[@]}") ;;
+	tcg-single) command+=("${emulated[@]/thread=multi/thread=single}") ;;
 	tcg-icount)
 		cpus=1
 		command+=("${emulated[@]/thread=multi/thread=single}"
 			-icount "shift=0,sleep=off") ;;
 	kvm) command+=("${native[@]}") ;;
-	*) die "ACCEL=$ACCEL${ICOUNT:+ ICOUNT=$ICOUNT}: tcg or kvm, ICOUNT with tcg" ;;
+	*) die "ACCEL=$ACCEL${ICOUNT:+ ICOUNT=$ICOUNT}: tcg, tcg-single or kvm, ICOUNT with tcg" ;;
 	esac
 	command+=(-smp "$cpus" -m "${MEM:-2G}" -nodefaults -display none
 		-no-reboot -serial stdio -kernel "$image"
