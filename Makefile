@@ -70,7 +70,7 @@ check: ## everything that needs no kernel, in under a minute
 
 test: ## everything: check, the series, all builds, all boots
 	scripts/packages need tree fetch build kernel kernel-x86_64 \
-		kernel-arm64 cross check series boot
+		kernel-arm64 cross check series boot intel
 	scripts/run-parts 'tree=scripts/compose' 'check=make check' \
 		'check-series=scripts/check-series' \
 		'kernels=scripts/build-all' \
