@@ -25,4 +25,14 @@ run-demo: ## ten seconds of live statistics from inside the booted kernel
 	harness/prepare x86_64 plain
 	harness/run-demo
 
-.PHONY: boot boot-tests harness-selftest run-demo
+bench-quota: ## what dirty quota costs a write fault, in instructions
+	for arch in x86_64 arm64; do for config in base-plain plain; do \
+		harness/prepare $$arch $$config || exit 1; done; done
+	harness/bench-quota
+
+lab: ## migration policies compared, into docs/dirty-quota.md; minutes
+	scripts/packages need build boot lab
+	harness/prepare x86_64 plain
+	harness/run-lab
+
+.PHONY: lab boot boot-tests harness-selftest run-demo bench-quota

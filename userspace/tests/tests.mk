@@ -6,7 +6,10 @@ FUZZ_CC ?= clang		## userspace: compiler with -fsanitize=fuzzer
 FUZZ_SECONDS ?= 5		## userspace: time for each fuzzer
 
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
-unit_tests := $(patsubst tests/%.c,$(O)/tests/%,$(wildcard tests/test_*.c))
+migsim_tests := $(wildcard tests/test_migsim*.c)
+unit_src := $(if $(migsim_arch),$(wildcard tests/test_*.c),\
+	    $(filter-out $(migsim_tests),$(wildcard tests/test_*.c)))
+unit_tests := $(patsubst tests/%.c,$(O)/tests/%,$(unit_src))
 override FUZZ_CC := $(strip $(FUZZ_CC))
 fuzz_tests := $(if $(shell command -v $(FUZZ_CC)),\
 	      $(O)/tests/fuzz-image $(O)/tests/fuzz-message)
@@ -14,7 +17,10 @@ asan_obj := $(patsubst %.c,$(O)/asan/%.o,$(lib_src) tests/image.c tests/line.c)
 fuzz_obj := $(patsubst %.c,$(O)/fuzz/%.o,$(lib_src))
 tsan_obj := $(patsubst %.c,$(O)/tsan/%.o,$(lib_src) tests/image.c \
 	    tests/test_source.c)
-test_headers := $(wildcard tests/*.h lib/*.h include/*.h)
+migsim_asan := $(patsubst %.c,$(O)/asan/%.o,kvmstat/json.c kvmstat/text.c \
+	       $(filter-out migsim/main.c %.S,$(migsim_src))) \
+	       $(if $(migsim_arch),$(O)/migsim/guest-s.o)
+test_headers := $(wildcard tests/*.h lib/*.h include/*.h migsim/*.h)
 
 check: all $(unit_tests) $(O)/tests/threads $(fuzz_tests) $(O)/tests/make_seeds	## run the tests
 	$(Q)FUZZ_SECONDS=$(strip $(FUZZ_SECONDS)) CC='$(CC)' tests/run-tests $(O)
@@ -34,6 +40,8 @@ $(O)/tests/threads: $(tsan_obj)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CC) -fsanitize=thread $^ $(ALL_LDFLAGS) -lcmocka -o $@
+
+$(patsubst tests/%.c,$(O)/tests/%,$(migsim_tests)): $(migsim_asan)
 
 $(O)/tests/%: $(O)/asan/tests/%.o $(asan_obj)
 	@mkdir -p $(@D)

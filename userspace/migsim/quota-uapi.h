@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
+/*
+ * Dirty quota as programs see it, for kernel headers that do not have it: the
+ * numbers of Documentation/virt/kvm/dirty-quota.rst. The layout is checked
+ * against the composed tree's header by tests/migsim.sh.
+ */
+#ifndef MIGSIM_QUOTA_UAPI_H
+#define MIGSIM_QUOTA_UAPI_H
+
+#include <assert.h>
+#include <linux/kvm.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define QUOTA_CAP		51000	/* KVM_CAP_DIRTY_QUOTA */
+#define QUOTA_EXIT_FULL		51000	/* KVM_EXIT_DIRTY_QUOTA_FULL */
+
+/* Where struct kvm_run ends without the quota, and the quota stands with it. */
+#define QUOTA_RUN_OFFSET	2352
+
+/* In the union of what the exits carry. */
+struct quota_full {
+	uint64_t dirty_count;
+	uint64_t dirty_quota;
+};
+
+#define QUOTA_EXIT_OFFSET	offsetof(struct kvm_run, hw)
+
+static_assert(QUOTA_EXIT_OFFSET == 32, "the exits' data has moved");
+static_assert(offsetof(struct kvm_run, kvm_valid_regs) ==
+	      QUOTA_EXIT_OFFSET + 256, "the exits' data has grown");
+static_assert(offsetof(struct kvm_run, s) + 2048 == QUOTA_RUN_OFFSET,
+	      "struct kvm_run ends elsewhere");
+static_assert(sizeof(struct quota_full) <= 256, "too large for an exit");
+
+#endif /* MIGSIM_QUOTA_UAPI_H */

@@ -1,0 +1,206 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+# usage: migsim.sh MIGSIM [--quota] [--no-max]
+#
+# Short migrations under each policy, memories compared byte for byte. Runs
+# under busybox, in the booted kernel, too. --quota: dirty quota must be there;
+# --no-max: no guest that never leaves by itself (Bochs 2.7 hangs then).
+here=$(dirname "$0")
+migsim=$1
+quota=
+max=1
+shift
+for option; do
+	case $option in
+	--quota) quota=1 ;;
+	--no-max) max= ;;
+	*) echo "migsim.sh: no option $option" >&2; exit 2 ;;
+	esac
+done
+. "$here/tap.sh"
+
+# The link takes half a second for all memory.
+guest="--memory-mib 4 --bandwidth 8M --warmup-ms 100 --baseline-ms 200"
+calm="--vcpu write:rate=400,set=512 --vcpu compute:rate=500"
+# More than the link carries, on and on; every way to write.
+wild="--vcpu write:rate=2000,set=340 --vcpu write:rate=2000,set=340,pattern=random
+--vcpu write:rate=2000,set=340,pattern=skewed --vcpu read:rate=500,set=4"
+
+# run STATUS[STATUS] OPTIONS...: output in $tap_dir/run, CSV and JSON beside it
+run()
+{
+	rm -f "$tap_dir/csv" "$tap_dir/json"
+	expected=$1
+	status=0
+	shift
+	# shellcheck disable=SC2086
+	"$migsim" $guest --csv "$tap_dir/csv" --json "$tap_dir/json" "$@" \
+		>"$tap_dir/run" 2>&1 || status=$?
+	case $expected in
+	*$status*) return ;;
+	esac
+	echo "exit status $status, expected $expected: $migsim $guest $*"
+	cat "$tap_dir/run"
+	return 1
+}
+
+all_equal() # PAGES
+{
+	grep "^compared $1 pages: all equal\$" "$tap_dir/run"
+}
+
+# 4 MiB, and the control area of two vCPUs
+converges()
+{
+	# shellcheck disable=SC2086
+	run 0 --policy "$1" $calm && all_equal 1028 &&
+		grep ": converged after" "$tap_dir/run" &&
+		awk -F, '$1 == "run" && $2 == "migsim" && $4 == 1 && $5 == 1 { n++ }
+			END { exit n != 2 }' "$tap_dir/csv"
+}
+
+# Said, and copied all the same; nothing fits into a millisecond.
+does_not_converge()
+{
+	# shellcheck disable=SC2086
+	run 3 --max-rounds 3 --downtime-ms 1 $wild && all_equal 1030 &&
+		grep "DID NOT CONVERGE after 4 rounds" "$tap_dir/run"
+}
+
+time_limit()
+{
+	# shellcheck disable=SC2086
+	run 3 --max-rounds 1000 --max-seconds 1 --downtime-ms 1 $wild &&
+		all_equal 1030
+}
+
+# Writers are stopped and let go again and again; the reader never is.
+quota_converges()
+{
+	# shellcheck disable=SC2086
+	run 0 --policy dirty-quota $wild && all_equal 1030 || return 1
+	awk -F, '$1 != "run" || $2 == "label" { next }
+		$11 == "write" && $16 < 5 { print "few exits: " $0; bad = 1 }
+		$11 == "read" && ($16 || $17) { print "stopped: " $0; bad = 1 }
+		END { exit bad || NR != 5 }' "$tap_dir/csv"
+}
+
+number() # KEY: its values in the JSON, one a line
+{
+	grep -o "\"$1\":[0-9]*" "$tap_dir/json" | cut -d: -f2
+}
+
+# Every bit that was harvested was charged to a vCPU, and every charge is a bit.
+counts_are_exact()
+{
+	for policy in none auto-converge dirty-quota; do
+		# shellcheck disable=SC2086
+		run 03 --policy "$policy" --max-rounds 12 $wild || return 1
+		bits=$(number dirty_pages | awk '{ n += $1 } END { print n }')
+		counts=$(number pages_dirtied | awk '{ n += $1 } END { print n }')
+		echo "$policy: $bits bits, $counts charged"
+		[ "$bits" = "$counts" ] && [ "$bits" -gt 0 ] || return 1
+	done
+}
+
+# Nothing but a signal gets these out of the guest.
+never_yields()
+{
+	for policy in none auto-converge ${quota:+dirty-quota}; do
+		run 03 --policy "$policy" --max-rounds 2 --vcpu compute \
+			--vcpu write:rate=max,set=900 && all_equal 1028 ||
+			return 1
+	done
+}
+
+# They dirty pages that are not known of yet while the last of them is stopped.
+dirty_to_the_end()
+{
+	for policy in none ${quota:+dirty-quota}; do
+		run 0 --quiet --policy "$policy" --bandwidth 400M \
+			--vcpu '16*write:rate=450,set=60' || return 1
+	done
+}
+
+lost_page()
+{
+	# shellcheck disable=SC2086
+	run 1 --lose-page 1000 $calm &&
+		grep "1028 pages: 1 DIFFER, the first is page 1000\$" "$tap_dir/run"
+}
+
+no_quota_here()
+{
+	run 4 --policy dirty-quota && grep -x \
+		"migsim: --policy dirty-quota: this kernel has no KVM_CAP_DIRTY_QUOTA" \
+		"$tap_dir/run"
+}
+
+refused()
+{
+	run 2 --bandwidth fast && grep -e "--bandwidth fast: not possible" \
+		"$tap_dir/run" && run 0 --help && grep "^usage: migsim" "$tap_dir/run"
+}
+
+json_is_json()
+{
+	python3 - "$tap_dir/json" <<'END'
+import json, sys
+lines = [json.loads(line) for line in open(sys.argv[1])]
+assert [l["event"] for l in lines[:-1]] == ["round"] * (len(lines) - 1), lines
+assert [l["round"] for l in lines[:-1]] == list(range(1, len(lines))), lines
+result = lines[-1]
+assert result["event"] == "result" and result["rounds"] == len(lines) - 1
+assert result["differing_pages"] == 0 and result["compared_pages"] == 1028
+assert [v["vcpu"] for v in result["vcpus"]] == [0, 1]
+sent = sum(l["sent_pages"] for l in lines[:-1]) + 4
+assert result["sent_bytes"] == sent * 4104, (result, sent)
+END
+}
+
+# Our numbers are those of the composed tree's header.
+layout()
+{
+	mkdir -p "$tap_dir/linux"
+	: >"$tap_dir/linux/compiler.h"
+	cat >"$tap_dir/layout.c" <<'END'
+#include "quota-uapi.h"
+#define SAME(a, b) static_assert((a) == (b), #a)
+SAME(KVM_CAP_DIRTY_QUOTA, QUOTA_CAP);
+SAME(KVM_EXIT_DIRTY_QUOTA_FULL, QUOTA_EXIT_FULL);
+SAME(offsetof(struct kvm_run, dirty_quota), QUOTA_RUN_OFFSET);
+SAME(offsetof(struct kvm_run, dirty_quota_full), QUOTA_EXIT_OFFSET);
+SAME(offsetof(struct kvm_run, dirty_quota_full.dirty_count),
+     QUOTA_EXIT_OFFSET + offsetof(struct quota_full, dirty_count));
+SAME(offsetof(struct kvm_run, dirty_quota_full.dirty_quota),
+     QUOTA_EXIT_OFFSET + offsetof(struct quota_full, dirty_quota));
+END
+	"${CC:-cc}" -std=c11 -fsyntax-only -D__user= -I"$here/../migsim" \
+		-I"$tap_dir" -I"$tree/arch/x86/include/uapi" \
+		-idirafter /usr/include -include "$tree/include/uapi/linux/kvm.h" \
+		"$tap_dir/layout.c"
+}
+
+check "bad options are named, help is given" refused
+check "none" converges none
+check "auto-converge" converges auto-converge
+if command -v python3 >/dev/null; then
+	check "JSON lines" json_is_json
+fi
+check "what does not converge is copied and said" does_not_converge
+check "so is what takes too long" time_limit
+check "a lost page is noticed" lost_page
+check "pages dirtied until the very end are copied" dirty_to_the_end
+[ -z "$max" ] || check "guests that never leave are stopped" never_yields
+if [ -n "$quota" ]; then
+	check "dirty-quota" converges dirty-quota
+	check "dirty-quota converges, readers go on" quota_converges
+	check "counts are exact" counts_are_exact
+elif ! "$migsim" --policy dirty-quota --max-rounds 1 --quiet >/dev/null 2>&1; then
+	check "no dirty quota here: said so" no_quota_here
+fi
+tree=$here/../../build/linux-5.10
+if grep -q KVM_CAP_DIRTY_QUOTA "$tree/include/uapi/linux/kvm.h" 2>/dev/null; then
+	check "the header's numbers" layout
+fi
+tap_done
