@@ -3,16 +3,18 @@
 ARCH ?= x86_64 ## architecture to boot: x86_64, arm64
 CONFIG ?= plain ## kernel to boot: plain, debug, base-plain, base-debug
 TESTS ?= ## names or globs of tests; empty means every test of the list
+MACHINE ?= ## x86: bochs is an emulated Intel; empty: QEMU, an emulated AMD
 NPT ?= ## x86: 0 or 1 sets kvm_amd.npt; empty leaves the default
-ACCEL ?= tcg ## tcg (full emulation) or kvm (needs a working /dev/kvm)
+ACCEL ?= tcg ## tcg (full emulation), tcg-single (CPUs take turns) or kvm (needs a working /dev/kvm)
 ROOT ?= ## host boots with the machine's own root, read-only over 9p
 VARIANT ?= ## name added to the log directory build/boot/ARCH-CONFIG
-APPEND ?= ## more kernel arguments
+APPEND ?= ## more kernel arguments, a+b for two
 
 boot: ## boot one kernel and run tests in it
 	harness/prepare "$(ARCH)" "$(CONFIG)"
-	NPT="$(NPT)" ACCEL="$(ACCEL)" ROOT="$(ROOT)" VARIANT="$(VARIANT)" \
-		APPEND="$(APPEND)" harness/boot "$(ARCH)" "$(CONFIG)" $(TESTS)
+	MACHINE="$(MACHINE)" NPT="$(NPT)" ACCEL="$(ACCEL)" ROOT="$(ROOT)" \
+		VARIANT="$(VARIANT)" APPEND="$(APPEND)" \
+		harness/boot "$(ARCH)" "$(CONFIG)" $(TESTS)
 
 boot-tests: ## every boot of "make test", results through scripts/result
 	harness/boot-tests

@@ -16,7 +16,7 @@ bochs_needs() {
 		[ -e "$file" ] || die "$file: missing; run: make packages"
 	done
 	[ "$arch" = x86_64 ] || die "MACHINE=bochs: only x86_64"
-	[ -z "${ROOT-}${NPT-}${ICOUNT-}${ACCEL-}" ] ||
+	[ "${ROOT-}${NPT-}${ICOUNT-}/${ACCEL:-tcg}" = /tcg ] ||
 		die "MACHINE=bochs: without ROOT, NPT, ICOUNT, ACCEL"
 }
 
