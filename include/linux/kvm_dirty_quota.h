@@ -56,7 +56,10 @@ static inline void kvm_dirty_quota_charge(struct kvm_vcpu *vcpu)
 		kvm_make_request(KVM_REQ_DIRTY_QUOTA, vcpu);
 }
 
-/* Set the bit of a page in a slot's dirty log in the name of a vCPU. */
+/*
+ * The only way to set a page's bit in a slot's dirty log in the name of a vCPU:
+ * who marks a page cannot forget the charge.
+ */
 static inline void kvm_dirty_quota_log(struct kvm_vcpu *vcpu,
 				       unsigned long rel_gfn, void *bitmap)
 {
