@@ -308,6 +308,12 @@ static void test_immediate_exit(enum stats_scope scope)
 		       stats_value(&v->stats, "dirty_quota_exits"), 1);
 	v->run->immediate_exit = 0;
 	check_exit(v, 3, 3);
+	/* A run that comes to nothing finds it used up; it is raised then. */
+	v->run->immediate_exit = 1;
+	dq_check_equal("end of KVM_RUN", dq_run(v), DQ_SIGNAL);
+	v->run->immediate_exit = 0;
+	dq_set_quota(v, 5);
+	check_exit(v, 5, 5);
 }
 
 static void no_op(int sig)
