@@ -363,6 +363,28 @@ static void test_real_mode(enum stats_scope scope)
 	}
 }
 
+/* ---- a vCPU that waits for an interrupt which never comes ---- */
+
+static void test_halted(enum stats_scope scope)
+{
+	struct dq_config config = { .enable = true, .quota = 3 };
+	struct kvm_mp_state state = { .mp_state = KVM_MP_STATE_HALTED };
+	struct dq_vcpu *v;
+	struct dq_vm d;
+
+	dq_create(&d, &config);
+	v = &d.vcpus[0];
+	dq_tell(v, DQ_WRITE, 0, 10);
+	dq_check_equal("end of KVM_RUN", dq_run(v), DQ_FULL);
+	vcpu_set_mp_state(d.vm, 0, &state);
+	dq_check_equal("end of KVM_RUN, halted", dq_run(v), DQ_FULL);
+	state.mp_state = KVM_MP_STATE_RUNNABLE;
+	vcpu_set_mp_state(d.vm, 0, &state);
+	dq_set_quota(v, 0);
+	dq_run_to_end(v);
+	dq_check_equal("pages_dirtied", dq_count(v), 10);
+}
+
 static const struct stats_case cases[] = {
 	{ "ins",		test_ins },
 	{ "ins_crossing",	test_ins_crossing },
@@ -372,6 +394,7 @@ static const struct stats_case cases[] = {
 	{ "tables_quota",	test_tables_quota },
 	{ "fast_faults",	test_fast_faults },
 	{ "real_mode",		test_real_mode },
+	{ "halted",		test_halted },
 };
 
 int main(int argc, char *argv[])
