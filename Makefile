@@ -14,6 +14,7 @@ TREE ?= build/linux-5.10 ## tree that refresh reads
 REV ?= HEAD ## last commit of the series in TREE
 FORCE ?= 0 ## 1: tree and refresh may overwrite unsaved work
 EVERY ?= 0 ## 1: check-builds builds at every patch, not only the last
+FROM ?= 1 ## EVERY=1: first patch that check-builds builds
 ARCHES ?= ## architectures of check-builds; empty means all seven
 SERIES_VERSION ?= ## number in the subjects of "make series"
 
