@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # gnuplot -e "lab='DIR'; scenario='NAME'; vcpus=N" plot.gp >NAME.svg
 # DIR/POLICY.csv: sample,label,policy,ms,pages,progress of vCPU 0,1,...
-set terminal svg size 960,720 dynamic font "sans,12" background "white"
+set terminal svg size 960,880 dynamic font "sans,12" background "white"
 set datafile separator ","
 set multiplot layout 4,1 title scenario
 set grid
