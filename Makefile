@@ -104,9 +104,11 @@ help: ## this list
 
 -include harness/harness.mk
 
-boot boot-tests harness-selftest run-demo: | boot-packages
+boot boot-tests harness-selftest run-demo bench-quota lab: | boot-packages
 boot-packages:
-	@scripts/packages need build boot
+	@scripts/packages need build boot \
+		$(if $(filter bochs,$(MACHINE))$(filter boot-tests,$(MAKECMDGOALS)),intel) \
+		$(if $(filter lab,$(MAKECMDGOALS)),lab)
 
 .PHONY: boot-packages
 

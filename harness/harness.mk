@@ -33,7 +33,6 @@ bench-quota: ## what dirty quota costs a write fault, in instructions
 	harness/bench-quota
 
 lab: ## migration policies compared, into docs/dirty-quota.md; minutes
-	scripts/packages need build boot lab
 	harness/prepare x86_64 plain
 	harness/run-lab
 

@@ -18,9 +18,7 @@
 #include <sys/ioctl.h>
 #include <time.h>
 
-#ifndef KVM_CAP_DIRTY_QUOTA
-#define KVM_CAP_DIRTY_QUOTA	51000
-#endif
+#include "../../userspace/migsim/quota-uapi.h"
 
 __typeof__(ioctl) __real_ioctl, __wrap_ioctl;
 
@@ -35,7 +33,7 @@ static uint64_t thread_ns(void)
 static void enable_quota(int vm_fd, const char *pages)
 {
 	struct kvm_enable_cap cap = {
-		.cap = KVM_CAP_DIRTY_QUOTA, .args = { strtoull(pages, NULL, 0) }
+		.cap = QUOTA_CAP, .args = { strtoull(pages, NULL, 0) }
 	};
 
 	if (!__real_ioctl(vm_fd, KVM_ENABLE_CAP, &cap))

@@ -29,9 +29,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#ifndef KVM_CAP_DIRTY_QUOTA
-#define KVM_CAP_DIRTY_QUOTA	51000
-#endif
+#include "../../userspace/migsim/quota-uapi.h"
 
 #define PAGE_BYTES	4096ull
 #define LOGGED_PAGES	16384ull	/* 2N */
@@ -99,7 +97,7 @@ static void set_slot(const struct bench *bench, unsigned int slot,
 static void enable_quota(const struct bench *bench, const char *pages)
 {
 	struct kvm_enable_cap cap = {
-		.cap = KVM_CAP_DIRTY_QUOTA, .args = { strtoull(pages, NULL, 0) }
+		.cap = QUOTA_CAP, .args = { strtoull(pages, NULL, 0) }
 	};
 
 	CALL(bench->vm_fd, KVM_ENABLE_CAP, &cap);

@@ -1,19 +1,22 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# usage: migsim.sh MIGSIM [--quota] [--no-max]
+# usage: migsim.sh MIGSIM [--quota] [--no-max] [--busybox]
 #
-# Short migrations under each policy, memories compared byte for byte. Runs
-# under busybox, in the booted kernel, too. --quota: dirty quota must be there;
-# --no-max: no guest that never leaves by itself (Bochs 2.7 hangs then).
+# Short migrations under each policy, memories compared byte for byte.
+# --quota: dirty quota must be there; --no-max: no guest that never leaves by
+# itself (Bochs 2.7 hangs then); --busybox: without what needs more than its
+# tools, a python3 or a compiler, as in the booted kernel.
 here=$(dirname "$0")
 migsim=$1
 quota=
+busybox=
 max=1
 shift
 for option; do
 	case $option in
 	--quota) quota=1 ;;
 	--no-max) max= ;;
+	--busybox) busybox=1 ;;
 	*) echo "migsim.sh: no option $option" >&2; exit 2 ;;
 	esac
 done
@@ -184,9 +187,7 @@ END
 check "bad options are named, help is given" refused
 check "none" converges none
 check "auto-converge" converges auto-converge
-if command -v python3 >/dev/null; then
-	check "JSON lines" json_is_json
-fi
+[ -n "$busybox" ] || check "JSON lines" json_is_json
 check "what does not converge is copied and said" does_not_converge
 check "so is what takes too long" time_limit
 check "a lost page is noticed" lost_page
@@ -200,7 +201,9 @@ elif ! "$migsim" --policy dirty-quota --max-rounds 1 --quiet >/dev/null 2>&1; th
 	check "no dirty quota here: said so" no_quota_here
 fi
 tree=$here/../../build/linux-5.10
-if grep -q KVM_CAP_DIRTY_QUOTA "$tree/include/uapi/linux/kvm.h" 2>/dev/null; then
+if [ -f "$tree/include/uapi/linux/kvm.h" ]; then
 	check "the header's numbers" layout
+elif [ -z "$busybox" ]; then
+	skip "the header's numbers" "no composed tree"
 fi
 tap_done
