@@ -40,7 +40,7 @@ static inline void kvm_stats_linear_hist_update(u64 *data, size_t size,
  */
 static inline void kvm_stats_log_hist_update(u64 *data, size_t size, u64 value)
 {
-	++data[min_t(size_t, fls64(value), size - 1)];
+	++data[min_t(unsigned int, fls64(value), size - 1)];
 }
 
 #define KVM_STATS_LINEAR_HIST_UPDATE(hist, value, bucket_size)		\

@@ -180,6 +180,29 @@ static void test_keeps_vm(enum stats_scope scope)
 	STATS_CHECK(!vm_exists(dir), "the VM stayed after its last fd");
 }
 
+/*
+ * A VM of the same name as one that its statistics keep alive has no directory:
+ * those of its vCPUs must not be in debugfs' root, where they would stay.
+ */
+static void test_same_name(enum stats_scope scope)
+{
+	char path[64];
+	struct stats_file s;
+	struct kvm_vm *vm;
+	int fd;
+
+	if (!stats_find_debugfs())
+		stats_skip("no debugfs");
+	vm = stats_setup(&s, scope);
+	fd = vm_get_fd(vm);
+	kvm_vm_free(vm);
+	vm = stats_create_vm();
+	STATS_CHECK(vm_get_fd(vm) == fd, "the new VM's fd is %d, not %d",
+		    vm_get_fd(vm), fd);
+	snprintf(path, sizeof(path), "/sys/kernel/debug/vcpu%d", STATS_VCPU_ID);
+	STATS_CHECK(!vm_exists(path), "%s is there", path);
+}
+
 /* The VMM's vCPU does not have to leave the guest for it, nor does it. */
 static void test_while_running(enum stats_scope scope)
 {
@@ -275,6 +298,7 @@ static const struct stats_case cases[] = {
 	{ "dup",		test_dup,		STATS_BOTH },
 	{ "outlives_vm",	test_outlives_vm,	STATS_BOTH },
 	{ "keeps_vm",		test_keeps_vm,		STATS_BOTH },
+	{ "same_name",		test_same_name,		STATS_BOTH },
 	{ "io_uring",		test_io_uring,		STATS_BOTH },
 	{ "while_running",	test_while_running,	STATS_BOTH, 60 },
 };

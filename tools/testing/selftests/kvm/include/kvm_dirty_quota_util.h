@@ -76,6 +76,8 @@ struct dq_vcpu {
 	 * Documentation/virt/kvm/dirty-quota.rst; else the case ends.
 	 */
 	uint64_t max_overrun;
+	/* The most pages that an exit of dq_run_to_end() came late. */
+	uint64_t overrun;
 	pthread_t thread;
 };
 

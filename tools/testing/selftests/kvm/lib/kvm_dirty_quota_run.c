@@ -120,6 +120,8 @@ static void raise_quota(struct dq_vcpu *v)
 		    "quota %llu, count %llu: more than %llu over",
 		    (unsigned long long)quota, (unsigned long long)count,
 		    (unsigned long long)v->max_overrun);
+	if (count - quota > v->overrun)
+		v->overrun = count - quota;
 	dq_set_quota(v, quota + v->raise_by);
 }
 

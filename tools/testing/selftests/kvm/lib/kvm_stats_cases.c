@@ -184,6 +184,16 @@ static const char *case_name(const struct stats_case *c,
 	return name;
 }
 
+/* "!tables" is every case that is not named like "tables". */
+static bool name_matches(const char *name, const char *pattern)
+{
+	if (!pattern)
+		return true;
+	if (*pattern == '!')
+		return !strstr(name, pattern + 1);
+	return strstr(name, pattern);
+}
+
 /* Run the results of one case that match, or only count them. */
 static unsigned int for_scopes(const struct stats_case *c, const char *pattern,
 			       bool run)
@@ -195,7 +205,7 @@ static unsigned int for_scopes(const struct stats_case *c, const char *pattern,
 		if (scope ? !(c->scopes & scope) : c->scopes)
 			continue;
 		name = case_name(c, scope);
-		if (pattern && !strstr(name, pattern))
+		if (!name_matches(name, pattern))
 			continue;
 		nr++;
 		if (run)

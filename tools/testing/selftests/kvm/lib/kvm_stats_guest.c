@@ -42,10 +42,21 @@ static void handle_nmi(struct ex_regs *regs)
 {
 }
 
+/* A guest that spins must be interruptible also on emulated hosts. */
+static void enable_interrupts(struct kvm_vm *vm)
+{
+	struct kvm_regs regs;
+
+	vcpu_regs_get(vm, STATS_VCPU_ID, &regs);
+	regs.rflags |= 1 << 9;
+	vcpu_regs_set(vm, STATS_VCPU_ID, &regs);
+}
+
 static void init_events(struct kvm_vm *vm)
 {
 	struct kvm_lapic_state lapic;
 
+	enable_interrupts(vm);
 	vm_init_descriptor_tables(vm);
 	vcpu_init_descriptor_tables(vm, STATS_VCPU_ID);
 	vm_handle_exception(vm, NMI_VECTOR, handle_nmi);

@@ -8,17 +8,22 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <linux/kvm_para.h>
 
 #include "kvm_stats_guest.h"
 #include "processor.h"
 #include "svm_util.h"
+#include "vmx.h"
 
 #define NR_ROUNDS	50
 #define L2_STACK_SIZE	64
 #define IO_PORT		0x1234
+#define YIELD_TO_ID	(STATS_VCPU_ID + 1)
 
 /* System call numbers of 32-bit programs. */
 #define NR_IOCTL_IA32	54
@@ -153,16 +158,16 @@ static void test_nmi_injections(enum stats_scope scope)
 /* Neither offered nor known to any hypervisor. */
 #define NO_HYPERCALL	12345
 
-static void guest_hypercall_loop(bool intel)
+static void guest_hypercall_loop(bool intel, unsigned long nr, unsigned long arg)
 {
-	unsigned long nr;
+	unsigned long ret;
 
 	for (;;) {
-		nr = NO_HYPERCALL;
+		ret = nr;
 		if (intel)
-			asm volatile("vmcall" : "+a"(nr) : : "memory");
+			asm volatile("vmcall" : "+a"(ret) : "b"(arg) : "memory");
 		else
-			asm volatile("vmmcall" : "+a"(nr) : : "memory");
+			asm volatile("vmmcall" : "+a"(ret) : "b"(arg) : "memory");
 		asm volatile("outb %%al, %%dx" : : "a"(0), "d"(IO_PORT));
 	}
 }
@@ -173,11 +178,89 @@ static void test_hypercalls(enum stats_scope scope)
 	struct kvm_vm *vm = guest_setup(&s, guest_hypercall_loop);
 	int i;
 
-	vcpu_args_set(vm, STATS_VCPU_ID, 1, (uint64_t)is_intel_cpu());
+	vcpu_args_set(vm, STATS_VCPU_ID, 3, (uint64_t)is_intel_cpu(),
+		      (uint64_t)NO_HYPERCALL, (uint64_t)0);
 	for (i = 1; i <= NR_ROUNDS; i++) {
 		guest_run_once(vm);
 		check_grown("hypercalls", 0, stats_value(&s, "hypercalls"), i);
 	}
+}
+
+/* Whoever runs on the first CPU has preempted the others that want to. */
+static void use_first_cpu(void)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(0, &cpus);
+	STATS_CHECK(!sched_setaffinity(0, sizeof(cpus), &cpus),
+		    "sched_setaffinity: %s", strerror(errno));
+}
+
+static void *spin_on_first_cpu(void *vm)
+{
+	use_first_cpu();
+	for (;;)
+		ioctl(stats_vcpu_fd(vm, YIELD_TO_ID), KVM_RUN, NULL);
+	return NULL;
+}
+
+/* A vCPU that wants to run, and that a yield can be directed to. */
+static void start_yield_target(struct kvm_vm *vm)
+{
+	struct kvm_lapic_state lapic;
+	pthread_t thread;
+
+	vm_vcpu_add_default(vm, YIELD_TO_ID, guest_spin_loop);
+	vcpu_ioctl(vm, YIELD_TO_ID, KVM_GET_LAPIC, &lapic);
+	vcpu_ioctl(vm, YIELD_TO_ID, KVM_SET_LAPIC, &lapic);
+	STATS_CHECK(!pthread_create(&thread, NULL, spin_on_first_cpu, vm),
+		    "pthread_create");
+}
+
+static void setup_yields(struct stats_file *s, struct kvm_vm **vm, int to)
+{
+	*vm = guest_setup(s, guest_hypercall_loop);
+	vcpu_args_set(*vm, STATS_VCPU_ID, 3, (uint64_t)is_intel_cpu(),
+		      (uint64_t)KVM_HC_SCHED_YIELD, (uint64_t)to);
+}
+
+/* To itself, which runs: asked for, but there is nothing to gain. */
+static void test_yield_to_itself(enum stats_scope scope)
+{
+	struct stats_file s;
+	struct kvm_vm *vm;
+	int i;
+
+	setup_yields(&s, &vm, STATS_VCPU_ID);
+	for (i = 1; i <= NR_ROUNDS; i++) {
+		guest_run_once(vm);
+		check_grown("directed_yield_attempted", 0,
+			    stats_value(&s, "directed_yield_attempted"), i);
+	}
+	check_grown("directed_yield_successful", 0,
+		    stats_value(&s, "directed_yield_successful"), 0);
+}
+
+/* To a vCPU that waits for the CPU that this one runs on. */
+static void test_yield(enum stats_scope scope)
+{
+	uint64_t attempted, successful;
+	struct stats_file s;
+	struct kvm_vm *vm;
+
+	setup_yields(&s, &vm, YIELD_TO_ID);
+	use_first_cpu();
+	start_yield_target(vm);
+	stats_doing("waiting for a yield that succeeds");
+	do {
+		guest_run_once(vm);
+		attempted = stats_value(&s, "directed_yield_attempted");
+		successful = stats_value(&s, "directed_yield_successful");
+	} while (!successful);
+	STATS_CHECK(successful <= attempted, "%llu of %llu yields succeeded",
+		    (unsigned long long)successful,
+		    (unsigned long long)attempted);
 }
 
 static uint64_t mapped_pages(const struct stats_file *s)
@@ -201,42 +284,76 @@ static void test_mapped_pages(enum stats_scope scope)
 	check_grown("mmu_unsync", 0, stats_value(&s, "mmu_unsync"), 0);
 }
 
-static void l2_guest(void)
+/* To userspace, without a way through L1. */
+static void exit_to_host(void)
 {
-	/* To userspace, without a way through L1. */
-	for (;;)
-		asm volatile("outb %%al, %%dx; vmmcall"
-			     : : "a"(0), "d"(IO_PORT) : "memory");
+	asm volatile("outb %%al, %%dx" : : "a"(0), "d"(IO_PORT) : "memory");
 }
 
-static void l1_guest(struct svm_test_data *svm)
+static void l2_svm(void)
+{
+	for (;;) {
+		exit_to_host();
+		asm volatile("vmmcall" : : : "memory");
+	}
+}
+
+static void l1_svm(struct svm_test_data *svm)
 {
 	unsigned long l2_stack[L2_STACK_SIZE];
 	struct vmcb *vmcb = svm->vmcb;
 
-	generic_svm_setup(svm, l2_guest, &l2_stack[L2_STACK_SIZE]);
+	generic_svm_setup(svm, l2_svm, &l2_stack[L2_STACK_SIZE]);
 	for (;;) {
 		run_guest(vmcb, svm->vmcb_gpa);
 		/* Behind the vmmcall that has left L2. */
 		vmcb->save.rip += 3;
-		asm volatile("outb %%al, %%dx" : : "a"(0), "d"(IO_PORT));
+		exit_to_host();
 	}
+}
+
+static void l2_vmx(void)
+{
+	for (;;) {
+		exit_to_host();
+		vmcall();
+	}
+}
+
+static void l1_vmx(struct vmx_pages *vmx)
+{
+	unsigned long l2_stack[L2_STACK_SIZE];
+	int failed;
+
+	GUEST_ASSERT(prepare_for_vmx_operation(vmx));
+	GUEST_ASSERT(load_vmcs(vmx));
+	prepare_vmcs(vmx, l2_vmx, &l2_stack[L2_STACK_SIZE]);
+	for (failed = vmlaunch(); !failed; failed = vmresume()) {
+		/* Behind the vmcall. */
+		vmwrite(GUEST_RIP, vmreadz(GUEST_RIP) + 3);
+		exit_to_host();
+	}
+	GUEST_ASSERT(!failed);
 }
 
 /* Exits to userspace alternate between L2 and L1. */
 static void test_nested(enum stats_scope scope)
 {
-	vm_vaddr_t svm_gva;
+	bool svm = nested_svm_supported();
 	struct stats_file s;
 	struct kvm_vm *vm;
+	vm_vaddr_t gva;
 	int i;
 
-	if (!nested_svm_supported())
-		stats_skip("no nested SVM");
-	vm = guest_setup(&s, l1_guest);
+	if (!svm && !nested_vmx_supported())
+		stats_skip("no nested guests");
+	vm = guest_setup(&s, svm ? (void *)l1_svm : (void *)l1_vmx);
 	vcpu_set_cpuid(vm, STATS_VCPU_ID, kvm_get_supported_cpuid());
-	vcpu_alloc_svm(vm, &svm_gva);
-	vcpu_args_set(vm, STATS_VCPU_ID, 1, svm_gva);
+	if (svm)
+		vcpu_alloc_svm(vm, &gva);
+	else
+		vcpu_alloc_vmx(vm, &gva);
+	vcpu_args_set(vm, STATS_VCPU_ID, 1, gva);
 	check_grown("guest_mode", 0, stats_value(&s, "guest_mode"), 0);
 	for (i = 1; i <= 20; i++) {
 		guest_run_once(vm);
@@ -288,6 +405,8 @@ static const struct stats_case cases[] = {
 	{ "emulation",		test_emulation },
 	{ "nmi_injections",	test_nmi_injections },
 	{ "hypercalls",		test_hypercalls },
+	{ "yield_to_itself",	test_yield_to_itself },
+	{ "yield",		test_yield },
 	{ "mapped_pages",	test_mapped_pages },
 	{ "nested",		test_nested },
 	{ "ia32_caller",	test_ia32_caller,	STATS_BOTH },

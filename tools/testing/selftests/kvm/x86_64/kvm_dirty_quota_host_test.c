@@ -119,6 +119,12 @@ static void test_pvclock(enum stats_scope scope)
 #define HV_HYPERCALL		0x40000001
 #define HV_REFERENCE_TSC	0x40000021
 #define HV_VP_ASSIST_PAGE	0x40000073
+#define HV_SCONTROL		0x40000080
+#define HV_SIMP			0x40000083
+#define HV_STIMER0_CONFIG	0x400000b0
+#define HV_STIMER0_COUNT	0x400000b1
+#define HV_STIMER_ENABLE	1
+#define HV_STIMER_SINT(n)	((n) << 16)
 /* Not used by anything else. */
 #define XEN_MSR			0x40000200
 
@@ -166,6 +172,26 @@ static void test_hyperv_assist(enum stats_scope scope)
 	check_page_of_msr(HV_VP_ASSIST_PAGE, NULL);
 }
 
+/* A timer that is over writes a message.  Its interrupt is masked from reset on. */
+static void test_hyperv_timer(enum stats_scope scope)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_HYPERV_SYNIC2 };
+	struct dq_vm d;
+	struct dq_vcpu *v = setup(&d, NULL);
+
+	vcpu_enable_cap(d.vm, 0, &cap);
+	vcpu_set_msr(d.vm, 0, HV_SCONTROL, 1);
+	vcpu_set_msr(d.vm, 0, HV_SIMP, HOST_GPA | 1);
+	vcpu_set_msr(d.vm, 0, HV_STIMER0_COUNT, 1);
+	vcpu_set_msr(d.vm, 0, HV_STIMER0_CONFIG,
+		     HV_STIMER_ENABLE | HV_STIMER_SINT(2));
+	dq_do(v, DQ_IDLE, 0, 0);
+	check_host_page(&d, 0);
+	dq_do(v, DQ_WRITE, 0, NR_PAGES);
+	dq_check_equal("pages_dirtied", dq_count(v), NR_PAGES);
+	dq_check_equal("exits for the quota", v->full_exits, 0);
+}
+
 static void test_xen_hypercall(enum stats_scope scope)
 {
 	static uint8_t blob[PAGE];
@@ -188,6 +214,7 @@ static const struct stats_case cases[] = {
 	{ "hyperv_hypercall",	test_hyperv_hypercall },
 	{ "hyperv_tsc",		test_hyperv_tsc },
 	{ "hyperv_assist",	test_hyperv_assist },
+	{ "hyperv_timer",	test_hyperv_timer },
 	{ "xen_hypercall",	test_xen_hypercall },
 };
 

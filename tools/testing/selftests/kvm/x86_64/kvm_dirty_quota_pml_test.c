@@ -37,6 +37,13 @@ static struct dq_vcpu *setup(struct dq_vm *d)
 	return v;
 }
 
+static void print_overrun(uint64_t quota, uint64_t exits, uint64_t overrun)
+{
+	printf("# quota %llu: %llu exits, at most %llu pages late\n",
+	       (unsigned long long)quota, (unsigned long long)exits,
+	       (unsigned long long)overrun);
+}
+
 static void check_arithmetic(uint64_t quota)
 {
 	struct dq_vm d;
@@ -51,6 +58,7 @@ static void check_arithmetic(uint64_t quota)
 	dq_settle(v);
 	dq_check_equal("pages_dirtied", dq_count(v), 2 * NR_PAGES);
 	dq_check_equal("exits for the quota", v->full_exits, NR_PAGES / quota);
+	print_overrun(quota, v->full_exits, v->overrun);
 	dq_check_equal("bits", dq_harvest(&d), NR_PAGES);
 	dq_check_bits(&d, 0, 1, NR_PAGES);
 	dq_check_equal("page faults", stats_value(&v->stats, "pf_taken"),
@@ -150,6 +158,7 @@ static void test_lower_while_running(enum stats_scope scope)
 	stats_doing("waiting for the exit");
 	pthread_join(v->thread, NULL);
 	count = v->run->dirty_quota_full.dirty_count;
+	print_overrun(1, 1, count - (before + 1));
 	STATS_CHECK(count - (before + 1) <= LOG_SIZE,
 		    "quota %llu, count %llu", before + 1ULL, count + 0ULL);
 }
@@ -173,6 +182,7 @@ static void test_mixed(enum stats_scope scope)
 	v->raise_by = 5;
 	dq_set_quota(v, before + 5);
 	dq_do(v, DQ_WRITE, 0, NR_PAGES);
+	print_overrun(5, v->full_exits, v->overrun);
 	dq_check_equal("pages_dirtied", dq_count(v) - before, NR_PAGES);
 	dq_check_equal("exits for the quota", v->full_exits, NR_PAGES / 5);
 	dq_check_equal("bits", dq_harvest(&d), NR_PAGES);
