@@ -15,6 +15,7 @@
 
 #define CHUNK_SIZE	4096
 #define DRAIN_MS	1000
+#define WORDS_MAX	15
 
 struct output {
 	const struct test *test;
@@ -32,6 +33,27 @@ static unsigned long now_ms(void)
 	return ts.tv_sec * 1000UL + ts.tv_nsec / 1000000;
 }
 
+/* Where there is no shell, a command is a program and its arguments. */
+static void run_words(const char *command)
+{
+	char *words[WORDS_MAX + 1], *rest = strdup(command);
+	size_t count = 0;
+
+	while (rest && count < WORDS_MAX) {
+		words[count] = strsep(&rest, " ");
+		if (*words[count])
+			count++;
+	}
+	if (rest || !count) {
+		fprintf(stderr, "init: not 1 to %d words: %s\n", WORDS_MAX,
+			command);
+		return;
+	}
+	words[count] = NULL;
+	execvp(words[0], words);
+	perror(words[0]);
+}
+
 static void child(const struct test *test, int out)
 {
 	int null = open("/dev/null", O_RDONLY);
@@ -45,7 +67,10 @@ static void child(const struct test *test, int out)
 	if (chdir("/tmp"))
 		_exit(127);
 	execl("/bin/sh", "sh", "-c", test->command, NULL);
-	perror("init: /bin/sh");
+	if (errno == ENOENT)
+		run_words(test->command);
+	else
+		perror("init: /bin/sh");
 	_exit(127);
 }
 

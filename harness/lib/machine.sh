@@ -6,6 +6,8 @@ parts_needed() { # base, and each tag of a chosen test that names a part
 	local tag
 
 	echo base
+	[ ! -f "$harness/parts/config-$config.list" ] || echo "config-$config"
+	[ -z "${shell-yes}" ] || echo shell
 	awk '{ print $3 }' "$dir/tests" | tr , '\n' | sort -u | while read -r tag; do
 		[ ! -f "$harness/parts/$tag.list" ] || echo "$tag"
 	done
@@ -32,6 +34,9 @@ build_initramfs() {
 	export arch config build harness
 	guest=$build/harness/$arch
 	kselftest=$(kselftest_dir)
+	if [ "${MACHINE-}" = bochs ]; then
+		kselftest=$(bochs_kselftest "$kselftest" "$dir/kselftest")
+	fi
 	userspace=$build/userspace/$arch
 	export guest kselftest userspace
 	: >"$dir/initramfs"
@@ -42,7 +47,7 @@ build_initramfs() {
 	echo "file /etc/kvmstats/tests 0644 $dir/tests" >"$dir/own.list"
 	"$harness/mkinitramfs" "$dir/own.list" "$dir/part"
 	cat "$dir/part" >>"$dir/initramfs"
-	rm -f "$dir/part" "$dir/own.list"
+	rm -rf "$dir/part" "$dir/own.list" "$dir/kselftest"
 }
 
 kernel_arguments() {
@@ -50,14 +55,20 @@ kernel_arguments() {
 	echo "console=$console panic=-1 oops=panic log_buf_len=4M init=/init" \
 		"kvmstats.nonce=$nonce ${kernel_args-}"
 	[ -z "${NPT-}" ] || echo "${npt_parameter:?}=$NPT"
+	# The first finding ends the boot; nothing is poisoned unless asked for
+	[[ $config != *debug ]] || echo "panic_on_warn=1 page_poison=1"
+	# ACPI's interrupt routing takes that kernel more than ACPI's time limit
+	[[ $arch-$config != x86_64-*debug ]] || echo "pci=noacpi"
 	[ "${ROOT-}" != host ] || echo "kvmstats.root=host"
+	[ ! -f "$harness/parts/config-$config.list" ] || echo "rdinit=/load-modules"
 	[ -z "${APPEND-}" ] || echo "${APPEND//+/ }"
 }
 
 qemu_command() {
-	local cpus=${SMP:-2}
+	local cpus=${SMP:-${cpus_default:-2}}
 
 	command=("$qemu" "${machine[@]}")
+	[ "${defaults-}" = yes ] || command+=(-nodefaults)
 	case ${ACCEL:-tcg}${ICOUNT:+-icount} in
 	tcg) command+=("${emulated[@]}") ;;
 	tcg-single) command+=("${emulated[@]/thread=multi/thread=single}") ;;
@@ -68,14 +79,18 @@ qemu_command() {
 	kvm) command+=("${native[@]}") ;;
 	*) die "ACCEL=$ACCEL${ICOUNT:+ ICOUNT=$ICOUNT}: tcg, tcg-single or kvm, ICOUNT with tcg" ;;
 	esac
-	command+=(-smp "$cpus" -m "${MEM:-2G}" -nodefaults -display none
+	command+=(-smp "$cpus" -m "${MEM:-${mem_default:-2G}}" -display none
 		-no-reboot -serial stdio -kernel "$image"
 		-initrd "$dir/initramfs" -append "$(kernel_arguments | tr '\n' ' ')"
-		-device "virtio-serial-$virtio"
 		-chardev "file,id=verdict,path=$dir/verdict.log"
-		-device "virtserialport,chardev=verdict,nr=1,name=kvmstats.verdict"
-		-chardev "file,id=output,path=$dir/output.log"
-		-device "virtserialport,chardev=output,nr=2,name=kvmstats.output")
+		-chardev "file,id=output,path=$dir/output.log")
+	if [ -n "$virtio" ]; then
+		command+=(-device "virtio-serial-$virtio"
+			-device "virtserialport,chardev=verdict,nr=1,name=kvmstats.verdict"
+			-device "virtserialport,chardev=output,nr=2,name=kvmstats.output")
+	else
+		command+=(-serial chardev:verdict -serial chardev:output)
+	fi
 	[ "${ROOT-}" != host ] || command+=(
 		-fsdev "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap"
 		-device "virtio-9p-$virtio,fsdev=root,mount_tag=root"
@@ -118,14 +133,15 @@ run_machine() {
 
 	: >"$dir/verdict.log"
 	: >"$dir/output.log"
-	case ${MACHINE:-qemu} in
-	qemu) qemu_command ;;
+	[[ " qemu bochs ${machines-} " == *" ${MACHINE:-qemu} "* ]] ||
+		die "MACHINE=$MACHINE: for $arch one of: ${machines-qemu bochs}"
+	case ${MACHINE-} in
 	bochs)
 		bochs_command
 		# It writes the console's log by itself; this is its own talk.
 		stamped=$dir/bochs.out
 		;;
-	*) die "MACHINE=$MACHINE: qemu or bochs" ;;
+	*) qemu_command ;;
 	esac
 	printf '%q ' "${command[@]}" >"$dir/command"
 	echo "boot ${dir##*/}: $(wc -l <"$dir/tests") tests, limit $limit_s s," \

@@ -265,7 +265,8 @@ run()
 	wait_for $limit_s test -S "$socket" ||
 		die "the reader does not listen: $(cat "$dir/errors")"
 	start_vmm
-	wait_for $limit_s received || die "nothing received from the VMM"
+	wait_for $limit_s received ||
+		die "nothing received from the VMM: $(cat "$dir/errors")"
 	tail -f -n +1 "$dir/table" &
 	show=$!
 	cat "/proc/$reader/status" >"$dir/status"

@@ -54,6 +54,15 @@ static const struct call_name call_names[] = {
 	{ SYS_brk, "brk", 0 },
 	{ SYS_mmap, "mmap", 0 },
 	{ SYS_munmap, "munmap", 0 },
+#ifndef __LP64__ /* the same calls, by the numbers that 32-bit programs use */
+	{ SYS_fcntl64, "fcntl", 1 },
+	{ SYS_fstat64, "fstat", 1 },
+	{ SYS__llseek, "lseek", 1 },
+	{ SYS_mmap2, "mmap", 0 },
+	{ SYS_ppoll_time64, "ppoll", 0 },
+	{ SYS_clock_gettime64, "clock_gettime", 0 },
+	{ SYS_clock_nanosleep_time64, "clock_nanosleep", 0 },
+#endif
 };
 
 #define NAME_COUNT (sizeof(call_names) / sizeof(*call_names))
