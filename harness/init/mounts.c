@@ -93,6 +93,7 @@ static int mount_all(const char *prefix)
 static const char * const injection_verbose[] = {
 	"/sys/kernel/debug/failslab/verbose",
 	"/sys/kernel/debug/fail_page_alloc/verbose",
+	"/sys/kernel/debug/fail_usercopy/verbose",
 };
 
 /*
