@@ -15,6 +15,8 @@ REV ?= HEAD ## last commit of the series in TREE
 FORCE ?= 0 ## 1: tree and refresh may overwrite unsaved work
 EVERY ?= 0 ## 1: check-builds builds at every patch, not only the last
 FROM ?= 1 ## EVERY=1: first patch that check-builds builds
+BOOT ?= 0 ## EVERY=1: 1 boots x86_64 and arm64 at every patch, too
+ALL ?= 0 ## 1: "make test" is "make test-all"
 ARCHES ?= ## architectures of check-builds; empty means all seven
 SERIES_VERSION ?= ## number in the subjects of "make series"
 
@@ -36,7 +38,11 @@ check-series: ## prove that the series is sound (see CONTRIBUTING.md)
 
 check-builds: ## KVM's objects on all architectures, with gcc and sparse
 	scripts/run-parts 'check-builds=scripts/check-builds' \
+		'stats-objects=scripts/check-stats-objects' \
 		'debugfs-tables=scripts/check-debugfs-tables'
+
+check-debian: ## the series on Debian's own source, its modules in Debian's own kernel
+	scripts/run-parts 'check-debian=scripts/check-debian'
 
 source: ## fetch and verify the kernel source
 	scripts/fetch-source "$$(awk '$$1 == "version" { print $$2 }' \
@@ -69,16 +75,29 @@ check: ## everything that needs no kernel, in under a minute
 	scripts/packages need build check
 	scripts/run-parts $(CHECK_PARTS)
 
-test: ## everything: check, the series, all builds, all boots
+# What "make test-all" does besides.
+EVERY_PATCH := $(if $(filter 1,$(ALL)),EVERY=1 BOOT=1)
+LONG_PARTS := $(if $(filter 1,$(ALL)),\
+	'check-debian=scripts/check-debian' \
+	'debug-selftest=harness/selftest-debug' \
+	'coverage=harness/coverage')
+
+test: ## check, the series, all builds, all architectures' boots
 	scripts/packages need tree fetch build kernel kernel-x86_64 \
-		kernel-arm64 cross check series boot intel
+		kernel-arm64 kernel-i386 cross check series docs boot boot-mips \
+		boot-ppc64le boot-s390x intel
 	scripts/run-parts 'tree=scripts/compose' 'check=make check' \
 		'check-series=scripts/check-series' \
+		'htmldocs=scripts/check-htmldocs' \
 		'kernels=scripts/build-all' \
-		'check-builds=scripts/check-builds' \
+		'check-builds=$(EVERY_PATCH) scripts/check-builds' \
+		'stats-objects=scripts/check-stats-objects' \
 		'debugfs-tables=scripts/check-debugfs-tables' \
 		'examples=scripts/check-examples' \
-		'boot-tests=make boot-tests'
+		'boot-tests=make boot-tests' $(LONG_PARTS)
+
+test-all: ## test, and what takes hours: every patch, stress, debug kernels
+	$(MAKE) test ALL=1
 
 run: ## the demonstration: from nothing to a live table out of a booted kernel
 	scripts/packages need tree fetch build kernel kernel-x86_64 boot
@@ -89,7 +108,7 @@ packages: ## install (as root) or name all packages that are missing
 
 clean: ## remove objects and logs; trees and the cache stay
 	rm -rf build/kernel build/base/kernel build/stable/kernel \
-		build/every/kernel build/userspace build/boot build/log \
+		build/every/kernel build/mainline/kernel build/userspace build/boot build/log \
 		build/series build/check build/results.tsv
 
 distclean: ## remove build/, unless the tree there holds unsaved work
@@ -99,15 +118,18 @@ distclean: ## remove build/, unless the tree there holds unsaved work
 help: ## this list
 	@awk -f scripts/help.awk $(MAKEFILE_LIST)
 
-.PHONY: all tree refresh series check-series check-builds source kernel \
-	kernels userspace check test run packages clean distclean help
+.PHONY: all tree refresh series check-series check-builds check-debian source kernel \
+	kernels userspace check test test-all run packages clean distclean help
 
 -include harness/harness.mk
 
-boot boot-tests harness-selftest run-demo bench-quota lab: | boot-packages
+boot boot-tests harness-selftest run-demo bench-quota bench-stats lab: | boot-packages
 boot-packages:
 	@scripts/packages need build boot \
 		$(if $(filter bochs,$(MACHINE))$(filter boot-tests,$(MAKECMDGOALS)),intel) \
+		$(if $(filter mips-te%,$(ARCH))$(filter boot-tests,$(MAKECMDGOALS)),boot-mips) \
+		$(if $(filter ppc64le,$(ARCH))$(filter boot-tests,$(MAKECMDGOALS)),boot-ppc64le) \
+		$(if $(filter s390x,$(ARCH))$(filter boot-tests,$(MAKECMDGOALS)),boot-s390x) \
 		$(if $(filter lab,$(MAKECMDGOALS)),lab)
 
 .PHONY: boot-packages

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # The boot harness's verbs; see docs/testing.md.
-ARCH ?= x86_64 ## architecture to boot: x86_64, arm64
+ARCH ?= x86_64 ## architecture to boot: those of harness/arch
 CONFIG ?= plain ## kernel to boot: plain, debug, base-plain, base-debug
 TESTS ?= ## names or globs of tests; empty means every test of the list
-MACHINE ?= ## x86: bochs is an emulated Intel; empty: QEMU, an emulated AMD
+MACHINE ?= ## x86: bochs, an emulated Intel; ppc64le: pr, hv-nested, powernv; empty: AMD, pr
 NPT ?= ## x86: 0 or 1 sets kvm_amd.npt; empty leaves the default
 ACCEL ?= tcg ## tcg (full emulation), tcg-single (CPUs take turns) or kvm (needs a working /dev/kvm)
 ROOT ?= ## host boots with the machine's own root, read-only over 9p
@@ -23,8 +23,11 @@ harness-selftest: ## does the harness call bad boots bad?
 	harness/prepare x86_64 base-plain
 	harness/selftest
 
+coverage: ## lines of the series that no test reaches, by gcov; half an hour
+	harness/coverage
+
 run-demo: ## ten seconds of live statistics from inside the booted kernel
-	harness/prepare x86_64 plain
+	NO_COMPAT=1 harness/prepare x86_64 plain
 	harness/run-demo
 
 bench-quota: ## what dirty quota costs a write fault, in instructions
@@ -32,8 +35,14 @@ bench-quota: ## what dirty quota costs a write fault, in instructions
 		harness/prepare $$arch $$config || exit 1; done; done
 	harness/bench-quota
 
+bench-stats: ## what statistics cost to read and to count, in instructions
+	for config in base-plain plain; do \
+		harness/prepare x86_64 $$config || exit 1; done
+	scripts/build-kernel x86_64 mainline-plain
+	harness/bench-stats
+
 lab: ## migration policies compared, into docs/dirty-quota.md; minutes
 	harness/prepare x86_64 plain
 	harness/run-lab
 
-.PHONY: lab boot boot-tests harness-selftest run-demo bench-quota
+.PHONY: lab boot boot-tests harness-selftest run-demo bench-quota bench-stats
