@@ -149,10 +149,11 @@ static void kvm_stats_copy_block(struct kiocb *iocb, struct iov_iter *to,
 {
 	loff_t skip = iocb->ki_pos - start;
 
+	if (skip < 0 || skip >= size)
+		return;
+
 	/* Values are counted while they are copied: see the head of this file. */
-	if (skip >= 0 && skip < size)
-		iocb->ki_pos += data_race(copy_to_iter(block + skip,
-						       size - skip, to));
+	iocb->ki_pos += data_race(copy_to_iter(block + skip, size - skip, to));
 }
 
 static loff_t kvm_stats_file_size(const struct kvm_stats_schema *schema)
@@ -174,25 +175,26 @@ static bool kvm_stats_wants_data(const struct kvm_stats_schema *schema,
 static size_t kvm_stats_data_to_user(const struct kvm_stats_source *source,
 				     void __user *to)
 {
-	const size_t vm_size = sizeof(struct kvm_vm_stat);
-	const size_t vcpu_size = sizeof(struct kvm_vcpu_stat);
+	const struct kvm_stats_schema *schema = source->schema;
 	const void *data = source->data;
+	unsigned long left;
 
-	if (source->schema == &kvm_vcpu_stats_schema)
-		return vcpu_size - data_race(copy_to_user(to, data, vcpu_size));
-	return vm_size - data_race(copy_to_user(to, data, vm_size));
+	/* Values are counted while they are copied: see the head of this file. */
+	left = data_race(schema == &kvm_vcpu_stats_schema ?
+			 copy_to_user(to, data, sizeof(struct kvm_vcpu_stat)) :
+			 copy_to_user(to, data, sizeof(struct kvm_vm_stat)));
+	return schema->data_size - left;
 }
 
 static size_t kvm_stats_data_to_iter(const struct kvm_stats_source *source,
 				     struct iov_iter *to)
 {
-	const size_t vm_size = sizeof(struct kvm_vm_stat);
-	const size_t vcpu_size = sizeof(struct kvm_vcpu_stat);
 	const void *data = source->data;
 
-	if (source->schema == &kvm_vcpu_stats_schema)
-		return data_race(copy_to_iter(data, vcpu_size, to));
-	return data_race(copy_to_iter(data, vm_size, to));
+	/* Values are counted while they are copied: see the head of this file. */
+	return data_race(source->schema == &kvm_vcpu_stats_schema ?
+			 copy_to_iter(data, sizeof(struct kvm_vcpu_stat), to) :
+			 copy_to_iter(data, sizeof(struct kvm_vm_stat), to));
 }
 
 static ssize_t kvm_stats_read_iter(struct kiocb *iocb, struct iov_iter *to)
