@@ -41,6 +41,11 @@ struct kvm_vm *guest_setup(struct stats_file *s, void *guest);
 void guest_run_once(struct kvm_vm *vm);
 uint64_t guest_ticks(struct kvm_vm *vm);
 
+#ifdef __x86_64__
+/* For a guest that spins: it must be interruptible also on emulated hosts. */
+void guest_enable_interrupts(struct kvm_vm *vm, uint32_t vcpu_id);
+#endif
+
 /* Wake the vCPU.  On x86 it is an NMI, elsewhere a level. */
 void raise_event(struct kvm_vm *vm);
 void lower_event(struct kvm_vm *vm);

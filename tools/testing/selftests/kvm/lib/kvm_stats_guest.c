@@ -25,6 +25,7 @@ static void mmio_store(void)
 
 #define IO_PORT		0x1234
 #define NMI_VECTOR	2
+#define RFLAGS_IF	(1 << 9)
 #define MSI_ADDRESS	0xfee00000
 #define MSI_DATA_NMI	(4 << 8)
 
@@ -42,21 +43,20 @@ static void handle_nmi(struct ex_regs *regs)
 {
 }
 
-/* A guest that spins must be interruptible also on emulated hosts. */
-static void enable_interrupts(struct kvm_vm *vm)
+void guest_enable_interrupts(struct kvm_vm *vm, uint32_t vcpu_id)
 {
 	struct kvm_regs regs;
 
-	vcpu_regs_get(vm, STATS_VCPU_ID, &regs);
-	regs.rflags |= 1 << 9;
-	vcpu_regs_set(vm, STATS_VCPU_ID, &regs);
+	vcpu_regs_get(vm, vcpu_id, &regs);
+	regs.rflags |= RFLAGS_IF;
+	vcpu_regs_set(vm, vcpu_id, &regs);
 }
 
 static void init_events(struct kvm_vm *vm)
 {
 	struct kvm_lapic_state lapic;
 
-	enable_interrupts(vm);
+	guest_enable_interrupts(vm, STATS_VCPU_ID);
 	vm_init_descriptor_tables(vm);
 	vcpu_init_descriptor_tables(vm, STATS_VCPU_ID);
 	vm_handle_exception(vm, NMI_VECTOR, handle_nmi);

@@ -212,6 +212,7 @@ static void start_yield_target(struct kvm_vm *vm)
 	pthread_t thread;
 
 	vm_vcpu_add_default(vm, YIELD_TO_ID, guest_spin_loop);
+	guest_enable_interrupts(vm, YIELD_TO_ID);
 	vcpu_ioctl(vm, YIELD_TO_ID, KVM_GET_LAPIC, &lapic);
 	vcpu_ioctl(vm, YIELD_TO_ID, KVM_SET_LAPIC, &lapic);
 	STATS_CHECK(!pthread_create(&thread, NULL, spin_on_first_cpu, vm),
