@@ -25,7 +25,7 @@ static void mmio_store(void)
 
 #define IO_PORT		0x1234
 #define NMI_VECTOR	2
-#define RFLAGS_IF	(1 << 9)
+#define RFLAGS_IF	0x200
 #define MSI_ADDRESS	0xfee00000
 #define MSI_DATA_NMI	(4 << 8)
 
