@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # The boot harness's verbs; see docs/testing.md.
 ARCH ?= x86_64 ## architecture to boot: those of harness/arch
-CONFIG ?= plain ## kernel to boot: plain, debug, base-plain, base-debug
+CONFIG ?= plain ## kernel to boot: plain, debug, kcsan, gcov, modules, base-plain
 TESTS ?= ## names or globs of tests; empty means every test of the list
 MACHINE ?= ## x86: bochs, an emulated Intel; ppc64le: pr, hv-nested, powernv; empty: AMD, pr
 NPT ?= ## x86: 0 or 1 sets kvm_amd.npt; empty leaves the default

@@ -16,49 +16,10 @@
  *
  * --quota: enable dirty quota, PAGES is every vCPU's quota (0: no limit).
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
-#include <linux/kvm.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <time.h>
 
+#include "bench-vm.h"
 #include "../../userspace/migsim/quota-uapi.h"
-
-#define PAGE_BYTES	4096ull
-#define LOGGED_PAGES	16384ull	/* 2N */
-#define PLAIN_BYTES	0x100000ull	/* code and page tables, not logged */
-
-struct bench {
-	int kvm_fd, vm_fd, vcpu_fd;
-	struct kvm_run *run;
-	unsigned char *plain, *logged;
-};
-
-static void die(const char *what)
-{
-	fprintf(stderr, "dirty-bench: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static int call(int fd, unsigned long request, const void *arg,
-		const char *name)
-{
-	int ret = ioctl(fd, request, arg);
-
-	if (ret < 0)
-		die(name);
-	return ret;
-}
-
-#define CALL(fd, request, arg) \
-	call(fd, request, (const void *)(uintptr_t)(arg), #request)
 
 #if defined(__x86_64__)
 #include "dirty-bench-x86_64.h"
@@ -67,32 +28,6 @@ static int call(int fd, unsigned long request, const void *arg,
 #else
 #error "what is the guest's code on this architecture?"
 #endif
-
-static void *allocate(size_t size_bytes)
-{
-	void *bytes = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-
-	if (bytes == MAP_FAILED)
-		die("guest memory");
-	/* 4 KiB pages in the host as well */
-	madvise(bytes, size_bytes, MADV_NOHUGEPAGE);
-	return bytes;
-}
-
-static void set_slot(const struct bench *bench, unsigned int slot,
-		     uint64_t address, const void *bytes, uint64_t size_bytes)
-{
-	struct kvm_userspace_memory_region region = {
-		.slot = slot,
-		.flags = slot && size_bytes ? KVM_MEM_LOG_DIRTY_PAGES : 0,
-		.guest_phys_addr = address,
-		.memory_size = size_bytes,
-		.userspace_addr = (uintptr_t)bytes,
-	};
-
-	CALL(bench->vm_fd, KVM_SET_USER_MEMORY_REGION, &region);
-}
 
 static void enable_quota(const struct bench *bench, const char *pages)
 {
@@ -105,32 +40,12 @@ static void enable_quota(const struct bench *bench, const char *pages)
 
 static void set_up(struct bench *bench, const char *quota)
 {
-	int run_bytes;
-
-	bench->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (bench->kvm_fd < 0)
-		die("/dev/kvm");
-	bench->vm_fd = CALL(bench->kvm_fd, KVM_CREATE_VM, 0);
+	create_vm(bench);
 	if (quota)
 		enable_quota(bench, quota);
-	bench->plain = allocate(PLAIN_BYTES);
-	bench->logged = allocate(LOGGED_PAGES * PAGE_BYTES);
-	set_slot(bench, 0, PLAIN_START, bench->plain, PLAIN_BYTES);
-	bench->vcpu_fd = CALL(bench->vm_fd, KVM_CREATE_VCPU, 0);
-	run_bytes = CALL(bench->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
-	bench->run = mmap(NULL, run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
-			  bench->vcpu_fd, 0);
-	if (bench->run == MAP_FAILED)
-		die("mmap of the vCPU");
+	add_memory(bench, PLAIN_START);
+	add_vcpu(bench);
 	guest_set_up(bench);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000ull + now.tv_nsec;
 }
 
 /* The log must hold what the guest was told to write: else nothing faulted. */
@@ -155,9 +70,9 @@ static uint64_t write_pages(const struct bench *bench, uint64_t pages)
 	uint64_t start_ns, end_ns;
 
 	memcpy(bench->plain + COUNT_OFFSET, &pages, sizeof(pages));
-	start_ns = now_ns();
+	start_ns = now_ns(CLOCK_MONOTONIC);
 	CALL(bench->vcpu_fd, KVM_RUN, 0);
-	end_ns = now_ns();
+	end_ns = now_ns(CLOCK_MONOTONIC);
 	if (bench->run->exit_reason != DONE_EXIT) {
 		fprintf(stderr, "dirty-bench: unexpected exit, reason %u\n",
 			bench->run->exit_reason);
@@ -167,16 +82,9 @@ static uint64_t write_pages(const struct bench *bench, uint64_t pages)
 	return end_ns - start_ns;
 }
 
-static void make_slot(const struct bench *bench)
+static void renew_log(const struct bench *bench)
 {
-	set_slot(bench, 1, LOGGED_START, bench->logged,
-		 LOGGED_PAGES * PAGE_BYTES);
-}
-
-static void renew_slot(const struct bench *bench)
-{
-	set_slot(bench, 1, LOGGED_START, bench->logged, 0);
-	make_slot(bench);
+	renew_slot(bench, KVM_MEM_LOG_DIRTY_PAGES, LOGGED_START);
 }
 
 /* A pair of rounds takes 3N faults, and its difference counts N of them. */
@@ -188,10 +96,10 @@ static void measure(const struct bench *bench, const char *kind, int renew,
 
 	for (uint64_t taken = 0; taken < faults; taken += 3 * n) {
 		if (renew)
-			renew_slot(bench);
+			renew_log(bench);
 		ns -= write_pages(bench, n);
 		if (renew)
-			renew_slot(bench);
+			renew_log(bench);
 		ns += write_pages(bench, 2 * n);
 		counted += n;
 	}
@@ -221,7 +129,7 @@ int main(int argc, char **argv)
 			return 2;
 	}
 	set_up(&bench, quota);
-	make_slot(&bench);
+	make_slot(&bench, KVM_MEM_LOG_DIRTY_PAGES, LOGGED_START);
 	write_pages(&bench, LOGGED_PAGES);
 	measure(&bench, "protected", 0, faults);
 	measure(&bench, "unmapped", 1, faults);

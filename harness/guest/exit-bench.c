@@ -23,52 +23,15 @@
  * ROUND_TRIPS trips round its loop, and exits are those which its vCPU counts
  * during all calls. --check: fail unless nearly all calls caused none.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/kvm.h>
 #include <pthread.h>
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
-#define PAGE_BYTES	4096ull
-#define LOGGED_PAGES	16384ull	/* of the fault's slot; nothing is logged */
-#define PLAIN_BYTES	0x100000ull	/* code and tables */
+#include "bench-vm.h"
+
 #define ROUND_TRIPS	100000000ull
 #define MAX_TRIES	1000
 #define ROUNDS		64
-
-struct bench {
-	int kvm_fd, vm_fd, vcpu_fd;
-	struct kvm_run *run;
-	unsigned char *plain, *logged;
-};
-
-static void die(const char *what)
-{
-	fprintf(stderr, "exit-bench: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static int call(int fd, unsigned long request, const void *arg,
-		const char *name)
-{
-	int ret = ioctl(fd, request, arg);
-
-	if (ret < 0)
-		die(name);
-	return ret;
-}
-
-#define CALL(fd, request, arg) \
-	call(fd, request, (const void *)(uintptr_t)(arg), #request)
 
 #if defined(__x86_64__)
 #include "exit-bench-x86_64.h"
@@ -108,38 +71,6 @@ static const struct kind *find_kind(const char *name)
 
 /* --- the VM ---------------------------------------------------------------- */
 
-static void *allocate(size_t size_bytes)
-{
-	void *bytes = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-
-	if (bytes == MAP_FAILED)
-		die("guest memory");
-	madvise(bytes, size_bytes, MADV_NOHUGEPAGE);
-	return bytes;
-}
-
-static void set_slot(const struct bench *bench, unsigned int slot,
-		     uint64_t address, const void *bytes, uint64_t size_bytes)
-{
-	struct kvm_userspace_memory_region region = {
-		.slot = slot,
-		.guest_phys_addr = address,
-		.memory_size = size_bytes,
-		.userspace_addr = (uintptr_t)bytes,
-	};
-
-	CALL(bench->vm_fd, KVM_SET_USER_MEMORY_REGION, &region);
-}
-
-/* Of a slot that was just made nothing is mapped. */
-static void renew_slot(const struct bench *bench)
-{
-	set_slot(bench, 1, LOGGED_START, bench->logged, 0);
-	set_slot(bench, 1, LOGGED_START, bench->logged,
-		 LOGGED_PAGES * PAGE_BYTES);
-}
-
 static void create_irqchip(const struct bench *bench)
 {
 	const struct kvm_pit_config pit = { 0 };
@@ -152,27 +83,13 @@ static void create_irqchip(const struct bench *bench)
 
 static void set_up(struct bench *bench, const struct kind *kind)
 {
-	int run_bytes;
-
-	bench->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (bench->kvm_fd < 0)
-		die("/dev/kvm");
-	bench->vm_fd = CALL(bench->kvm_fd, KVM_CREATE_VM, 0);
-	bench->plain = allocate(PLAIN_BYTES);
-	set_slot(bench, 0, PLAIN_START, bench->plain, PLAIN_BYTES);
-	if (kind && kind->slot) {
-		bench->logged = allocate(LOGGED_PAGES * PAGE_BYTES);
-		set_slot(bench, 1, LOGGED_START, bench->logged,
-			 LOGGED_PAGES * PAGE_BYTES);
-	}
+	create_vm(bench);
+	add_memory(bench, PLAIN_START);
+	if (kind && kind->slot)
+		make_slot(bench, 0, LOGGED_START);
 	if (kind && kind->interrupts)
 		create_irqchip(bench);
-	bench->vcpu_fd = CALL(bench->vm_fd, KVM_CREATE_VCPU, 0);
-	run_bytes = CALL(bench->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
-	bench->run = mmap(NULL, run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
-			  bench->vcpu_fd, 0);
-	if (bench->run == MAP_FAILED)
-		die("mmap of the vCPU");
+	add_vcpu(bench);
 	guest_set_up(bench);
 	set_tables(bench);
 	if (kind)
@@ -182,14 +99,6 @@ static void set_up(struct bench *bench, const struct kind *kind)
 }
 
 /* --- exits ----------------------------------------------------------------- */
-
-static uint64_t now_ns(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return now.tv_sec * 1000000000ull + now.tv_nsec;
-}
 
 /* Returns the nanoseconds of so many exits, and one more. */
 static uint64_t run_guest(const struct bench *bench, clockid_t clock,
@@ -220,7 +129,7 @@ static uint64_t one_round(const struct bench *bench, const struct kind *kind,
 			  uint64_t exits)
 {
 	if (kind->slot)
-		renew_slot(bench);
+		renew_slot(bench, 0, LOGGED_START);
 	return run_guest(bench, kind->clock, exits);
 }
 
@@ -235,7 +144,7 @@ static void print_counts(const struct bench *bench, const struct kind *kind,
 	stats_open(&vm, bench->vm_fd);
 	stats_open(&vcpu, bench->vcpu_fd);
 	if (kind->slot)
-		renew_slot(bench);
+		renew_slot(bench, 0, LOGGED_START);
 	stats_read(&vm);
 	stats_read(&vcpu);
 	run_guest(bench, kind->clock, exits);
