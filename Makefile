@@ -15,6 +15,7 @@ REV ?= HEAD ## last commit of the series in TREE
 FORCE ?= 0 ## 1: tree and refresh may overwrite unsaved work
 EVERY ?= 0 ## 1: check-builds builds at every patch, not only the last
 FROM ?= 1 ## EVERY=1: first patch that check-builds builds
+VARIANTS ?= 0 ## 1: check-builds builds harness/config/variants, too
 BOOT ?= 0 ## EVERY=1: 1 boots x86_64 and arm64 at every patch, too
 ALL ?= 0 ## 1: "make test" is "make test-all"
 ARCHES ?= ## architectures of check-builds; empty means all seven
@@ -76,7 +77,7 @@ check: ## everything that needs no kernel, in under a minute
 	scripts/run-parts $(CHECK_PARTS)
 
 # What "make test-all" does besides.
-EVERY_PATCH := $(if $(filter 1,$(ALL)),EVERY=1 BOOT=1)
+EVERY_PATCH := $(if $(filter 1,$(ALL)),EVERY=1 BOOT=1 VARIANTS=1)
 LONG_PARTS := $(if $(filter 1,$(ALL)),\
 	'check-debian=scripts/check-debian' \
 	'debug-selftest=harness/selftest-debug' \
