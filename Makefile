@@ -15,6 +15,7 @@ REV ?= HEAD ## last commit of the series in TREE
 FORCE ?= 0 ## 1: tree and refresh may overwrite unsaved work
 EVERY ?= 0 ## 1: check-builds builds at every patch, not only the last
 FROM ?= 1 ## EVERY=1: first patch that check-builds builds
+TO ?= ## EVERY=1: last one; empty: the series' last
 VARIANTS ?= 0 ## 1: check-builds builds harness/config/variants, too
 BOOT ?= 0 ## EVERY=1: 1 boots x86_64 and arm64 at every patch, too
 ALL ?= 0 ## 1: "make test" is "make test-all"
@@ -60,6 +61,10 @@ kernels: ## build all kernels that "make test" boots
 userspace: ## build our programs for this machine
 	scripts/packages need build
 	$(MAKE) -C userspace O="$(CURDIR)/build/userspace/host"
+
+bench-read: ## cost of a sample and of a batch, on this machine's /dev/kvm
+	scripts/packages need build
+	$(MAKE) -C userspace O="$(CURDIR)/build/userspace/host" bench-read
 
 # --- checking ----------------------------------------------------------------
 
@@ -120,7 +125,7 @@ help: ## this list
 	@awk -f scripts/help.awk $(MAKEFILE_LIST)
 
 .PHONY: all tree refresh series check-series check-builds check-debian source kernel \
-	kernels userspace check test test-all run packages clean distclean help
+	kernels userspace bench-read check test test-all run packages clean distclean help
 
 -include harness/harness.mk
 

@@ -1,0 +1,242 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a real Prometheus knows of VMs, compared with what the kernel says.
+
+Each line of standard input is a command with its arguments; what it prints is
+followed by a line "holds" or "fails". PROMETHEUS and AGENT are the two URLs,
+KVMSTAT is the other command. One process: to start Python takes seconds in an
+emulated machine.
+"""
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import traceback
+import urllib.parse
+import urllib.request
+
+LIMIT_S = 90
+
+
+def get(url, accept="*/*"):
+    request = urllib.request.Request(url, headers={"Accept": accept})
+    # no proxy: these are programs of this very machine
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=30) as answer:
+        return answer.read().decode()
+
+
+def query(expression):
+    """[(labels, value, time of the sample)]"""
+    url = os.environ["PROMETHEUS"] + "/api/v1/query?"
+    answer = json.loads(get(url + urllib.parse.urlencode({"query": expression})))
+    assert answer["status"] == "success", answer
+    result = answer["data"]["result"]
+    if answer["data"]["resultType"] == "scalar":
+        return [({}, result[1])]
+    return [(entry["metric"], entry["value"][1]) for entry in result]
+
+
+def value(expression):
+    results = query(expression)
+    assert len(results) == 1, (expression, results)
+    return float(results[0][1])
+
+
+def wait_for(what, condition):
+    end = time.monotonic() + LIMIT_S
+    while True:
+        try:
+            seen = condition()
+            if seen is True:
+                return
+        except (OSError, AssertionError) as error:
+            seen = error
+        if time.monotonic() > end:
+            raise AssertionError(f"waited in vain: {what}; seen: {seen}")
+        time.sleep(0.2)
+
+
+def names():
+    return sorted(labels["name"] for labels, _ in query("kvm_vm_info"))
+
+
+def vms(*expected):
+    """Prometheus knows these VMs, and no other."""
+    wait_for(f"VMs {expected}", lambda: names() == sorted(expected) or names())
+
+
+def registered(name):
+    """The agent has this VM; does not ask Prometheus."""
+    url = os.environ["AGENT"] + "/metrics"
+    wait_for(f"{name} to be registered",
+             lambda: f'name="{name}"' in get(url) or get(url)[:500])
+
+
+def show(pid):
+    """{(scope, vcpu, name): statistic} from the descriptors themselves"""
+    out = subprocess.check_output([os.environ["KVMSTAT"], "show", "--json",
+                                   "--pid", pid])
+    return {(source["scope"], source["vcpu"], stat["name"]): stat
+            for source in json.loads(out)["sources"]
+            for stat in source["stats"]}
+
+
+def metric_names(scope, stat):
+    """What it can be called there; the unit's name replaces the suffix."""
+    name = stat["name"]
+    if stat["unit"] == "seconds":
+        name = re.sub("_ns$", "", name) + "_seconds"
+    suffix = {"cumulative": "_total", "log_hist": "_bucket"}.get(stat["type"], "")
+    return f"kvm_{scope}_{name}{suffix}"
+
+
+def total(stat):
+    scale = stat["base"] ** stat["exponent"] if stat["exponent"] else 1
+    if stat["type"] == "log_hist":
+        return sum(stat["values"])
+    return stat["values"][0] * scale
+
+
+def everything(name):
+    """{series: value} that Prometheus has of a VM, in one query"""
+    results = query(f'{{vm="{name}"}}')
+    series = {}
+    for labels, text in results:
+        key = labels["__name__"], labels.get("vcpu"), labels.get("le")
+        assert key not in series, key
+        series[key] = float(text)
+    return series
+
+
+def last_scrape(name):
+    return value(f'timestamp(kvm_vm_info{{vm="{name}"}})')
+
+
+def fold(stats):
+    """The histograms of all vCPUs as one."""
+    folded = {}
+    for (scope, vcpu, stat_name), stat in stats.items():
+        is_hist = stat["type"] == "log_hist"
+        key = metric_names(scope, stat), None if is_hist or vcpu is None \
+            else str(vcpu)
+        folded[key] = folded.get(key, 0) + total(stat)
+    return folded
+
+
+def values(pid, name):
+    """Every growing statistic lies between two looks at its descriptor."""
+    before = show(pid)
+    begun = time.time()
+    wait_for("a scrape", lambda: last_scrape(name) > begun + 0.001)
+    stored = everything(name)
+    after = show(pid)
+    growing = {key for key, stat in before.items()
+               if stat["type"] in ("cumulative", "log_hist")}
+    low = fold({key: before[key] for key in growing})
+    high = fold({key: after[key] for key in growing})
+    wrong = []
+    for (metric, vcpu), least in low.items():
+        # a histogram's last bucket has the number of all its values
+        seen = stored.get((metric, vcpu, None),
+                          stored.get((metric, vcpu, "+Inf")))
+        most = high[metric, vcpu]
+        # Prometheus keeps doubles, and so does this comparison
+        if seen is None or not least * (1 - 1e-12) <= seen <= most * (1 + 1e-12):
+            wrong.append((metric, vcpu, least, seen, most))
+    assert not wrong, wrong
+    moved = sum(high[key] != low[key] for key in low)
+    assert len(low) > 40 and moved > 3, (len(low), moved)
+    print(f"{name}: {len(low)} values right, {moved} of them moving")
+
+
+def quantile(pid, name):
+    """histogram_quantile over the buckets lies in the bucket that kvmstat
+    says, as all time is counted here and there."""
+    metric = f'kvm_vcpu_halt_wait_hist_seconds_bucket{{vm="{name}"}}'
+    wait_for("a halt", lambda: value(f"histogram_quantile(0.5, {metric})") > 0)
+    got = value(f"histogram_quantile(0.5, {metric})")
+    buckets = sorted((float(labels["le"]), float(text))
+                     for labels, text in query(metric))
+    counts = [count for _, count in buckets]
+    assert counts == sorted(counts) and buckets[-1][0] == float("inf"), buckets
+    sums = {}
+    for (scope, _, stat_name), stat in show(pid).items():
+        if scope == "vcpu" and stat_name == "halt_wait_hist":
+            for i, count in enumerate(stat["values"]):
+                sums[i] = sums.get(i, 0) + count
+    half, seen, bucket = sum(sums.values()) / 2, 0, 0
+    while seen + sums[bucket] < half:
+        seen += sums[bucket]
+        bucket += 1
+    # the look here came later: one bucket more or less
+    assert 2 ** (bucket - 3) <= got * 1e9 <= 2 ** (bucket + 2), (got, bucket)
+    print(f"{name}: median halt {got} s, bucket {bucket}")
+
+
+def vanishes(name):
+    """A scrape that begins a second after its end does not show a VM."""
+    time.sleep(1)
+    text = get(os.environ["AGENT"] + "/metrics")
+    assert f'"{name}"' not in text and "kvmstatd_vms " in text, \
+        [line for line in text.splitlines() if name in line][:3]
+
+
+def openmetrics():
+    """For promtool, which wants a time with each sample."""
+    text = get(os.environ["AGENT"] + "/metrics",
+               "application/openmetrics-text; version=1.0.0")
+    assert text.endswith("# EOF\n"), text[-100:]
+    for line in text.splitlines():
+        print(line if line.startswith("#") else f"{line} 1700000000")
+
+
+def metrics():
+    print(get(os.environ["AGENT"] + "/metrics"), end="")
+
+
+def health():
+    print(get(os.environ["AGENT"] + "/healthz").strip())
+    assert value('up{job="kvm"}') == 1
+
+
+def dashboard(path):
+    """Prometheus takes every expression of it, for real VMs' data."""
+    with open(path) as file:
+        board = json.load(file)
+    empty, count = [], 0
+    for panel in board["panels"]:
+        for target in panel.get("targets", []):
+            expression = target["expr"].replace("$__rate_interval", "30s")
+            expression = re.sub(r'=~"\$\w+"', '=~".*"', expression)
+            count += 1
+            if not query(expression):
+                empty.append((panel["title"], expression))
+    print(f"{count} expressions, without data: {empty}")
+    assert count > 10
+    # what this kernel does not count has no data, and that is right
+    known = set(json.loads(get(os.environ["PROMETHEUS"] +
+                               "/api/v1/label/__name__/values"))["data"])
+    for title, expression in empty:
+        used = set(re.findall(r"\bkvm(?:statd)?_\w+", expression))
+        assert not used <= known, (title, expression)
+
+
+def prometheus_up():
+    wait_for("Prometheus to scrape", lambda: value('up{job="kvm"}') == 1)
+
+
+COMMANDS = {f.__name__: f for f in (vms, registered, values, quantile, vanishes,
+                                    openmetrics, metrics, health, dashboard,
+                                    prometheus_up)}
+
+for line in sys.stdin:
+    words = line.split()
+    try:
+        COMMANDS[words[0]](*words[1:])
+        print("holds", flush=True)
+    except Exception:  # whatever it was, it is not as it should be
+        traceback.print_exc(limit=-2, file=sys.stdout)
+        print("fails", flush=True)
