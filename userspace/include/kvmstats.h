@@ -16,6 +16,7 @@
  *   desc     one statistic of a schema
  *   sample   an array of uint64_t that belongs to the caller; the data block
  *            of a source at one time. Also what a delta or a sum is kept in.
+ *   batch    takes samples of thousands of sources in one call
  *
  * and for carrying descriptors from a VMM to a reader over a UNIX socket:
  *
@@ -48,6 +49,7 @@ extern "C" {
 /* The library is built with all else hidden. */
 #pragma GCC visibility push(default)
 
+struct kvmstats_batch;
 struct kvmstats_cache;
 struct kvmstats_desc;
 struct kvmstats_peer;
@@ -69,7 +71,7 @@ enum kvmstats_type {
 	KVMSTATS_INSTANT	= 1,	/* goes up and down */
 	KVMSTATS_PEAK		= 2,	/* the largest value ever seen */
 	KVMSTATS_LINEAR_HIST	= 3,	/* buckets of equal width */
-	KVMSTATS_LOG_HIST	= 4,	/* buckets double in width */
+	KVMSTATS_LOG_HIST	= 4	/* buckets double in width */
 };
 
 /* What a value counts. Values unknown to this header can occur. */
@@ -78,12 +80,12 @@ enum kvmstats_unit {
 	KVMSTATS_UNIT_BYTES	= 1,
 	KVMSTATS_UNIT_SECONDS	= 2,
 	KVMSTATS_UNIT_CYCLES	= 3,
-	KVMSTATS_UNIT_BOOLEAN	= 4,	/* 0 or 1 */
+	KVMSTATS_UNIT_BOOLEAN	= 4	/* 0 or 1 */
 };
 
 enum kvmstats_scope {
 	KVMSTATS_SCOPE_VM	= 0,
-	KVMSTATS_SCOPE_VCPU	= 1,
+	KVMSTATS_SCOPE_VCPU	= 1
 };
 
 /* ------------------------------------------------------------- the cache */
@@ -118,8 +120,10 @@ size_t kvmstats_cache_count(struct kvmstats_cache *cache);
  *
  * @cache may be NULL: then the source has a schema of its own.
  *
- * On success the source owns @fd and closes it in kvmstats_source_close. On
- * failure @fd is untouched and stays the caller's.
+ * On success the source owns @fd and closes it in kvmstats_source_close, and
+ * O_NONBLOCK is set on it, which no reader notices, as no read of it waits;
+ * without, io_uring would be slow on mainline kernels. On failure @fd is
+ * untouched and stays the caller's.
  *
  * 0 and *source, or
  *   -EBADF   @fd is not open
@@ -181,6 +185,58 @@ int kvmstats_source_sample(const struct kvmstats_source *source,
  */
 int64_t kvmstats_source_image(const struct kvmstats_source *source,
 			      void *image, size_t size_bytes);
+
+/* ------------------------------------------------------------- the batch */
+
+/*
+ * Samples of many sources in one call: a scrape of thousands of vCPUs. Two
+ * ways lead to the same results: a pread for each source, or a request for
+ * each to io_uring, 128 of them in one system call. Which one is faster
+ * depends on the machine (a request costs more instructions than a pread, but
+ * no entry into the kernel), so a batch times both on its first reads and
+ * stays with the faster one; fewer than 16 are always left to pread. Without
+ * io_uring (not built in, absent or forbidden here, no locked memory left) it
+ * is pread. A batch keeps nothing of a source between two calls: sources are
+ * opened and closed as the caller likes, and none is held.
+ *
+ * kvmstats_batch_new: 0 and *batch, -ENOMEM, or -EINVAL for unknown flags or
+ * both of them. Want of io_uring is no error. With io_uring a batch has one
+ * close-on-exec descriptor and 16 KiB of memory, whatever the number of
+ * sources, and calls allocate nothing. A batch works on in a forked child. On
+ * 5.10 closing the ring, which also happens when pread is chosen, can make a
+ * later system call of the thread fail with EINTR though no signal came.
+ * kvmstats_batch_free: takes NULL. [single]
+ */
+enum kvmstats_batch_flags {
+	KVMSTATS_BATCH_PREAD	= 1,	/* never io_uring */
+	KVMSTATS_BATCH_URING	= 2	/* io_uring wherever it can be had */
+};
+
+int kvmstats_batch_new(unsigned int flags, struct kvmstats_batch **batch);
+void kvmstats_batch_free(struct kvmstats_batch *batch);
+
+/* One sample to take; source, sample and words as for a single sample. */
+struct kvmstats_read {
+	const struct kvmstats_source *source;
+	uint64_t *sample;
+	size_t words;		/* capacity of sample, in elements */
+	int result;		/* out: what kvmstats_source_sample returns */
+};
+
+/*
+ * Take @count samples, in any order, and return when all are there. Each
+ * result is set, and is what kvmstats_source_sample would have returned: one
+ * descriptor that fails does no harm to the others. One source may occur more
+ * than once, one array may not. Returns the number of samples that succeeded,
+ * or -EINVAL for a count beyond INT_MAX. [single]
+ */
+int kvmstats_batch_sample(struct kvmstats_batch *batch,
+			  struct kvmstats_read *reads, size_t count);
+/*
+ * 1 if the batch has io_uring to use: because it is faster, or as long as
+ * that is not known. Else 0, from then on for good. [single]
+ */
+int kvmstats_batch_uses_uring(const struct kvmstats_batch *batch);
 
 /* ------------------------------------------------------------ the schema */
 
@@ -299,7 +355,7 @@ double kvmstats_rate(uint64_t delta, uint64_t interval_ns);
 enum kvmstats_fold {
 	KVMSTATS_SUM		= 0,
 	KVMSTATS_MIN		= 1,
-	KVMSTATS_MAX		= 2,
+	KVMSTATS_MAX		= 2
 };
 
 int kvmstats_fold(const struct kvmstats_schema *schema,
@@ -346,6 +402,115 @@ int kvmstats_quantile(const struct kvmstats_desc *desc,
 		      const uint64_t *sample, uint32_t quantile_ppm,
 		      uint64_t *low, uint64_t *high);
 
+/* ------------------------------------------------------ the CPU statistics */
+
+/*
+ * What each vCPU and all of them together have done, in one call in the manner
+ * of libvirt's virDomainGetCPUStats: typed parameters, so many for each CPU.
+ * Half of it comes from the statistics descriptor, half from the scheduler's
+ * figures of the thread that runs the vCPU, which need no cgroup.
+ *
+ * CPU number n of the call is cpus[n], whatever KVM's number of it is.
+ */
+#define KVMSTATS_PARAM_FIELD_SIZE	80	/* bytes, final NUL included */
+#define KVMSTATS_CPU_STATS_PARAMS	1024	/* most for one CPU in a call */
+#define KVMSTATS_CPU_STATS_CPUS		4096	/* most in a call */
+
+struct kvmstats_cpu {
+	const struct kvmstats_source *source;	/* NULL: no such CPU now */
+	pid_t pid;
+	pid_t tid;		/* of the vCPU's thread; 0: not known */
+};
+
+/* Numbers, and the layout of the structure, are those of libvirt. */
+enum kvmstats_param_type {
+	KVMSTATS_PARAM_NONE	= 0,	/* an entry that was not filled */
+	KVMSTATS_PARAM_ULLONG	= 4
+};
+
+struct kvmstats_param {
+	char field[KVMSTATS_PARAM_FIELD_SIZE];
+	int type;
+	union {
+		uint64_t ul;
+		double d;
+	} value;
+};
+
+/*
+ * The fields, first those of the descriptor, then those of the thread:
+ *
+ *   kvm.NAME	   every statistic that is a single number, by the kernel's
+ *		   name and raw (kvmstats_schema_find has its unit)
+ *   cpu_time	   nanoseconds on a CPU
+ *   wait_time	   nanoseconds ready to run, waiting for a CPU
+ *   timeslices	   how often it was given a CPU
+ *   user_time	   nanoseconds in user mode, in steps of a clock tick; on most
+ *		   kernels the guest's are among them
+ *   system_time   nanoseconds in the kernel, likewise
+ *   vcpu_time	   nanoseconds in the guest, likewise
+ *
+ * What is not known is absent, never 0: all six if tid is 0 or the thread has
+ * ended, the first three if the kernel was built without CONFIG_SCHED_INFO.
+ * The total has a field if every CPU has it: the sum, or the largest of a
+ * statistic of type peak; a sum that would pass 2^64-1 stays there.
+ */
+#define KVMSTATS_CPU_TIME	 "cpu_time"
+#define KVMSTATS_CPU_WAIT_TIME	 "wait_time"
+#define KVMSTATS_CPU_TIMESLICES	 "timeslices"
+#define KVMSTATS_CPU_USER_TIME	 "user_time"
+#define KVMSTATS_CPU_SYSTEM_TIME "system_time"
+#define KVMSTATS_CPU_VCPU_TIME	 "vcpu_time"
+
+/*
+ *   params nparams start_cpu ncpus  result
+ *   NULL   0       0         0      number of CPUs
+ *   NULL   0       0         1      number of parameters of a CPU, at most
+ *   NULL   0       -1        1      number of parameters of the total, at most
+ *   array  n       -1        1      the total, in params[0..n-1]
+ *   array  n       s >= 0    c >= 1 parameter j of CPU s+i in params[i*n + j]
+ *
+ * With an array the result is the number of parameters that were filled in,
+ * for the CPU that has most. All of its nparams * ncpus entries are written:
+ * those beyond a CPU's parameters, and all of a CPU that is absent or past the
+ * last one, are zero (KVMSTATS_PARAM_NONE). A CPU that has more than nparams
+ * gets the first nparams.
+ *
+ *   -EINVAL  every other combination, a start_cpu past the last CPU, and flags
+ *	      other than 0
+ *   -E2BIG   nparams over KVMSTATS_CPU_STATS_PARAMS, ncpus or cpu_count over
+ *	      KVMSTATS_CPU_STATS_CPUS
+ *   -ENOMEM, or what kvmstats_source_sample failed with; @params is then
+ *   undefined
+ * [const]
+ */
+int kvmstats_cpu_stats(const struct kvmstats_cpu *cpus, size_t cpu_count,
+		       struct kvmstats_param *params, unsigned int nparams,
+		       int start_cpu, unsigned int ncpus, unsigned int flags);
+
+/*
+ * Find the threads of process @pid that run these vCPUs of its one VM, and
+ * fill in pid and tid where tid is 0. A VMM knows its threads and needs none
+ * of this. From outside there are two ways:
+ *
+ *   - A thread that waits inside KVM_RUN says so in /proc, with the descriptor
+ *     of the vCPU: certain, but only to be seen in that moment, and with the
+ *     rights of a debugger. Call again for those that are missing.
+ *   - The thread's name is "CPU n/KVM" (QEMU with debug-threads=on, as under
+ *     libvirt), "vcpun", "fc_vcpu n" or "crosvm_vcpun". Names are taken only
+ *     if there are as many as vCPUs, none twice and none that contradicts what
+ *     was seen; the smallest number goes to the vCPU with the smallest.
+ *
+ * Returns the number of CPUs whose tid is not 0, or
+ *   -ENOTUNIQ  two of @cpus have the same number, or the process has several
+ *	        VMs: their vCPUs have the same numbers
+ *   -ESRCH     no such process
+ *   -E2BIG     as above; -ENOMEM, or what opendir failed with
+ * [single]
+ */
+int kvmstats_cpu_threads(pid_t pid, struct kvmstats_cpu *cpus,
+			 size_t cpu_count);
+
 /* --------------------------------------------- from the VMM to the reader */
 
 /*
@@ -359,7 +524,7 @@ int kvmstats_quantile(const struct kvmstats_desc *desc,
  *       10    2  length of this header in bytes, 40 or more; the texts follow
  *       12    4  number of descriptors in this message, 0..253
  *       16    4  sender's process id, as it sees itself
- *       20    4  flags, 0
+ *       20    4  flags: 1 if the VM is another process's (on behalf), else 0
  *       24    8  sender's start time, field 22 of /proc/self/stat
  *       32    2  length of the name in bytes
  *       34    2  length of the uuid in bytes
@@ -369,6 +534,12 @@ int kvmstats_quantile(const struct kvmstats_desc *desc,
  * with its descriptors in one SCM_RIGHTS control message. A VM with more than
  * 253 takes several messages; more may follow at any time (hot-added vCPUs).
  * A reader refuses another version, and ignores header bytes past the 40.
+ *
+ * On behalf: who found a VM that does not register itself, registers it with
+ * the id and start time of the process that has the VM, as the reader numbers
+ * and sees that process (both are in one pid namespace). One connection is for
+ * one process, and ends when that process or its VM has ended. A reader takes
+ * such messages only from users of its choice.
  */
 #define KVMSTATS_MESSAGE_FDS	253	/* what SCM_RIGHTS carries at most */
 #define KVMSTATS_NAME_MAX	255	/* bytes of name and of uuid */
@@ -405,6 +576,13 @@ int kvmstats_sender_add(struct kvmstats_sender *sender, int kvm_fd);
  * @stats_fd on success. 0 or -ENOMEM. [single]
  */
 int kvmstats_sender_add_stats(struct kvmstats_sender *sender, int stats_fd);
+/*
+ * The VM is that of process @pid, which started at @start_time_ticks (field 22
+ * of /proc/PID/stat): for who found it there. Call before the first flush. 0,
+ * or -EINVAL if either is 0 or less. [single]
+ */
+int kvmstats_sender_on_behalf(struct kvmstats_sender *sender, pid_t pid,
+			      uint64_t start_time_ticks);
 /*
  * Connect to the reader listening at @path. May be called again at any time,
  * for example after the reader restarted: then all descriptors count as not
@@ -448,6 +626,12 @@ int kvmstats_listen(const char *path, mode_t mode);
  */
 int kvmstats_peer_accept(int listen_fd, struct kvmstats_peer **peer);
 /*
+ * Let this peer register VMs of other processes. For a reader that has looked
+ * at kvmstats_peer_uid and trusts this user with all VMs: between accept and
+ * the first receive. [single]
+ */
+void kvmstats_peer_allow_on_behalf(struct kvmstats_peer *peer);
+/*
  * Receive one message. Never blocks. Each descriptor is opened as by
  * kvmstats_source_open; *@rejected (may be NULL) is set to the number of
  * those that were closed because they are none. @sources has room for
@@ -462,6 +646,8 @@ int kvmstats_peer_accept(int listen_fd, struct kvmstats_peer **peer);
  *             (also for want of free descriptor numbers in this process);
  *             everything in it was closed. Best answer: free the peer.
  *   -E2BIG    more than KVMSTATS_PEER_FDS descriptors; closed, likewise
+ *   -EPERM    it is on behalf, and was not allowed; closed, likewise
+ *   -ESRCH    on behalf of a process that has ended; closed, likewise
  *   or another errno [single]
  */
 int kvmstats_peer_receive(struct kvmstats_peer *peer,
@@ -471,12 +657,22 @@ int kvmstats_peer_receive(struct kvmstats_peer *peer,
 /* The socket, for poll. Owned by the peer. [const] */
 int kvmstats_peer_fd(const struct kvmstats_peer *peer);
 /*
- * A pidfd of the sender, readable (POLLIN) once its process has ended, or -1:
- * before the first message, when the process is in a foreign pid namespace,
- * or when it is certain or possible that its number was given to another
- * process meanwhile. Owned by the peer. [const]
+ * A pidfd of the sender, or of the process on whose behalf it sends; readable
+ * (POLLIN) once that process has ended. Or -1: before the first message; and
+ * of a sender when its process is in a foreign pid namespace, or when it is
+ * certain or possible that its number was given to another process meanwhile.
+ * Owned by the peer. [const]
  */
 int kvmstats_peer_pidfd(const struct kvmstats_peer *peer);
+/* 1 if the first message was on behalf of another process, else 0. [const] */
+int kvmstats_peer_is_on_behalf(const struct kvmstats_peer *peer);
+/*
+ * The process that has the VM: the sender's, or the one on whose behalf it
+ * sends; and when it started, which together are a VMM's identity. Both are 0
+ * before the first message; the start time is 0 also if there is no pidfd.
+ */
+pid_t kvmstats_peer_vm_pid(const struct kvmstats_peer *peer);
+uint64_t kvmstats_peer_start_ticks(const struct kvmstats_peer *peer);
 /* Credentials at the time of connect; the pid is 0 if it is not visible. */
 pid_t kvmstats_peer_pid(const struct kvmstats_peer *peer);
 uid_t kvmstats_peer_uid(const struct kvmstats_peer *peer);

@@ -40,6 +40,20 @@ size_t descs_size_bytes(const struct uapi_header *header);
 
 /* source.c */
 int scope_from_link(const char *link, int *vcpu);
+/* Open what has passed the checks that need no read. */
+int source_load(int fd, int vcpu, struct kvmstats_cache *cache,
+		struct kvmstats_source **source);
+
+/* The pread that takes a sample. */
+struct sample_pread {
+	int fd;
+	size_t size_bytes;
+	uint64_t offset;
+};
+
+/* false: there is none to make, kvmstats_source_sample knows the result */
+bool source_sample_pread(const struct kvmstats_read *read,
+			 struct sample_pread *args);
 
 /* schema.c */
 void schema_index_names(struct kvmstats_schema *schema);
@@ -47,6 +61,16 @@ void schema_index_names(struct kvmstats_schema *schema);
 /* cache.c: takes over the caller's reference, returns one */
 int cache_get(struct kvmstats_cache *cache, const struct uapi_header *header,
 	      const void *descs, struct kvmstats_schema **schema);
+
+/* uring.c: batches of at most RING_READS */
+#define RING_READS	128
+
+struct ring;
+
+/* 0, or why there is no io_uring */
+int ring_open(struct ring **ring);
+int ring_sample(struct ring *ring, struct kvmstats_read *reads, size_t count);
+void ring_close(struct ring *ring);
 
 /* wire.c: messages of the transport */
 #define WIRE_HEADER_BYTES	40
@@ -57,6 +81,7 @@ int cache_get(struct kvmstats_cache *cache, const struct uapi_header *header,
 struct wire_message {
 	uint32_t num_fds;
 	uint32_t pid;
+	bool on_behalf;		/* pid and start time are another process's */
 	uint64_t start_time_ticks;
 	char name[KVMSTATS_NAME_MAX + 1];
 	char uuid[KVMSTATS_NAME_MAX + 1];

@@ -17,7 +17,11 @@ struct kvmstats_peer {
 	pid_t pid;
 	uid_t uid;
 	gid_t gid;
-	bool introduced;	/* name, uuid and pidfd are known */
+	bool may_be_on_behalf;
+	bool introduced;	/* all that follows is known, and the pidfd */
+	bool on_behalf;
+	pid_t vm_pid;
+	uint64_t start_time_ticks;
 	uint32_t total_fds;
 	char name[KVMSTATS_NAME_MAX + 1];
 	char uuid[KVMSTATS_NAME_MAX + 1];
@@ -140,15 +144,42 @@ static int open_pidfd(pid_t pid, uint64_t start_time_ticks)
 	return -1;
 }
 
+static bool says_the_same(const struct kvmstats_peer *peer,
+			  const struct wire_message *message)
+{
+	if (peer->on_behalf != message->on_behalf ||
+	    strcmp(peer->name, message->name) ||
+	    strcmp(peer->uuid, message->uuid))
+		return false;
+	return !peer->on_behalf ||
+	       (peer->vm_pid == (pid_t)message->pid &&
+		peer->start_time_ticks == message->start_time_ticks);
+}
+
+/*
+ * The pid of a message is believed only where it was allowed: anybody could
+ * name the process of somebody else. And then it must be alive: the sender
+ * saw it a moment ago.
+ */
 static int introduce(struct kvmstats_peer *peer,
 		     const struct wire_message *message)
 {
+	pid_t pid = message->on_behalf ? (pid_t)message->pid : peer->pid;
+	int pidfd;
+
+	if (message->on_behalf && !peer->may_be_on_behalf)
+		return -EPERM;
 	if (peer->introduced)
-		return strcmp(peer->name, message->name) ||
-		       strcmp(peer->uuid, message->uuid) ? -EBADMSG : 0;
+		return says_the_same(peer, message) ? 0 : -EBADMSG;
+	pidfd = open_pidfd(pid, message->start_time_ticks);
+	if (message->on_behalf && pidfd < 0)
+		return -ESRCH;
 	strcpy(peer->name, message->name);
 	strcpy(peer->uuid, message->uuid);
-	peer->pidfd = open_pidfd(peer->pid, message->start_time_ticks);
+	peer->on_behalf = message->on_behalf;
+	peer->vm_pid = pid;
+	peer->start_time_ticks = pidfd < 0 ? 0 : message->start_time_ticks;
+	peer->pidfd = pidfd;
 	peer->introduced = true;
 	return 0;
 }
@@ -286,6 +317,26 @@ int kvmstats_peer_pidfd(const struct kvmstats_peer *peer)
 pid_t kvmstats_peer_pid(const struct kvmstats_peer *peer)
 {
 	return peer->pid;
+}
+
+void kvmstats_peer_allow_on_behalf(struct kvmstats_peer *peer)
+{
+	peer->may_be_on_behalf = true;
+}
+
+int kvmstats_peer_is_on_behalf(const struct kvmstats_peer *peer)
+{
+	return peer->on_behalf;
+}
+
+pid_t kvmstats_peer_vm_pid(const struct kvmstats_peer *peer)
+{
+	return peer->vm_pid;
+}
+
+uint64_t kvmstats_peer_start_ticks(const struct kvmstats_peer *peer)
+{
+	return peer->start_time_ticks;
 }
 
 uid_t kvmstats_peer_uid(const struct kvmstats_peer *peer)

@@ -15,6 +15,8 @@ struct kvmstats_sender {
 	size_t count, room;
 	size_t sent;		/* of fds, over the present connection */
 	bool greeted;		/* a message went over it, maybe without fds */
+	pid_t on_behalf;	/* 0: the VM is this process's own */
+	uint64_t start_time_ticks;	/* of that process */
 	char name[KVMSTATS_NAME_MAX + 1];
 	char uuid[KVMSTATS_NAME_MAX + 1];
 };
@@ -46,6 +48,16 @@ int kvmstats_sender_new(const char *name, const char *uuid,
 		return ret;
 	}
 	*result = sender;
+	return 0;
+}
+
+int kvmstats_sender_on_behalf(struct kvmstats_sender *sender, pid_t pid,
+			      uint64_t start_time_ticks)
+{
+	if (pid <= 0 || !start_time_ticks)
+		return -EINVAL;
+	sender->on_behalf = pid;
+	sender->start_time_ticks = start_time_ticks;
 	return 0;
 }
 
@@ -120,8 +132,14 @@ static void fill_message(const struct kvmstats_sender *sender,
 			 uint32_t num_fds, struct wire_message *message)
 {
 	message->num_fds = num_fds;
-	message->pid = getpid();
-	message->start_time_ticks = process_start_ticks("self");
+	message->on_behalf = sender->on_behalf;
+	if (sender->on_behalf) {
+		message->pid = sender->on_behalf;
+		message->start_time_ticks = sender->start_time_ticks;
+	} else {
+		message->pid = getpid();
+		message->start_time_ticks = process_start_ticks("self");
+	}
 	strcpy(message->name, sender->name);
 	strcpy(message->uuid, sender->uuid);
 }

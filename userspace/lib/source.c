@@ -184,16 +184,12 @@ static void source_free(struct kvmstats_source *source)
 	free(source);
 }
 
-int kvmstats_source_open(int fd, struct kvmstats_cache *cache,
-			 struct kvmstats_source **result)
+int source_load(int fd, int vcpu, struct kvmstats_cache *cache,
+		struct kvmstats_source **result)
 {
-	struct kvmstats_source *source;
-	int vcpu = -1;
-	int ret = check_kind(fd, &vcpu);
+	struct kvmstats_source *source = calloc(1, sizeof(*source));
+	int ret;
 
-	if (ret)
-		return ret;
-	source = calloc(1, sizeof(*source));
 	if (!source)
 		return -ENOMEM;
 	source->fd = fd;
@@ -205,6 +201,32 @@ int kvmstats_source_open(int fd, struct kvmstats_cache *cache,
 	}
 	*result = source;
 	return 0;
+}
+
+/*
+ * No read of a statistics descriptor waits, but only this tells mainline's
+ * io_uring, which would otherwise leave each read to a thread of its own, at
+ * several times the price.
+ */
+static void never_wait(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags >= 0)
+		fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
+int kvmstats_source_open(int fd, struct kvmstats_cache *cache,
+			 struct kvmstats_source **result)
+{
+	int vcpu = -1;
+	int ret = check_kind(fd, &vcpu);
+
+	if (!ret)
+		ret = source_load(fd, vcpu, cache, result);
+	if (!ret)
+		never_wait(fd);
+	return ret;
 }
 
 /* "kvm-4711/vcpu-3": the number behind the slash. */
@@ -289,6 +311,17 @@ int kvmstats_source_sample(const struct kvmstats_source *source,
 	ret = pread_whole(source, sample, schema->words * 8,
 			  schema->header.data_offset);
 	return ret == -EPROTO ? -EIO : ret;
+}
+
+bool source_sample_pread(const struct kvmstats_read *read,
+			 struct sample_pread *args)
+{
+	const struct kvmstats_schema *schema = read->source->schema;
+
+	args->fd = read->source->fd;
+	args->size_bytes = schema->words * 8;
+	args->offset = schema->header.data_offset;
+	return args->fd >= 0 && args->size_bytes && read->words >= schema->words;
 }
 
 static uint64_t image_size(const struct kvmstats_schema *schema)

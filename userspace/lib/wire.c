@@ -9,6 +9,7 @@
 
 #define WIRE_MAGIC	"KVMSTATS"
 #define WIRE_VERSION	1
+#define WIRE_ON_BEHALF	1u
 
 struct wire_header {
 	char magic[8];
@@ -86,6 +87,7 @@ size_t wire_encode(const struct wire_message *message, void *bytes)
 		.header_bytes = sizeof(header),
 		.num_fds = message->num_fds,
 		.pid = message->pid,
+		.flags = message->on_behalf ? WIRE_ON_BEHALF : 0,
 		.start_time_ticks = message->start_time_ticks,
 		.name_bytes = strlen(message->name),
 		.uuid_bytes = strlen(message->uuid),
@@ -114,7 +116,7 @@ static int check_header(const struct wire_header *header, size_t size_bytes)
 	if (memcmp(header->magic, WIRE_MAGIC, sizeof(header->magic)) ||
 	    header->version != WIRE_VERSION)
 		return -EBADMSG;
-	if (header->flags || header->zero ||
+	if (header->flags & ~WIRE_ON_BEHALF || header->zero ||
 	    header->header_bytes < sizeof(*header) ||
 	    header->num_fds > KVMSTATS_MESSAGE_FDS)
 		return -EBADMSG;
@@ -142,6 +144,7 @@ int message_from_wire(const void *bytes, size_t size_bytes,
 		return ret;
 	message->num_fds = header.num_fds;
 	message->pid = header.pid;
+	message->on_behalf = header.flags & WIRE_ON_BEHALF;
 	message->start_time_ticks = header.start_time_ticks;
 	texts += header.header_bytes;
 	ret = text_from_wire(texts, header.name_bytes, message->name);

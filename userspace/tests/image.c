@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <dirent.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "image.h"
 
@@ -60,6 +62,24 @@ int image_open(const struct image *image, struct kvmstats_source **source)
 {
 	return kvmstats_source_open_image(image->bytes, image->size_bytes,
 					  NULL, source);
+}
+
+int image_file(const struct image *image)
+{
+	int fd = memfd_create("image", MFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, image->bytes, image->size_bytes),
+			 image->size_bytes);
+	return fd;
+}
+
+struct kvmstats_source *image_open_file(const struct image *image)
+{
+	struct kvmstats_source *source;
+
+	assert_int_equal(source_load(image_file(image), -1, NULL, &source), 0);
+	return source;
 }
 
 unsigned int count_open_fds(void)

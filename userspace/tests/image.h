@@ -37,6 +37,15 @@ char *image_name(struct image *image, unsigned int index);
 uint64_t *image_data(struct image *image);
 int image_open(const struct image *image, struct kvmstats_source **source);
 
+/* A file in memory with these bytes, to be closed. */
+int image_file(const struct image *image);
+/*
+ * A source that reads a file of these bytes, to be closed: past the checks of
+ * what a descriptor is, so that its reads are real ones. The file can be
+ * changed through the source's descriptor.
+ */
+struct kvmstats_source *image_open_file(const struct image *image);
+
 /* The number of descriptors that this process has open. */
 unsigned int count_open_fds(void);
 

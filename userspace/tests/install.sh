@@ -42,6 +42,18 @@ static_program()
 		[ "$("$tap_dir/three")" = peak ]
 }
 
+# A VMM in C++, of whatever year.
+header_in_cpp()
+{
+	local std
+
+	for std in c++98 c++11 c++17 c++20; do
+		echo '#include <kvmstats.h>' | g++ -std=$std -Wall -Wextra \
+			-Werror -pedantic -fsyntax-only -I"$root/usr/include" \
+			-xc++ - || return
+	done
+}
+
 cpp_program()
 {
 	cp "$tap_dir/three.c" "$tap_dir/three.cc"
@@ -67,6 +79,20 @@ symbols()
 		grep -o '\bkvmstats_[a-z0-9_]*(' | tr -d '(' | sort -u)
 }
 
+# As a cross build is: nothing of liburing in it, and nothing of it asked for.
+without_liburing()
+{
+	local other=$tap_dir/plain dir=$tap_dir/plain-root
+
+	make -C "$here/.." O="$other" URING=0 DESTDIR="$dir" PREFIX=/usr \
+		install-library || return
+	! nm "$dir/usr/lib/libkvmstats.a" | grep -i io_uring &&
+		! grep -i uring "$dir/usr/lib/pkgconfig/libkvmstats.pc" &&
+		$CC -static "$tap_dir/three.c" -o "$tap_dir/three" \
+			-I"$dir/usr/include" -L"$dir/usr/lib" -lkvmstats &&
+		[ "$("$tap_dir/three")" = peak ]
+}
+
 installed_command()
 {
 	"$root/usr/bin/kvmstat" version | grep -x 'kvmstat [0-9.]*' &&
@@ -79,6 +105,8 @@ check "header needs nothing else" header_alone
 check "program against the shared library" shared_program
 check "program against the static library" static_program
 check "program in C++" cpp_program
+check "header in every C++" header_in_cpp
+check "built without liburing" without_liburing
 check "exported symbols are those of the header" symbols
 check "installed command" installed_command
 tap_done

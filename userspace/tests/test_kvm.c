@@ -169,6 +169,8 @@ static unsigned int receive_many(struct kvmstats_peer *peer,
 			assert_int_equal(kvmstats_source_sample(sources[i],
 								sample, 4096),
 					 0);
+			assert_int_equal(fcntl(kvmstats_source_fd(sources[i]),
+					       F_GETFD), FD_CLOEXEC);
 			kvmstats_source_close(sources[i]);
 			count++;
 		}
@@ -208,6 +210,41 @@ static void passed_to_another_process(void **state)
 	rmdir(dir);
 }
 
+/*
+ * A VM's and a vCPU's, by turns. The vCPU does not run, so both ways read the
+ * same. Without O_NONBLOCK mainline's io_uring would take a thread for each.
+ */
+static void batches_agree(void **state)
+{
+	static uint64_t samples[200][512], one[512];
+	struct kvmstats_read reads[200];
+	struct vm *vm = *state;
+
+	for (int i = 0; i < 200; i++) {
+		reads[i].source = open_stats(i % 2 ? vm->vm_fd : vm->vcpu_fd);
+		reads[i].sample = samples[i];
+		reads[i].words = 512;
+		assert_true(fcntl(kvmstats_source_fd(reads[i].source),
+				  F_GETFL) & O_NONBLOCK);
+	}
+	for (unsigned int flags = 0; flags <= KVMSTATS_BATCH_URING; flags++) {
+		struct kvmstats_batch *batch;
+
+		memset(samples, 0, sizeof(samples));
+		assert_int_equal(kvmstats_batch_new(flags, &batch), 0);
+		assert_int_equal(kvmstats_batch_sample(batch, reads, 200), 200);
+		kvmstats_batch_free(batch);
+		for (int i = 0; i < 200; i++) {
+			memset(one, 0, sizeof(one));
+			assert_int_equal(kvmstats_source_sample(reads[i].source,
+								one, 512), 0);
+			assert_memory_equal(samples[i], one, sizeof(one));
+		}
+	}
+	for (int i = 0; i < 200; i++)
+		kvmstats_source_close((void *)reads[i].source);
+}
+
 #define ON_VM(test) cmocka_unit_test_setup_teardown(test, vm_open, vm_close)
 
 int main(void)
@@ -219,6 +256,7 @@ int main(void)
 		ON_VM(image_samples_equal),
 		ON_VM(outlives_the_vm),
 		ON_VM(passed_to_another_process),
+		ON_VM(batches_agree),
 	};
 
 	return RUN(tests);

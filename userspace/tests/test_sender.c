@@ -69,6 +69,21 @@ static void sender_names(void **state)
 	kvmstats_sender_free(NULL);
 }
 
+/* As long as the kernel's array for it, and one more. */
+static void path_lengths(void **state)
+{
+	struct sockaddr_un address;
+	char path[sizeof(address.sun_path) + 1];
+
+	(void)state;
+	memset(path, 'p', sizeof(path));
+	path[sizeof(address.sun_path)] = 0;
+	assert_int_equal(wire_address(path, &address), -ENAMETOOLONG);
+	path[sizeof(address.sun_path) - 1] = 0;
+	assert_int_equal(wire_address(path, &address), 0);
+	assert_string_equal(address.sun_path, path);
+}
+
 /* Reader's view of one new connection: all that comes, counted. */
 static unsigned int receive_all(int listen_fd)
 {
@@ -124,6 +139,12 @@ static void sender_without_fds_greets(void **state)
 	assert_int_equal(kvmstats_peer_accept(line->listen_fd, &peer), 0);
 	assert_int_equal(kvmstats_peer_receive(peer, NULL, NULL, NULL), 0);
 	assert_string_equal(kvmstats_peer_name(peer), "empty");
+	kvmstats_peer_free(peer);
+	/* to the next reader, too */
+	assert_int_equal(kvmstats_sender_connect(sender, line->path), 0);
+	assert_int_equal(kvmstats_sender_flush(sender), 0);
+	assert_int_equal(kvmstats_peer_accept(line->listen_fd, &peer), 0);
+	assert_int_equal(kvmstats_peer_receive(peer, NULL, NULL, NULL), 0);
 	kvmstats_peer_free(peer);
 	kvmstats_sender_free(sender);
 }
@@ -207,6 +228,7 @@ int main(void)
 	TEST_LIST = {
 		cmocka_unit_test(texts),
 		cmocka_unit_test(sender_names),
+		cmocka_unit_test(path_lengths),
 		ON_LINE(sender_sends),
 		ON_LINE(sender_without_fds_greets),
 		ON_LINE(sender_does_not_wait),

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The reader's side, and senders that are not honest. */
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +40,7 @@ static void greeting(void **state)
 	struct line *line = *state;
 	unsigned int rejected = 99;
 
+	SKIP_IN_VALGRIND();
 	assert_int_equal(receive(line, &rejected), -EAGAIN);
 	assert_string_equal(kvmstats_peer_name(line->peer), "");
 	assert_int_equal(kvmstats_peer_pidfd(line->peer), -1);
@@ -82,6 +85,7 @@ static void pidfd_tells_the_end(void **state)
 	int go[2], status;
 	pid_t child;
 
+	SKIP_IN_VALGRIND();
 	assert_int_equal(pipe(go), 0);
 	child = fork();
 	if (!child) {
@@ -194,22 +198,70 @@ static void other_identity(void **state)
 	assert_string_equal(kvmstats_peer_name(line->peer), "guest");
 }
 
-/* The kernel drops what finds no number, and says so. */
+/*
+ * The kernel drops what finds no number, and says so: also when as many arrive
+ * as the message promises.
+ */
 static void no_number_free(void **state)
 {
+	unsigned int before = count_open_fds();
 	struct line *line = *state;
-	int fds[8];
 	struct rlimit old, low;
+	int fds[8];
 
+	SKIP_IN_VALGRIND();
 	for (int i = 0; i < 8; i++)
 		fds[i] = line->listen_fd;
-	send_message(line, 8, fds, 8);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
-	low = old;
-	low.rlim_cur = count_open_fds() + 2;
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
-	assert_int_equal(receive(line, NULL), -EBADMSG);
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	for (unsigned int promised = 1; promised <= 8; promised++) {
+		send_message(line, promised, fds, 8);
+		low = old;
+		low.rlim_cur = before + 2;
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+		assert_int_equal(receive(line, NULL), -EBADMSG);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+		assert_no_leak(before);
+	}
+}
+
+static unsigned int count_mappings(void)
+{
+	FILE *file = fopen("/proc/self/maps", "r");
+	unsigned int count = 0;
+	char row[512];
+
+	assert_non_null(file);
+	while (fgets(row, sizeof(row), file))
+		count++;
+	fclose(file);
+	return count;
+}
+
+/*
+ * One connection cannot take all the numbers that there are. Nor does it leave
+ * anything behind of the 64 threads that closed what it sent.
+ */
+static void too_many_fds(void **state)
+{
+	struct line *line = *state;
+	unsigned int before = count_mappings(), open_before;
+	int fds[KVMSTATS_MESSAGE_FDS];
+
+	/* from now on the peer has a pidfd */
+	send_message(line, 0, NULL, 0);
+	assert_int_equal(receive(line, NULL), 0);
+	open_before = count_open_fds();
+	for (int i = 0; i < KVMSTATS_MESSAGE_FDS; i++)
+		fds[i] = line->listen_fd;
+	for (int i = 0; i < KVMSTATS_PEER_FDS / KVMSTATS_MESSAGE_FDS; i++) {
+		send_message(line, KVMSTATS_MESSAGE_FDS, fds,
+			     KVMSTATS_MESSAGE_FDS);
+		assert_int_equal(receive(line, NULL), 0);
+		assert_no_leak(open_before);
+	}
+	send_message(line, KVMSTATS_MESSAGE_FDS, fds, KVMSTATS_MESSAGE_FDS);
+	assert_int_equal(receive(line, NULL), -E2BIG);
+	assert_in_range(count_mappings(), 0, before + 40);
 }
 
 /* One end of a connection that is full and lingers for ten minutes. */
@@ -237,18 +289,55 @@ static int lingering_socket(int *other)
 	return fd;
 }
 
+static uint64_t blocked_signals(const char *task)
+{
+	unsigned long long blocked = ~0ull;	/* has ended meanwhile */
+	char path[300], row[128];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%s/status", task);
+	file = fopen(path, "r");
+	while (file && fgets(row, sizeof(row), file))
+		if (sscanf(row, "SigBlk: %llx", &blocked) == 1)
+			break;
+	if (file)
+		fclose(file);
+	return blocked;
+}
+
+/* No handler of the program's runs in a thread that it does not know. */
+static void assert_other_threads_take_no_signals(void)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *task;
+	int others = 0;
+
+	assert_non_null(tasks);
+	while ((task = readdir(tasks))) {
+		if (task->d_name[0] == '.' || atoi(task->d_name) == getpid())
+			continue;
+		assert_true(blocked_signals(task->d_name) >> (SIGTERM - 1) & 1);
+		others++;
+	}
+	closedir(tasks);
+	assert_true(others > 0);
+}
+
 /* If receive closed it itself, the runner's time limit would end this test. */
 static void close_that_blocks(void **state)
 {
 	struct line *line = *state;
 	unsigned int rejected;
-	int other, fd = lingering_socket(&other);
+	int other, fd;
 
+	SKIP_IN_VALGRIND();
+	fd = lingering_socket(&other);
 	send_message(line, 1, &fd, 1);
 	/* ours first: it must not be the last one */
 	close(fd);
 	assert_int_equal(receive(line, &rejected), 0);
 	assert_int_equal(rejected, 1);
+	assert_other_threads_take_no_signals();
 	close(other);
 }
 
@@ -257,6 +346,19 @@ struct wire_case {
 	unsigned char byte;
 };
 
+/* From memory that ends with it. */
+static void assert_cut_off(const void *bytes, size_t size_bytes)
+{
+	void *copy = malloc(size_bytes ? size_bytes : 1);
+	struct wire_message message;
+
+	assert_non_null(copy);
+	memcpy(copy, bytes, size_bytes);
+	assert_int_equal(message_from_wire(copy, size_bytes, &message),
+			 -EBADMSG);
+	free(copy);
+}
+
 static void bad_messages(void **state)
 {
 	static const struct wire_case cases[] = {
@@ -264,7 +366,7 @@ static void bad_messages(void **state)
 		{ 8, 2 }, { 9, 1 },		/* version */
 		{ 10, 39 }, { 10, 41 }, { 11, 1 }, /* header's length */
 		{ 12, 254 }, { 15, 1 },		/* descriptors */
-		{ 20, 1 }, { 36, 1 },		/* reserved */
+		{ 20, 2 }, { 23, 1 }, { 36, 1 }, /* reserved */
 		{ 32, 4 }, { 32, 6 }, { 33, 1 }, { 34, 3 }, { 35, 255 },
 		{ 40, '\n' }, { 40, 0x7f }, { 40, 0x80 }, { 40, 0 },
 		{ 44, 0xc3 }, { 48, 0xe2 },
@@ -283,8 +385,27 @@ static void bad_messages(void **state)
 	size_bytes = make_message((char *)bytes, 0);
 	assert_int_equal(message_from_wire(bytes, size_bytes, &message), 0);
 	while (size_bytes--)
+		assert_cut_off(bytes, size_bytes);
+}
+
+/* Texts that are as long as the message says, but longer than there is room. */
+static void long_texts(void **state)
+{
+	unsigned char bytes[2 * WIRE_MESSAGE_BYTES];
+	struct wire_message message;
+	uint16_t length = KVMSTATS_NAME_MAX + 1;
+
+	(void)state;
+	for (size_t at = 32; at <= 34; at += 2) {
+		size_t size_bytes = make_message((char *)bytes, 0) + length -
+				    (at == 32 ? 5 : 4);
+
+		memset(bytes + WIRE_HEADER_BYTES, 'a', sizeof(bytes) -
+		       WIRE_HEADER_BYTES);
+		memcpy(bytes + at, &length, sizeof(length));
 		assert_int_equal(message_from_wire(bytes, size_bytes, &message),
 				 -EBADMSG);
+	}
 }
 
 /* A later version may add to the header. */
@@ -316,8 +437,10 @@ int main(void)
 		ON_LINE(oversized_message),
 		ON_LINE(other_identity),
 		ON_LINE(no_number_free),
+		ON_LINE(too_many_fds),
 		ON_LINE(close_that_blocks),
 		cmocka_unit_test(bad_messages),
+		cmocka_unit_test(long_texts),
 		cmocka_unit_test(longer_header),
 	};
 

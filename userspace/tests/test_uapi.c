@@ -176,6 +176,37 @@ static void bad_headers(void **state)
 	}
 }
 
+/* Refused for itself, before it is used, whatever a later check would find. */
+static void bad_headers_alone(void **state)
+{
+	static const struct header_case cases[] = {
+		{ HEADER(name_size), 0, -EPROTO },
+		{ HEADER(name_size), KVMSTATS_MAX_NAME_SIZE, 0 },
+		{ HEADER(name_size), KVMSTATS_MAX_NAME_SIZE + 1, -E2BIG },
+		{ HEADER(num_desc), KVMSTATS_MAX_STATS, 0 },
+		{ HEADER(num_desc), KVMSTATS_MAX_STATS + 1, -E2BIG },
+		{ HEADER(id_offset), 1004, -EPROTO },
+		{ HEADER(desc_offset), 1004, -EPROTO },
+		{ HEADER(data_offset), 1004, -EPROTO },
+		{ HEADER(id_offset), KVMSTATS_MAX_OFFSET, 0 },
+		{ HEADER(desc_offset), KVMSTATS_MAX_OFFSET, 0 },
+		{ HEADER(data_offset), KVMSTATS_MAX_OFFSET, 0 },
+		{ HEADER(id_offset), KVMSTATS_MAX_OFFSET + 8, -E2BIG },
+		{ HEADER(desc_offset), KVMSTATS_MAX_OFFSET + 8, -E2BIG },
+		{ HEADER(data_offset), KVMSTATS_MAX_OFFSET + 8, -E2BIG },
+	};
+	struct uapi_header header;
+	struct image image;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		image_fill(&image);
+		memcpy(image.bytes + cases[i].field, &cases[i].value, 4);
+		assert_int_equal(header_from_uapi(image.bytes, &header),
+				 cases[i].error);
+	}
+}
+
 static void bad_descs(void **state)
 {
 	struct image image;
@@ -211,6 +242,9 @@ static void bad_names(void **state)
 	assert_refused(&image, -EPROTO);
 	image_fill(&image);
 	image_name(&image, 1)[1] = '\033';
+	assert_refused(&image, -EPROTO);
+	image_fill(&image);
+	image_name(&image, 1)[1] = 0x7f;
 	assert_refused(&image, -EPROTO);
 	image_fill(&image);
 	image_name(&image, 1)[1] = (char)0xe9;
@@ -315,6 +349,7 @@ int main(void)
 		cmocka_unit_test(no_statistics),
 		cmocka_unit_test(every_truncation),
 		cmocka_unit_test(bad_headers),
+		cmocka_unit_test(bad_headers_alone),
 		cmocka_unit_test(bad_descs),
 		cmocka_unit_test(bad_names),
 		cmocka_unit_test(other_order),

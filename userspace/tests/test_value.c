@@ -73,6 +73,8 @@ static void to_base(void **state)
 
 	(void)state;
 	assert_true(kvmstats_to_base(&desc, 1500000000) == 1.5);
+	/* rounded once: 1e-9 is no double */
+	assert_true(kvmstats_to_base(&desc, 3) == 3 / 1e9);
 	desc = make_desc(0, 1, 12);
 	assert_true(kvmstats_to_base(&desc, 3) == 12288);
 	desc = make_desc(0, 5, 0);

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: GPL-2.0-only
+
+bench_obj := $(patsubst %.c,$(O)/%.o,$(wildcard bench/*.c))
+
+# Its own malloc cannot be linked with a static C library.
+ifeq ($(STATIC),)
+all: $(O)/bench/bench-read
+endif
+
+$(O)/bench/bench-read: $(bench_obj) $(O)/lib/libkvmstats.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $^ $(ALL_LDFLAGS) -o $@
+
+.PHONY: bench-read
+bench-read: $(O)/bench/bench-read	## cost of samples and batches on this machine's /dev/kvm
+	$(Q)$<

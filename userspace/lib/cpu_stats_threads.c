@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* Which thread runs which vCPU */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cpu_stats.h"
+
+#define KVM_RUN		0xae80
+#define VCPU_LINK	"anon_inode:kvm-vcpu:"
+#define VM_LINK		"anon_inode:kvm-vm"
+
+struct thread {
+	pid_t tid;
+	int running;		/* number of the vCPU that it is in; -1 */
+	int named;		/* that its name speaks of; -1 */
+};
+
+struct threads {
+	pid_t pid;
+	struct thread *list;
+	size_t count;
+};
+
+/* Calls @found with each number in the directory; stops when it is not 0. */
+static int each_number(const char *path, int (*found)(void *context, int number),
+		       void *context)
+{
+	struct dirent *entry;
+	DIR *dir = opendir(path);
+	int ret = 0;
+
+	if (!dir)
+		return -errno;
+	while (!ret && (entry = readdir(dir))) {
+		char *end;
+		long number = strtol(entry->d_name, &end, 10);
+
+		if (end != entry->d_name && !*end)
+			ret = found(context, number);
+	}
+	closedir(dir);
+	return ret;
+}
+
+static const char *read_fd_link(pid_t pid, int fd, char link[64])
+{
+	char path[64];
+	ssize_t length;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+	length = readlink(path, link, 63);
+	link[length < 0 ? 0 : length] = 0;
+	return link;
+}
+
+/*
+ * The system call that a thread waits in, as /proc/PID/task/TID/syscall shows
+ * it: number, six arguments, stack pointer, program counter. The number of
+ * ioctl depends on what the program was built for; its second argument says
+ * enough. A worker of the kernel in the process (kvm-nx-lpage-recovery since
+ * 6.15) has a copy of the registers of the vCPU's thread that it was made in,
+ * but neither stack nor program.
+ */
+bool run_from_syscall(const char *text, int *fd)
+{
+	unsigned long long file, request, sp, pc;
+
+	if (sscanf(text, "%*s %llx %llx %*x %*x %*x %*x %llx %llx", &file,
+		   &request, &sp, &pc) != 4 || !sp || !pc ||
+	    (request & 0xffffffff) != KVM_RUN)
+		return false;
+	*fd = file;
+	return true;
+}
+
+static int running_vcpu(pid_t pid, pid_t tid)
+{
+	size_t prefix = strlen(VCPU_LINK);
+	char path[64], text[256], link[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/syscall", pid, tid);
+	if (!read_proc(path, text, sizeof(text)) ||
+	    !run_from_syscall(text, &fd))
+		return -1;
+	read_fd_link(pid, fd, link);
+	return strncmp(link, VCPU_LINK, prefix) ? -1 : atoi(link + prefix);
+}
+
+/* QEMU with debug-threads=on (libvirt asks for it), and its younger relatives */
+int vcpu_of_name(const char *comm)
+{
+	static const char *const formats[] = {
+		"CPU %d/KVM%n", "vcpu%d%n", "fc_vcpu %d%n", "crosvm_vcpu%d%n",
+	};
+
+	for (size_t i = 0; i < sizeof(formats) / sizeof(*formats); i++) {
+		int number, length = 0;
+
+		if (sscanf(comm, formats[i], &number, &length) == 1 &&
+		    length && !comm[length] && number >= 0)
+			return number;
+	}
+	return -1;
+}
+
+static int named_vcpu(pid_t pid, pid_t tid)
+{
+	char path[64], comm[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/comm", pid, tid);
+	if (!read_proc(path, comm, sizeof(comm)))
+		return -1;
+	comm[strcspn(comm, "\n")] = 0;
+	return vcpu_of_name(comm);
+}
+
+static int add_thread(void *context, int tid)
+{
+	struct threads *threads = context;
+	struct thread *list = realloc(threads->list, (threads->count + 1) *
+				      sizeof(*list));
+
+	if (!list)
+		return -ENOMEM;
+	threads->list = list;
+	list[threads->count++] = (struct thread){
+		.tid = tid,
+		.running = running_vcpu(threads->pid, tid),
+		.named = named_vcpu(threads->pid, tid),
+	};
+	return 0;
+}
+
+static int count_vm(void *context, int fd)
+{
+	struct threads *threads = context;
+	char link[64];
+
+	if (!strcmp(read_fd_link(threads->pid, fd, link), VM_LINK))
+		threads->count++;
+	return 0;
+}
+
+/* vCPUs of two VMs have the same numbers, and nobody says whose is whose. */
+static bool has_several_vms(pid_t pid)
+{
+	struct threads counter = { .pid = pid };
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	each_number(path, count_vm, &counter);
+	return counter.count > 1;
+}
+
+static int number_of(const struct kvmstats_cpu *cpu)
+{
+	return cpu->source ? kvmstats_source_vcpu(cpu->source) : -1;
+}
+
+static bool numbers_are_unique(const struct kvmstats_cpu *cpus, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		for (size_t j = 0; j < i; j++)
+			if (number_of(&cpus[i]) >= 0 &&
+			    number_of(&cpus[i]) == number_of(&cpus[j]))
+				return false;
+	return true;
+}
+
+/* The only thread that is in this vCPU, 0 if there is none, or not only one. */
+static pid_t tid_in_vcpu(const struct threads *threads, int number)
+{
+	pid_t tid = 0;
+
+	for (size_t i = 0; i < threads->count && number >= 0; i++) {
+		if (threads->list[i].running != number)
+			continue;
+		if (tid)
+			return 0;
+		tid = threads->list[i].tid;
+	}
+	return tid;
+}
+
+static void map_running(const struct threads *threads,
+			struct kvmstats_cpu *cpus, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		pid_t tid = tid_in_vcpu(threads, number_of(&cpus[i]));
+
+		if (cpus[i].tid || !tid)
+			continue;
+		cpus[i].pid = threads->pid;
+		cpus[i].tid = tid;
+	}
+}
+
+/* By name, those that have none last. */
+static int compare_names(const void *a, const void *b)
+{
+	unsigned int x = ((const struct thread *)a)->named;
+	unsigned int y = ((const struct thread *)b)->named;
+
+	return (x > y) - (x < y);
+}
+
+/* Every name once, and as many as there are CPUs. Sorted before. */
+static bool names_are_complete(const struct threads *threads,
+			       const struct kvmstats_cpu *cpus, size_t count)
+{
+	size_t names = 0, sources = 0;
+
+	for (size_t i = 0; i < count; i++)
+		sources += number_of(&cpus[i]) >= 0;
+	while (names < threads->count && threads->list[names].named >= 0) {
+		if (names && threads->list[names].named ==
+			     threads->list[names - 1].named)
+			return false;
+		names++;
+	}
+	return names == sources;
+}
+
+/*
+ * QEMU counts its vCPUs in the names and gives KVM the APIC id as number,
+ * which may leave gaps: what they have in common is the order.
+ */
+static const struct thread *by_name(const struct threads *threads,
+				    const struct kvmstats_cpu *cpus,
+				    size_t count, int number)
+{
+	size_t rank = 0;
+
+	for (size_t i = 0; i < count; i++)
+		if (number_of(&cpus[i]) >= 0 && number_of(&cpus[i]) < number)
+			rank++;
+	return &threads->list[rank];
+}
+
+/* Names are a custom; one that is seen to lie discredits all of them. */
+static bool names_agree(const struct threads *threads,
+			const struct kvmstats_cpu *cpus, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		int number = number_of(&cpus[i]);
+
+		if (number >= 0 && cpus[i].tid &&
+		    by_name(threads, cpus, count, number)->tid != cpus[i].tid)
+			return false;
+	}
+	return true;
+}
+
+static void map_named(const struct threads *threads, struct kvmstats_cpu *cpus,
+		      size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		int number = number_of(&cpus[i]);
+
+		if (number < 0 || cpus[i].tid)
+			continue;
+		cpus[i].pid = threads->pid;
+		cpus[i].tid = by_name(threads, cpus, count, number)->tid;
+	}
+}
+
+static int count_mapped(const struct kvmstats_cpu *cpus, size_t count)
+{
+	int mapped = 0;
+
+	for (size_t i = 0; i < count; i++)
+		mapped += cpus[i].tid != 0;
+	return mapped;
+}
+
+static int map(const struct threads *threads, struct kvmstats_cpu *cpus,
+	       size_t count)
+{
+	map_running(threads, cpus, count);
+	qsort(threads->list, threads->count, sizeof(*threads->list),
+	      compare_names);
+	if (names_are_complete(threads, cpus, count) &&
+	    names_agree(threads, cpus, count))
+		map_named(threads, cpus, count);
+	return count_mapped(cpus, count);
+}
+
+int kvmstats_cpu_threads(pid_t pid, struct kvmstats_cpu *cpus, size_t cpu_count)
+{
+	struct threads threads = { .pid = pid };
+	char path[64];
+	int ret;
+
+	if (cpu_count > KVMSTATS_CPU_STATS_CPUS)
+		return -E2BIG;
+	if (!numbers_are_unique(cpus, cpu_count) || has_several_vms(pid))
+		return -ENOTUNIQ;
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	ret = each_number(path, add_thread, &threads);
+	if (!ret)
+		ret = map(&threads, cpus, cpu_count);
+	free(threads.list);
+	return ret == -ENOENT ? -ESRCH : ret;
+}
