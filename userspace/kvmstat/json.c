@@ -132,3 +132,31 @@ void json_scope(struct json *json, const struct kvmstats_source *source)
 		json_i64(json, vcpu);
 	json_member_string(json, "id", kvmstats_source_id(source));
 }
+
+static void json_range(struct json *json, const char *key, uint64_t low,
+		       uint64_t high)
+{
+	json_key(json, key);
+	json_open(json, '[');
+	json_u64(json, low);
+	if (high == UINT64_MAX)
+		json_null(json);
+	else
+		json_u64(json, high);
+	json_close(json, ']');
+}
+
+/* Members for a histogram: between which raw values its quantiles lie. */
+void json_quantiles(struct json *json, const struct kvmstats_desc *desc,
+		    const uint64_t *sample)
+{
+	uint64_t low, high;
+
+	if (!kvmstats_desc_is_hist(desc))
+		return;
+	json_member_u64(json, "count", kvmstats_hist_count(desc, sample));
+	if (!kvmstats_quantile(desc, sample, 500000, &low, &high))
+		json_range(json, "p50", low, high);
+	if (!kvmstats_quantile(desc, sample, 990000, &low, &high))
+		json_range(json, "p99", low, high);
+}

@@ -4,6 +4,7 @@
 
 #include <getopt.h>
 #include <kvmstats.h>
+#include <regex.h>
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -20,13 +21,18 @@ enum status {
 	STATUS_UNMOVED	= 5,	/* an --expect was not met */
 };
 
-/* One line of usage and one option of getopt_long. */
+/*
+ * One line of usage and one option of getopt_long. COMMON(letter) stands for
+ * the one of that letter in the table of options.c, which all commands share.
+ */
 struct opt {
 	int letter;
-	const char *name;
+	const char *name;	/* NULL: a common one */
 	const char *argument;	/* NULL: takes none */
 	const char *help;
 };
+
+#define COMMON(the_letter) { .letter = (the_letter) }
 
 struct command {
 	const char *name;
@@ -37,7 +43,8 @@ struct command {
 };
 
 extern const struct command cmd_list, cmd_schema, cmd_show, cmd_dump,
-			    cmd_listen;
+			    cmd_listen, cmd_top, cmd_record, cmd_run,
+			    cmd_cpu_stats;
 
 /* main.c */
 int next_opt(const struct command *command, int argc, char **argv);
@@ -47,8 +54,55 @@ int fail(enum status status, const char *format, ...)
 	__printf(2, 3);
 enum status status_of(int error);
 bool parse_number(const char *text, unsigned long max, unsigned long *number);
+bool parse_seconds(const char *text, unsigned long *ms);
 void want_json(void);
-int write_out(const char *text, size_t length);
+
+/* options.c: what the common options say */
+#define MAX_WISHES 256
+
+enum sort_order { SORT_RATE, SORT_TOTAL, SORT_NAME };
+
+struct filter {
+	regex_t regex;
+	bool set;
+	char text[128];
+};
+
+struct wish {
+	int letter;		/* of pid, fd or image */
+	const char *argument;
+};
+
+struct request {
+	const struct command *command;
+	struct wish wishes[MAX_WISHES];	/* in the order of the command line */
+	size_t wish_count;
+	const char *guest;		/* NULL: any */
+	const char *socket;		/* NULL: do not listen */
+	unsigned long socket_mode;
+	unsigned long wait_ms;		/* for a first VM on the socket */
+	struct filter fields;
+	unsigned long interval_ms;
+	unsigned long count;		/* 0: no end */
+	unsigned long duration_ms;	/* 0: no end */
+	enum sort_order sort;
+	const char *output;
+	bool as_json, skip_zero, until_gone, include_past;
+	bool hangup_reopens;		/* else SIGHUP ends the command */
+};
+
+const struct opt *resolve_opt(const struct opt *opt);
+void request_init(struct request *request, const struct command *command,
+		  int argc, char **argv);
+int request_opt(struct request *request, int letter);
+int request_end(const struct request *request, int argc, char **argv);
+void request_free(struct request *request);
+
+/* 0, or the text of the error in @error. */
+int filter_set(struct filter *filter, const char *regex, char *error,
+	       size_t error_bytes);
+bool filter_passes(const struct filter *filter,
+		   const struct kvmstats_desc *desc);
 
 /* json.c: writes nothing but valid JSON */
 struct json {
@@ -70,6 +124,8 @@ void json_member_i64(struct json *json, const char *key, int64_t number);
 void json_desc(struct json *json, const struct kvmstats_desc *desc);
 void json_elements(struct json *json, const char *key,
 		   const struct kvmstats_desc *desc, const uint64_t *sample);
+void json_quantiles(struct json *json, const struct kvmstats_desc *desc,
+		    const uint64_t *sample);
 void json_scope(struct json *json, const struct kvmstats_source *source);
 
 /* text.c: numbers for people */
@@ -77,27 +133,12 @@ void json_scope(struct json *json, const struct kvmstats_source *source);
 const char *si_text(char text[SI_TEXT_SIZE], double value, const char *unit);
 const char *type_text(char text[SI_TEXT_SIZE], unsigned int type);
 const char *unit_text(char text[SI_TEXT_SIZE], unsigned int unit);
+bool all_zero(const struct kvmstats_desc *desc, const uint64_t *values);
 const char *unit_letter(const struct kvmstats_desc *desc);
+/* Replace what is no UTF-8 and what could act on a terminal. */
+void text_clean(char *text);
 void source_label(char text[SI_TEXT_SIZE],
 		  const struct kvmstats_source *source);
-
-/* collect.c: sources that the command line asks for */
-struct origin {
-	struct kvmstats_source *source;
-	long pid;		/* 0: not taken from another process */
-	long fd;		/* number there, or of --fd; -1: image */
-};
-
-struct collection {
-	struct kvmstats_cache *cache;
-	struct origin *origins;
-	size_t count;
-};
-
-int collect_fd(struct collection *collection, const char *number);
-int collect_pid(struct collection *collection, const char *number);
-int collect_image(struct collection *collection, const char *path);
-void collection_free(struct collection *collection);
 
 /* proc.c: descriptors of other processes, by the names that /proc shows */
 enum kvm_fd_kind {
@@ -105,8 +146,17 @@ enum kvm_fd_kind {
 	KVM_FD_KINDS,
 };
 
+int proc_kvm_kind(int dir_fd, const char *name);
 /* Calls @found for each; stops at the first that does not return 0. */
 int proc_kvm_fds(long pid, int (*found)(void *context, enum kvm_fd_kind kind,
 					long fd), void *context);
+
+/* Calls @found for each process that there is. 0, -errno, or its answer. */
+int proc_all(int (*found)(void *context, long pid), void *context);
+/* The user that owns the process, -1 if there is none; @gid may be NULL. */
+long proc_owner(long pid, long *gid);
+void proc_command(long pid, char *text, size_t text_bytes);
+/* What a VMM calls its VM, or else the command. */
+void proc_guest(long pid, char *text, size_t text_bytes);
 
 #endif /* KVMSTAT_H */

@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-#include <dirent.h>
 #include <errno.h>
-#include <limits.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "kvmstat.h"
 
 struct process {
 	long pid;
 	long uid;
-	char command[64];
+	char command[64], guest[KVMSTATS_NAME_MAX + 1];
 	unsigned int count[KVM_FD_KINDS];
 };
 
@@ -31,34 +27,6 @@ static int count_fd(void *context, enum kvm_fd_kind kind, long fd)
 	return 0;
 }
 
-/* The command's name is the process's own choice: nothing of it may act. */
-static void read_command(struct process *process)
-{
-	char path[64];
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%ld/comm", process->pid);
-	file = fopen(path, "re");
-	if (!file)
-		return;
-	if (!fgets(process->command, sizeof(process->command), file))
-		process->command[0] = 0;
-	fclose(file);
-	process->command[strcspn(process->command, "\n")] = 0;
-	for (char *p = process->command; *p; p++)
-		if (*p < 0x20 || *p > 0x7e)
-			*p = '?';
-}
-
-static long read_uid(long pid)
-{
-	struct stat st;
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/%ld", pid);
-	return stat(path, &st) < 0 ? -1 : (long)st.st_uid;
-}
-
 static void print_json(struct listing *listing, const struct process *process)
 {
 	static const char *const keys[KVM_FD_KINDS] = {
@@ -69,6 +37,7 @@ static void print_json(struct listing *listing, const struct process *process)
 	json_member_i64(&listing->json, "pid", process->pid);
 	json_member_i64(&listing->json, "uid", process->uid);
 	json_member_string(&listing->json, "command", process->command);
+	json_member_string(&listing->json, "guest", process->guest);
 	for (int kind = 0; kind < KVM_FD_KINDS; kind++)
 		json_member_u64(&listing->json, keys[kind],
 				process->count[kind]);
@@ -78,16 +47,18 @@ static void print_json(struct listing *listing, const struct process *process)
 static void print_row(struct listing *listing, const struct process *process)
 {
 	if (!listing->shown++)
-		printf("%8s %8s  %-16s %4s %6s %9s %11s\n", "PID", "UID",
-		       "COMMAND", "VMS", "VCPUS", "VM-STATS", "VCPU-STATS");
-	printf("%8ld %8ld  %-16s %4u %6u %9u %11u\n", process->pid,
+		printf("%8s %8s  %-16s %4s %6s %9s %11s  %s\n", "PID", "UID",
+		       "COMMAND", "VMS", "VCPUS", "VM-STATS", "VCPU-STATS",
+		       "GUEST");
+	printf("%8ld %8ld  %-16s %4u %6u %9u %11u  %s\n", process->pid,
 	       process->uid, process->command, process->count[KVM_FD_VM],
 	       process->count[KVM_FD_VCPU], process->count[KVM_FD_VM_STATS],
-	       process->count[KVM_FD_VCPU_STATS]);
+	       process->count[KVM_FD_VCPU_STATS], process->guest);
 }
 
-static void look_at(struct listing *listing, long pid)
+static int look_at(void *context, long pid)
 {
+	struct listing *listing = context;
 	struct process process = { .pid = pid };
 	unsigned int any = 0;
 	int ret = proc_kvm_fds(pid, count_fd, &process);
@@ -97,28 +68,24 @@ static void look_at(struct listing *listing, long pid)
 	for (int kind = 0; kind < KVM_FD_KINDS; kind++)
 		any |= process.count[kind];
 	if (!any)
-		return;
-	process.uid = read_uid(pid);
-	read_command(&process);
+		return 0;
+	process.uid = proc_owner(pid, NULL);
+	proc_command(pid, process.command, sizeof(process.command));
+	proc_guest(pid, process.guest, sizeof(process.guest));
 	if (listing->as_json)
 		print_json(listing, &process);
 	else
 		print_row(listing, &process);
+	return 0;
 }
 
+/* Nothing is printed yet when /proc cannot be read at all. */
 static int look_at_all(struct listing *listing)
 {
-	DIR *dir = opendir("/proc");
-	struct dirent *entry;
-	unsigned long pid;
+	int ret = proc_all(look_at, listing);
 
-	if (!dir)
-		return fail(STATUS_FAILED, "/proc: %s", strerror(errno));
-	while ((entry = readdir(dir)))
-		if (parse_number(entry->d_name, INT_MAX, &pid))
-			look_at(listing, pid);
-	closedir(dir);
-	return STATUS_OK;
+	return ret ? fail(STATUS_FAILED, "/proc: %s", strerror(-ret)) :
+	       STATUS_OK;
 }
 
 static int list_json(struct listing *listing)
@@ -151,17 +118,21 @@ static int list_text(struct listing *listing)
 static int run_list(const struct command *command, int argc, char **argv)
 {
 	struct listing listing = { .json.out = stdout };
-	int letter;
+	struct request request;
+	int letter, status;
 
+	request_init(&request, command, argc, argv);
 	while ((letter = next_opt(command, argc, argv)) != -1)
-		listing.as_json = true;
-	if (optind < argc)
-		return usage_error(command, "what is \"%s\"?", argv[optind]);
-	return listing.as_json ? list_json(&listing) : list_text(&listing);
+		request_opt(&request, letter);
+	status = request_end(&request, argc, argv);
+	if (status)
+		return status;
+	listing.as_json = request.as_json;
+	return request.as_json ? list_json(&listing) : list_text(&listing);
 }
 
 static const struct opt list_opts[] = {
-	{ 'j', "json", NULL, "for programs: one object" },
+	COMMON('j'),
 	{ 0 }
 };
 

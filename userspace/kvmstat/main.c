@@ -13,12 +13,13 @@
 #error "the version comes from the Makefile"
 #endif
 
-#define MAX_OPTS 24
+#define MAX_OPTS 32
 
 static bool json_wanted;
 
 static const struct command *const commands[] = {
-	&cmd_list, &cmd_schema, &cmd_show, &cmd_dump, &cmd_listen,
+	&cmd_list, &cmd_schema, &cmd_show, &cmd_dump, &cmd_top, &cmd_record,
+	&cmd_listen, &cmd_run, &cmd_cpu_stats,
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(*commands))
@@ -39,25 +40,39 @@ static void print_command_usage(FILE *out, const struct command *command)
 	if (command->opts->letter)
 		fputs("\noptions:\n", out);
 	for (const struct opt *opt = command->opts; opt->letter; opt++)
-		print_opt(out, opt);
+		print_opt(out, resolve_opt(opt));
 }
 
 static void print_usage(FILE *out)
 {
 	fputs("usage: kvmstat COMMAND [OPTIONS]\n\ncommands:\n", out);
 	for (size_t i = 0; i < COMMAND_COUNT; i++)
-		fprintf(out, "  %-8s %s\n", commands[i]->name,
+		fprintf(out, "  %-9s %s\n", commands[i]->name,
 			commands[i]->summary);
-	fputs("  help     this text, or that of: help COMMAND\n"
-	      "  version  the version\n"
+	fputs("  help      this text, or that of: help COMMAND\n"
+	      "  version   the version\n"
 	      "\n"
 	      "exit status:\n"
-	      "  0  done (an interrupt ends listen so, too)\n"
+	      "  0  done (an interrupt ends top, record and listen so, too)\n"
 	      "  1  failed, for a reason that was printed\n"
 	      "  2  wrong usage\n"
 	      "  3  no such process, VM, descriptor or file\n"
 	      "  4  permission denied\n"
 	      "  5  a statistic named by listen --expect did not move\n", out);
+}
+
+/* Who asked for JSON gets the error as JSON as well, on standard output. */
+static void json_error(const char *message, enum status status)
+{
+	struct json json = { .out = stdout };
+
+	if (!json_wanted)
+		return;
+	json_open(&json, '{');
+	json_member_string(&json, "error", message);
+	json_member_i64(&json, "status", status);
+	json_close(&json, '}');
+	putchar('\n');
 }
 
 static const struct command *find_command(const char *name)
@@ -68,14 +83,14 @@ static const struct command *find_command(const char *name)
 	return NULL;
 }
 
-/* As getopt_long: next letter, -1 at the end; exits for --help and mistakes. */
-int next_opt(const struct command *command, int argc, char **argv)
+static void fill_options(const struct command *command,
+			 struct option options[MAX_OPTS + 2])
 {
-	struct option options[MAX_OPTS + 2] = { { 0 } };
 	size_t count = 0;
-	int letter;
 
-	for (const struct opt *o = command->opts; o->letter; o++) {
+	for (const struct opt *opt = command->opts; opt->letter; opt++) {
+		const struct opt *o = resolve_opt(opt);
+
 		if (count == MAX_OPTS)
 			abort();
 		options[count++] = (struct option){
@@ -84,28 +99,42 @@ int next_opt(const struct command *command, int argc, char **argv)
 		};
 	}
 	options[count] = (struct option){ "help", no_argument, NULL, 'h' };
-	letter = getopt_long(argc, argv, "h", options, NULL);
+}
+
+/* As getopt_long: next letter, -1 at the end; exits for --help and mistakes. */
+int next_opt(const struct command *command, int argc, char **argv)
+{
+	struct option options[MAX_OPTS + 2] = { { 0 } };
+	const char *word = optind < argc ? argv[optind] : "";
+	int letter;
+
+	fill_options(command, options);
+	opterr = 0;
+	letter = getopt_long(argc, argv, ":h", options, NULL);
 	if (letter == 'h') {
 		print_command_usage(stdout, command);
 		exit(STATUS_OK);
 	}
+	if (letter == ':')
+		exit(usage_error(command, "%s needs an argument", word));
 	if (letter == '?')
-		exit(usage_error(command, NULL));
+		exit(usage_error(command, "no option \"%s\"",
+				 optind > 1 ? argv[optind - 1] : word));
 	return letter;
 }
 
 int usage_error(const struct command *command, const char *format, ...)
 {
+	char message[512];
 	va_list args;
 
-	if (format) {
-		fprintf(stderr, "kvmstat %s: ", command->name);
-		va_start(args, format);
-		vfprintf(stderr, format, args);
-		va_end(args);
-		fputc('\n', stderr);
-	}
-	fprintf(stderr, "Try: kvmstat %s --help\n", command->name);
+	va_start(args, format);
+	vsnprintf(message, sizeof(message), format, args);
+	va_end(args);
+	text_clean(message);
+	fprintf(stderr, "kvmstat %s: %s\nTry: kvmstat %s --help\n",
+		command->name, message, command->name);
+	json_error(message, STATUS_USAGE);
 	return STATUS_USAGE;
 }
 
@@ -114,24 +143,17 @@ void want_json(void)
 	json_wanted = true;
 }
 
-/* Who asked for JSON gets the error as JSON as well, on standard output. */
 int fail(enum status status, const char *format, ...)
 {
-	struct json json = { .out = stdout };
 	char message[512];
 	va_list args;
 
 	va_start(args, format);
 	vsnprintf(message, sizeof(message), format, args);
 	va_end(args);
+	text_clean(message);
 	fprintf(stderr, "kvmstat: %s\n", message);
-	if (!json_wanted)
-		return status;
-	json_open(&json, '{');
-	json_member_string(&json, "error", message);
-	json_member_i64(&json, "status", status);
-	json_close(&json, '}');
-	putchar('\n');
+	json_error(message, status);
 	return status;
 }
 
@@ -161,20 +183,15 @@ bool parse_number(const char *text, unsigned long max, unsigned long *number)
 	return !errno && !*end && *number <= max;
 }
 
-/* One write for one table, so that nothing is shown half. 0 or -errno. */
-int write_out(const char *text, size_t length)
+bool parse_seconds(const char *text, unsigned long *ms)
 {
-	while (length) {
-		ssize_t written = write(STDOUT_FILENO, text, length);
+	char *end;
+	double seconds = strtod(text, &end);
 
-		if (written < 0 && errno == EINTR)
-			continue;
-		if (written < 0)
-			return -errno;
-		text += written;
-		length -= written;
-	}
-	return 0;
+	if (end == text || *end || !(seconds >= 0.01 && seconds <= 86400))
+		return false;
+	*ms = seconds * 1000 + 0.5;
+	return true;
 }
 
 static int help(const char *name)
@@ -217,6 +234,8 @@ int main(int argc, char **argv)
 
 	/* a reader that closes the pipe is an end like any other, not a death */
 	signal(SIGPIPE, SIG_IGN);
+	/* likewise a limit of file sizes: there is an errno for it */
+	signal(SIGXFSZ, SIG_IGN);
 	status = dispatch(argc, argv);
 	if (fflush(stdout) == EOF && errno != EPIPE) {
 		fprintf(stderr, "kvmstat: standard output: %s\n",

@@ -1,70 +1,104 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "kvmstat.h"
 
-struct kind_name {
-	const char *text;
-	bool numbered;		/* the vCPU's number follows */
-};
-
-static const struct kind_name kind_names[KVM_FD_KINDS] = {
-	[KVM_FD_VM]		= { "anon_inode:kvm-vm", false },
-	[KVM_FD_VCPU]		= { "anon_inode:kvm-vcpu:", true },
-	[KVM_FD_VM_STATS]	= { "anon_inode:kvm-vm-stats", false },
-	[KVM_FD_VCPU_STATS]	= { "anon_inode:kvm-vcpu-stats:", true },
-};
-
-static int kind_of(const char *link)
+int proc_all(int (*found)(void *context, long pid), void *context)
 {
-	for (int kind = 0; kind < KVM_FD_KINDS; kind++) {
-		const struct kind_name *name = &kind_names[kind];
+	DIR *dir = opendir("/proc");
+	struct dirent *entry;
+	unsigned long pid;
+	int ret = 0;
 
-		if (name->numbered ?
-		    !strncmp(link, name->text, strlen(name->text)) :
-		    !strcmp(link, name->text))
-			return kind;
-	}
-	return -1;
+	if (!dir)
+		return -errno;
+	while (!ret && (entry = readdir(dir)))
+		if (parse_number(entry->d_name, INT_MAX, &pid))
+			ret = found(context, pid);
+	closedir(dir);
+	return ret;
 }
 
-static int read_kind(int dir_fd, const char *name)
+long proc_owner(long pid, long *gid)
 {
-	char link[64];
-	ssize_t length = readlinkat(dir_fd, name, link, sizeof(link) - 1);
+	struct stat st;
+	char path[64];
 
-	if (length < 0)
+	snprintf(path, sizeof(path), "/proc/%ld", pid);
+	if (stat(path, &st) < 0)
 		return -1;
-	link[length] = 0;
-	return kind_of(link);
+	if (gid)
+		*gid = st.st_gid;
+	return st.st_uid;
+}
+
+/* The length that was read; a NUL is put behind it. */
+static size_t read_proc(long pid, const char *name, char *text,
+			size_t text_bytes)
+{
+	char path[64];
+	size_t length = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%ld/%s", pid, name);
+	file = fopen(path, "re");
+	if (file) {
+		length = fread(text, 1, text_bytes - 1, file);
+		fclose(file);
+	}
+	text[length] = 0;
+	return length;
+}
+
+/* The command's name is the process's own choice: nothing of it may act. */
+void proc_command(long pid, char *text, size_t text_bytes)
+{
+	size_t length = read_proc(pid, "comm", text, text_bytes);
+
+	if (length && text[length - 1] == '\n')
+		text[length - 1] = 0;
+	text_clean(text);
 }
 
 /*
- * A descriptor that is closed while we look is simply not there any more.
- * 0, -errno, or what @found returned.
+ * QEMU's way to write a name: "NAME,OPTIONS" or "guest=NAME,OPTIONS", with a
+ * comma in the name doubled.
  */
-int proc_kvm_fds(long pid, int (*found)(void *context, enum kvm_fd_kind kind,
-					long fd), void *context)
+static void copy_name(const char *argument, char *text, size_t text_bytes)
 {
-	char path[64];
-	struct dirent *entry;
-	int ret = 0;
-	DIR *dir;
+	size_t length = 0;
 
-	snprintf(path, sizeof(path), "/proc/%ld/fd", pid);
-	dir = opendir(path);
-	if (!dir)
-		return -errno;
-	while (!ret && (entry = readdir(dir))) {
-		int kind = read_kind(dirfd(dir), entry->d_name);
-
-		if (kind >= 0)
-			ret = found(context, kind, atol(entry->d_name));
+	if (!strncmp(argument, "guest=", 6))
+		argument += 6;
+	for (; *argument && length < text_bytes - 1; argument++) {
+		if (*argument == ',' && *++argument != ',')
+			break;
+		text[length++] = *argument;
 	}
-	closedir(dir);
-	return ret;
+	text[length] = 0;
+	text_clean(text);
+}
+
+void proc_guest(long pid, char *text, size_t text_bytes)
+{
+	char line[16384];
+	size_t length = read_proc(pid, "cmdline", line, sizeof(line));
+	const char *word = line, *end = line + length;
+
+	for (; word < end; word += strlen(word) + 1) {
+		const char *next = word + strlen(word) + 1;
+
+		if (next < end && (!strcmp(word, "-name") ||
+				   !strcmp(word, "--name"))) {
+			copy_name(next, text, text_bytes);
+			return;
+		}
+	}
+	proc_command(pid, text, text_bytes);
 }

@@ -6,23 +6,29 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "kvmstat.h"
+#include "vm.h"
 
-struct request {
-	struct collection collection;
-	const char *output;	/* dump: directory */
-	bool as_json;
+/* All that is to be shown: one sample of each source, and where it is from. */
+struct look {
+	struct request request;
+	struct fleet fleet;
+	FILE *out;
+	struct json json;
+	bool values;		/* else the schema only */
 };
 
-static void print_origin(FILE *out, const struct origin *origin)
+static void print_origin(FILE *out, const struct vm *vm,
+			 const struct watch *watch)
 {
 	char label[SI_TEXT_SIZE];
 
-	source_label(label, origin->source);
-	fprintf(out, "# %s %s", label, kvmstats_source_id(origin->source));
-	if (origin->pid)
-		fprintf(out, " (descriptor %ld of process %ld)", origin->fd,
-			origin->pid);
+	source_label(label, watch->source);
+	fprintf(out, "# %s %s", label, kvmstats_source_id(watch->source));
+	if (vm->peer)
+		fprintf(out, " (of %s, process %ld)", vm_name(vm), vm->pid);
+	else if (vm->pid)
+		fprintf(out, " (descriptor %ld of process %ld)", watch->fd,
+			vm->pid);
 	fputc('\n', out);
 }
 
@@ -65,11 +71,29 @@ static void print_bucket(FILE *out, const struct kvmstats_desc *desc,
 		(uintmax_t)count);
 }
 
+/* Between which values it lies for certain; nothing for an empty histogram. */
+static void print_quantile(FILE *out, const struct kvmstats_desc *desc,
+			   const uint64_t *sample, const char *name,
+			   uint32_t ppm)
+{
+	char from[KVMSTATS_TEXT_SIZE], to[KVMSTATS_TEXT_SIZE] = "...";
+	uint64_t low, high;
+
+	if (kvmstats_quantile(desc, sample, ppm, &low, &high))
+		return;
+	if (high != UINT64_MAX)
+		exact_text(desc, high, to);
+	fprintf(out, ", %s %s to %s", name, exact_text(desc, low, from), to);
+}
+
 static void print_hist(FILE *out, const struct kvmstats_desc *desc,
 		       const uint64_t *sample)
 {
-	fprintf(out, " %ju values\n",
+	fprintf(out, " %ju values",
 		(uintmax_t)kvmstats_hist_count(desc, sample));
+	print_quantile(out, desc, sample, "median", 500000);
+	print_quantile(out, desc, sample, "p99", 990000);
+	fputc('\n', out);
 	for (unsigned int i = 0; i < kvmstats_desc_size(desc); i++)
 		print_bucket(out, desc, i, kvmstats_value(desc, sample, i));
 }
@@ -100,164 +124,178 @@ static void print_schema_row(FILE *out, const struct kvmstats_desc *desc)
 	fputc('\n', out);
 }
 
-/* @sample NULL: the schema only */
-static void print_source(FILE *out, const struct origin *origin,
-			 const uint64_t *sample)
+static bool is_shown(const struct look *look, const struct watch *watch,
+		     const struct kvmstats_desc *desc)
 {
-	struct kvmstats_schema *schema = kvmstats_source_schema(origin->source);
-
-	print_origin(out, origin);
-	for (size_t i = 0; i < kvmstats_schema_count(schema); i++) {
-		const struct kvmstats_desc *desc;
-
-		desc = kvmstats_schema_desc(schema, i);
-		if (sample)
-			print_value(out, desc, sample);
-		else
-			print_schema_row(out, desc);
-	}
+	return filter_passes(&look->request.fields, desc) &&
+	       !(look->request.skip_zero && all_zero(desc, watch->now));
 }
 
-static void json_origin(struct json *json, const struct origin *origin)
+static void print_stat(struct look *look, const struct watch *watch,
+		       const struct kvmstats_desc *desc)
 {
-	json_scope(json, origin->source);
-	json_key(json, "pid");
-	if (origin->pid)
-		json_i64(json, origin->pid);
+	if (look->values)
+		print_value(look->out, desc, watch->now);
 	else
-		json_null(json);
-	json_key(json, "fd");
-	if (origin->fd >= 0)
-		json_i64(json, origin->fd);
-	else
-		json_null(json);
+		print_schema_row(look->out, desc);
 }
 
-static void json_source(struct json *json, const struct origin *origin,
-			const uint64_t *sample)
+static void json_stat(struct look *look, const struct watch *watch,
+		      const struct kvmstats_desc *desc)
 {
-	struct kvmstats_schema *schema = kvmstats_source_schema(origin->source);
+	struct json *json = &look->json;
 
 	json_open(json, '{');
-	json_origin(json, origin);
-	json_key(json, "stats");
-	json_open(json, '[');
+	json_desc(json, desc);
+	if (look->values) {
+		json_elements(json, "values", desc, watch->now);
+		json_quantiles(json, desc, watch->now);
+	}
+	json_close(json, '}');
+}
+
+static void print_stats(struct look *look, const struct watch *watch,
+			void (*print)(struct look *look,
+				      const struct watch *watch,
+				      const struct kvmstats_desc *desc))
+{
+	struct kvmstats_schema *schema = kvmstats_source_schema(watch->source);
+
 	for (size_t i = 0; i < kvmstats_schema_count(schema); i++) {
 		const struct kvmstats_desc *desc;
 
 		desc = kvmstats_schema_desc(schema, i);
-		json_open(json, '{');
-		json_desc(json, desc);
-		if (sample)
-			json_elements(json, "values", desc, sample);
-		json_close(json, '}');
+		if (is_shown(look, watch, desc))
+			print(look, watch, desc);
 	}
+}
+
+static void json_number(struct json *json, const char *key, int64_t number,
+			bool known)
+{
+	json_key(json, key);
+	if (known)
+		json_i64(json, number);
+	else
+		json_null(json);
+}
+
+static void print_source(struct look *look, const struct vm *vm,
+			 const struct watch *watch)
+{
+	struct json *json = &look->json;
+
+	if (!look->request.as_json) {
+		print_origin(look->out, vm, watch);
+		print_stats(look, watch, print_stat);
+		return;
+	}
+	json_open(json, '{');
+	json_scope(json, watch->source);
+	json_number(json, "pid", vm->pid, vm->pid);
+	json_number(json, "fd", watch->fd, watch->fd >= 0);
+	json_member_string(json, "name", vm_name(vm));
+	json_member_string(json, "uuid", vm_uuid(vm));
+	json_key(json, "stats");
+	json_open(json, '[');
+	print_stats(look, watch, json_stat);
 	json_close(json, ']');
 	json_close(json, '}');
 }
 
-static uint64_t *take_sample(const struct origin *origin)
+static void print_sources(struct look *look)
 {
-	size_t words;
-	uint64_t *sample;
-	int ret;
+	const struct fleet *fleet = &look->fleet;
 
-	words = kvmstats_schema_words(kvmstats_source_schema(origin->source));
-	sample = calloc(words + 1, sizeof(*sample));
-	ret = sample ? kvmstats_source_sample(origin->source, sample, words) :
-	      -ENOMEM;
-	if (!ret)
-		return sample;
-	fail(status_of(ret), "%s: %s", kvmstats_source_id(origin->source),
-	     strerror(-ret));
-	free(sample);
-	return NULL;
+	for (size_t i = 0; i < fleet->count; i++)
+		for (size_t j = 0; j < fleet->vms[i]->count; j++)
+			print_source(look, fleet->vms[i],
+				     &fleet->vms[i]->watches[j]);
 }
 
-static int print_one(FILE *out, struct json *json,
-		     const struct origin *origin, bool values)
+/* Nothing was read half: all samples are there before a byte is printed. */
+static int print_all(struct look *look)
 {
-	uint64_t *sample = NULL;
+	struct json *json = &look->json;
 
-	if (values) {
-		sample = take_sample(origin);
-		if (!sample)
-			return STATUS_FAILED;
+	look->out = stdout;
+	json->out = stdout;
+	if (!look->request.as_json) {
+		print_sources(look);
+		return STATUS_OK;
 	}
-	if (json)
-		json_source(json, origin, sample);
-	else
-		print_source(out, origin, sample);
-	free(sample);
+	json_open(json, '{');
+	json_member_u64(json, "time_ns", wall_clock_ns());
+	json_member_u64(json, "monotonic_ns", clock_ns());
+	json_key(json, "sources");
+	json_open(json, '[');
+	print_sources(look);
+	json_close(json, ']');
+	json_close(json, '}');
+	putchar('\n');
 	return STATUS_OK;
 }
 
-static int print_sources(const struct request *request, FILE *out, bool values)
+static void on_event(void *context, const struct vm *vm, const char *event,
+		     const char *reason)
 {
-	struct json json = { .out = out };
-	struct json *as_json = request->as_json ? &json : NULL;
-	int status = STATUS_OK;
+	(void)context;
+	(void)vm;
+	(void)event;
+	(void)reason;
+}
 
-	if (as_json) {
-		json_open(&json, '{');
-		json_key(&json, "sources");
-		json_open(&json, '[');
-	}
-	for (size_t i = 0; i < request->collection.count && !status; i++)
-		status = print_one(out, as_json,
-				   &request->collection.origins[i], values);
-	if (as_json) {
-		json_close(&json, ']');
-		json_close(&json, '}');
-		fputc('\n', out);
-	}
+static size_t count_shown(const struct fleet *fleet)
+{
+	size_t shown = 0;
+
+	for (size_t i = 0; i < fleet->count; i++)
+		shown += fleet_shows(fleet, fleet->vms[i]) &&
+			 fleet->vms[i]->count;
+	return shown;
+}
+
+static int explain_nothing(const struct fleet *fleet)
+{
+	const struct request *request = fleet->request;
+	char excuse[640];
+
+	fleet_excuse(fleet, excuse, sizeof(excuse));
+	return fail(STATUS_NOTHING, "%s%s%s%s%s", request->socket ?
+		    "no VM has registered" : "no VM",
+		    request->guest ? " of the name " : "",
+		    request->guest ? request->guest : "",
+		    *excuse ? "; " : "", excuse);
+}
+
+static void drop_others(struct fleet *fleet)
+{
+	for (size_t i = 0; i < fleet->count; i++)
+		if (!fleet_shows(fleet, fleet->vms[i]))
+			vm_close_sources(fleet->vms[i]);
+}
+
+static int open_look(struct look *look)
+{
+	static const struct fleet_ops ops = { .event = on_event };
+	struct fleet *fleet = &look->fleet;
+	int status = fleet_open(fleet, &look->request, &ops, look);
+	int ret = 0;
+
+	if (!status && look->request.socket)
+		ret = fleet_await(fleet, look->request.wait_ms);
+	fleet_stop_listening(fleet);
+	if (ret)
+		status = fail(STATUS_FAILED, "wait: %s", strerror(-ret));
+	if (!status && !count_shown(fleet))
+		status = explain_nothing(fleet);
+	drop_others(fleet);
 	return status;
 }
 
-/* All or nothing: a failure half way must not leave half an object. */
-static int print_all(const struct request *request, bool values)
+static bool names_any(const struct request *request)
 {
-	size_t length = 0;
-	char *text = NULL;
-	FILE *out = open_memstream(&text, &length);
-	int status;
-
-	if (!out)
-		return fail(STATUS_FAILED, "no memory");
-	status = print_sources(request, out, values);
-	if (fclose(out) == EOF)
-		status = fail(STATUS_FAILED, "no memory");
-	if (!status)
-		fwrite(text, 1, length, stdout);
-	free(text);
-	return status;
-}
-
-static int collect_opt(struct request *request, int letter)
-{
-	switch (letter) {
-	case 'p':
-		return collect_pid(&request->collection, optarg);
-	case 'f':
-		return collect_fd(&request->collection, optarg);
-	case 'i':
-		return collect_image(&request->collection, optarg);
-	case 'o':
-		request->output = optarg;
-		return STATUS_OK;
-	default:
-		request->as_json = true;
-		return STATUS_OK;
-	}
-}
-
-/* --json counts for the errors of what stands before it, too. */
-static bool asks_json(int argc, char **argv)
-{
-	for (int i = 1; i < argc; i++)
-		if (!strcmp(argv[i], "--json"))
-			return true;
-	return false;
+	return request->wish_count || request->socket || request->guest;
 }
 
 static int parse(const struct command *command, int argc, char **argv,
@@ -265,29 +303,36 @@ static int parse(const struct command *command, int argc, char **argv,
 {
 	int letter, status = STATUS_OK;
 
-	if (asks_json(argc, argv))
-		want_json();
+	request_init(request, command, argc, argv);
 	while (!status && (letter = next_opt(command, argc, argv)) != -1)
-		status = collect_opt(request, letter);
-	if (status)
-		return status;
-	if (optind < argc)
-		return usage_error(command, "what is \"%s\"?", argv[optind]);
-	if (!request->collection.count)
-		return usage_error(command,
-				   "say whose statistics: --pid, --fd or --image");
-	return STATUS_OK;
+		status = request_opt(request, letter);
+	if (!status)
+		status = request_end(request, argc, argv);
+	if (!status && !names_any(request))
+		status = usage_error(command,
+				     "say whose statistics: --pid, --guest, --socket, --fd or --image");
+	return status;
+}
+
+static int run_look(const struct command *command, int argc, char **argv,
+		    int (*act)(struct look *look))
+{
+	struct look look = { .values = command != &cmd_schema };
+	int status = parse(command, argc, argv, &look.request);
+
+	if (!status) {
+		status = open_look(&look);
+		if (!status)
+			status = act(&look);
+		fleet_close(&look.fleet);
+	}
+	request_free(&look.request);
+	return status;
 }
 
 static int run_print(const struct command *command, int argc, char **argv)
 {
-	struct request request = { 0 };
-	int status = parse(command, argc, argv, &request);
-
-	if (!status)
-		status = print_all(&request, command == &cmd_show);
-	collection_free(&request.collection);
-	return status;
+	return run_look(command, argc, argv, print_all);
 }
 
 static int write_file(const char *path, const void *bytes, size_t size_bytes)
@@ -303,18 +348,18 @@ static int write_file(const char *path, const void *bytes, size_t size_bytes)
 	return (size_t)written == size_bytes ? 0 : -EIO;
 }
 
-static int dump_one(const char *directory, const struct origin *origin,
+static int dump_one(const char *directory, const struct kvmstats_source *source,
 		    size_t index)
 {
-	int64_t size_bytes = kvmstats_source_image(origin->source, NULL, 0);
+	int64_t size_bytes = kvmstats_source_image(source, NULL, 0);
 	char label[SI_TEXT_SIZE], path[4096];
-	void *bytes = malloc(size_bytes);
-	int64_t ret = -ENOMEM;
+	void *bytes = size_bytes < 0 ? NULL : malloc(size_bytes);
+	int64_t ret = size_bytes < 0 ? size_bytes : -ENOMEM;
 
-	source_label(label, origin->source);
+	source_label(label, source);
 	snprintf(path, sizeof(path), "%s/%zu-%s.bin", directory, index, label);
 	if (bytes)
-		ret = kvmstats_source_image(origin->source, bytes, size_bytes);
+		ret = kvmstats_source_image(source, bytes, size_bytes);
 	if (ret >= 0)
 		ret = write_file(path, bytes, size_bytes);
 	free(bytes);
@@ -324,46 +369,60 @@ static int dump_one(const char *directory, const struct origin *origin,
 	return STATUS_OK;
 }
 
-static int run_dump(const struct command *command, int argc, char **argv)
+static int dump_all(struct look *look)
 {
-	struct request request = { .output = "." };
-	int status = parse(command, argc, argv, &request);
+	const struct fleet *fleet = &look->fleet;
+	const char *directory = look->request.output ? look->request.output :
+				".";
+	size_t index = 0;
+	int status = STATUS_OK;
 
-	for (size_t i = 0; !status && i < request.collection.count; i++)
-		status = dump_one(request.output,
-				  &request.collection.origins[i], i);
-	collection_free(&request.collection);
+	for (size_t i = 0; i < fleet->count; i++)
+		for (size_t j = 0; j < fleet->vms[i]->count && !status; j++)
+			status = dump_one(directory,
+					  fleet->vms[i]->watches[j].source,
+					  index++);
 	return status;
 }
 
-static const struct opt print_opts[] = {
-	{ 'p', "pid", "PID", "of this process's VMs (needs a debugger's rights)" },
-	{ 'f', "fd", "N", "of descriptor N, inherited from the caller" },
-	{ 'i', "image", "FILE", "of a file that dump wrote" },
-	{ 'j', "json", NULL, "for programs: one object" },
+static int run_dump(const struct command *command, int argc, char **argv)
+{
+	return run_look(command, argc, argv, dump_all);
+}
+
+static const struct opt show_opts[] = {
+	COMMON('p'), COMMON('g'), COMMON('S'), COMMON('m'), COMMON('w'),
+	COMMON('f'), COMMON('I'), COMMON('F'), COMMON('z'), COMMON('j'),
+	{ 0 }
+};
+
+static const struct opt schema_opts[] = {
+	COMMON('p'), COMMON('g'), COMMON('S'), COMMON('m'), COMMON('w'),
+	COMMON('f'), COMMON('I'), COMMON('F'), COMMON('j'),
 	{ 0 }
 };
 
 static const struct opt dump_opts[] = {
-	{ 'p', "pid", "PID", "of this process's VMs (needs a debugger's rights)" },
-	{ 'f', "fd", "N", "of descriptor N, inherited from the caller" },
-	{ 'i', "image", "FILE", "of a file that dump wrote" },
+	COMMON('p'), COMMON('g'), COMMON('S'), COMMON('m'), COMMON('w'),
+	COMMON('f'), COMMON('I'),
 	{ 'o', "output", "DIR", "write there (default: here)" },
 	{ 0 }
 };
 
+#define WHOSE " {--pid PID | --guest NAME | --socket PATH | --fd N | --image FILE}..."
+
 const struct command cmd_show = {
-	"show", " {--pid PID | --fd N | --image FILE}... [--json]",
-	"show every statistic once, in base units", print_opts, run_print
+	"show", WHOSE " [OPTIONS]",
+	"show every statistic once, in base units", show_opts, run_print
 };
 
 const struct command cmd_schema = {
-	"schema", " {--pid PID | --fd N | --image FILE}... [--json]",
-	"show what statistics there are", print_opts, run_print
+	"schema", WHOSE " [OPTIONS]",
+	"show what statistics there are", schema_opts, run_print
 };
 
 const struct command cmd_dump = {
-	"dump", " {--pid PID | --fd N | --image FILE}... [--output DIR]",
+	"dump", WHOSE " [OPTIONS]",
 	"write the bytes of statistics descriptors to files", dump_opts,
 	run_dump
 };

@@ -13,6 +13,7 @@ struct table {
 	FILE *out;
 	const struct group *group;
 	size_t columns;		/* watches that have a column of their own */
+	const struct filter *fields;
 	bool all;
 	unsigned int left_out;	/* statistics that did not move */
 };
@@ -25,14 +26,6 @@ static void print_cell(FILE *out, const char *text)
 static bool is_counter(const struct kvmstats_desc *desc)
 {
 	return kvmstats_desc_type(desc) == KVMSTATS_CUMULATIVE;
-}
-
-static bool all_zero(const struct kvmstats_desc *desc, const uint64_t *values)
-{
-	for (unsigned int i = 0; i < kvmstats_desc_size(desc); i++)
-		if (kvmstats_value(desc, values, i))
-			return false;
-	return true;
 }
 
 static void print_rate(FILE *out, const struct kvmstats_desc *desc,
@@ -168,6 +161,8 @@ static const char *row_kind(const struct kvmstats_desc *desc)
 /* For values, the delta holds the value: what is 0 everywhere is left out. */
 static void print_row(struct table *table, const struct kvmstats_desc *desc)
 {
+	if (!filter_passes(table->fields, desc))
+		return;
 	if (!table->all && !moved(table->group, desc)) {
 		table->left_out++;
 		return;
@@ -228,44 +223,47 @@ static void print_footing(const struct table *table)
 		fprintf(table->out, "  (%d counters restarted)\n", restarts);
 }
 
-static void print_group(FILE *out, const struct group *group, bool all,
-			size_t columns)
+static void print_group(struct table *table, size_t columns)
 {
-	struct table table = { .out = out, .group = group, .all = all };
+	const struct group *group = table->group;
 
-	table.columns = group->count < columns ? group->count : columns;
-	print_heading(&table);
+	table->left_out = 0;
+	table->columns = group->count < columns ? group->count : columns;
+	print_heading(table);
 	for (size_t i = 0; i < kvmstats_schema_count(group->schema); i++)
-		print_row(&table, kvmstats_schema_desc(group->schema, i));
-	print_footing(&table);
+		print_row(table, kvmstats_schema_desc(group->schema, i));
+	print_footing(table);
 }
 
 static void print_vm_line(FILE *out, const struct vm *vm)
 {
-	const char *uuid = kvmstats_peer_uuid(vm->peer);
+	const char *uuid = vm_uuid(vm);
 	char now[16];
 	struct tm tm;
 	time_t t = time(NULL);
 
 	localtime_r(&t, &tm);
 	strftime(now, sizeof(now), "%H:%M:%S", &tm);
-	fprintf(out, "%s  VM %s%s%s  pid %d uid %u  %zu descriptors", now,
-		vm_name(vm), *uuid ? " " : "", uuid,
-		(int)kvmstats_peer_pid(vm->peer),
-		(unsigned int)kvmstats_peer_uid(vm->peer), vm->count);
+	fprintf(out, "%s  VM %s%s%s  pid %ld uid %ld  %zu descriptors", now,
+		vm_name(vm), *uuid ? " " : "", uuid, vm->pid, vm_uid(vm),
+		vm->count);
 	if (vm->rejected)
 		fprintf(out, ", %u rejected", vm->rejected);
 	fputc('\n', out);
 }
 
-void table_print(FILE *out, const struct vm *vm, bool all, size_t columns)
+void table_print(FILE *out, const struct vm *vm, const struct filter *fields,
+		 bool all, size_t columns)
 {
 	size_t position = 0;
 	struct group group;
+	struct table table = {
+		.out = out, .group = &group, .fields = fields, .all = all
+	};
 
 	print_vm_line(out, vm);
 	while (group_next(vm, &position, &group)) {
-		print_group(out, &group, all, columns);
+		print_group(&table, columns);
 		group_free(&group);
 	}
 	fputc('\n', out);
@@ -274,7 +272,6 @@ void table_print(FILE *out, const struct vm *vm, bool all, size_t columns)
 void text_event(FILE *out, const struct vm *vm, const char *event,
 		const char *reason)
 {
-	fprintf(out, "VM %s (pid %d, uid %u) %s: %s\n", vm_name(vm),
-		(int)kvmstats_peer_pid(vm->peer),
-		(unsigned int)kvmstats_peer_uid(vm->peer), event, reason);
+	fprintf(out, "VM %s (pid %ld, uid %ld) %s: %s\n", vm_name(vm), vm->pid,
+		vm_uid(vm), event, reason);
 }

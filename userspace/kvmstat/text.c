@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include <errno.h>
 #include <math.h>
+#include <string.h>
 
 #include "kvmstat.h"
 
@@ -90,4 +92,25 @@ void source_label(char text[SI_TEXT_SIZE], const struct kvmstats_source *source)
 		snprintf(text, SI_TEXT_SIZE, "vm");
 	else
 		snprintf(text, SI_TEXT_SIZE, "vcpu%d", vcpu);
+}
+
+bool all_zero(const struct kvmstats_desc *desc, const uint64_t *values)
+{
+	for (unsigned int i = 0; i < kvmstats_desc_size(desc); i++)
+		if (kvmstats_value(desc, values, i))
+			return false;
+	return true;
+}
+
+/* The library judges whole texts: one bad byte takes all that is not ASCII. */
+void text_clean(char *text)
+{
+	struct kvmstats_sender *judge = NULL;
+	bool good = strlen(text) <= KVMSTATS_NAME_MAX &&
+		    kvmstats_sender_new(text, "", &judge) != -EINVAL;
+
+	kvmstats_sender_free(judge);
+	for (char *p = text; *p && !good; p++)
+		if (*p < 0x20 || *p > 0x7e)
+			*p = '?';
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "vm.h"
 
@@ -14,23 +15,75 @@ uint64_t clock_ns(void)
 	return now.tv_sec * 1000000000ull + now.tv_nsec;
 }
 
+/* Takes over @pidfd; NULL without memory. */
+struct vm *vm_new(long pid, int pidfd, const char *name)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+
+	if (!vm)
+		return NULL;
+	vm->name = strdup(name);
+	if (!vm->name) {
+		free(vm);
+		return NULL;
+	}
+	vm->pid = pid;
+	vm->pidfd = pidfd;
+	return vm;
+}
+
 int vm_accept(int listen_fd, struct vm **result)
 {
 	struct vm *vm = calloc(1, sizeof(*vm));
 	int ret = vm ? kvmstats_peer_accept(listen_fd, &vm->peer) : -ENOMEM;
 
-	if (ret)
+	if (ret) {
 		free(vm);
-	else
-		*result = vm;
-	return ret;
+		return ret;
+	}
+	vm->pidfd = -1;
+	vm->pid = kvmstats_peer_pid(vm->peer);
+	if (!kvmstats_peer_uid(vm->peer) ||
+	    kvmstats_peer_uid(vm->peer) == geteuid())
+		kvmstats_peer_allow_on_behalf(vm->peer);
+	*result = vm;
+	return 0;
 }
 
 const char *vm_name(const struct vm *vm)
 {
-	const char *name = kvmstats_peer_name(vm->peer);
+	const char *name = vm->peer ? kvmstats_peer_name(vm->peer) : vm->name;
 
 	return *name ? name : "(no name)";
+}
+
+const char *vm_uuid(const struct vm *vm)
+{
+	return vm->peer ? kvmstats_peer_uuid(vm->peer) : "";
+}
+
+/* -1: unknown */
+long vm_uid(const struct vm *vm)
+{
+	if (vm->peer)
+		return kvmstats_peer_uid(vm->peer);
+	return vm->pid ? proc_owner(vm->pid, NULL) : -1;
+}
+
+long vm_gid(const struct vm *vm)
+{
+	long gid = -1;
+
+	if (vm->peer)
+		return kvmstats_peer_gid(vm->peer);
+	if (vm->pid)
+		proc_owner(vm->pid, &gid);
+	return gid;
+}
+
+int vm_pidfd(const struct vm *vm)
+{
+	return vm->peer ? kvmstats_peer_pidfd(vm->peer) : vm->pidfd;
 }
 
 static void watch_end(struct watch *watch)
@@ -62,15 +115,20 @@ static int watch_start(struct watch *watch, struct kvmstats_source *source)
 	size_t words = kvmstats_schema_words(kvmstats_source_schema(source));
 
 	memset(watch, 0, sizeof(*watch));
-	watch->memory = calloc(3 * words + 1, sizeof(uint64_t));
+	watch->memory = calloc(4 * words + 1, sizeof(uint64_t));
 	if (!watch->memory)
 		return -ENOMEM;
 	watch->before = watch->memory;
 	watch->now = watch->before + words;
 	watch->delta = watch->now + words;
+	watch->base = watch->delta + words;
 	watch->source = source;
 	watch_sample(watch);
-	memset(watch->delta, 0, words * sizeof(uint64_t));
+	/* no growth yet, but the values of what does not count */
+	kvmstats_delta(kvmstats_source_schema(source), watch->now, watch->now,
+		       watch->delta);
+	memcpy(watch->base, watch->now, words * sizeof(uint64_t));
+	watch->fd = -1;
 	return watch->error;
 }
 
@@ -80,33 +138,37 @@ static int compare_watches(const void *a, const void *b)
 	int i = kvmstats_source_vcpu(x->source);
 	int j = kvmstats_source_vcpu(y->source);
 
-	return (i > j) - (i < j);
+	return i != j ? (i > j) - (i < j) : (x->fd > y->fd) - (x->fd < y->fd);
 }
 
-static int add_sources(struct vm *vm, struct kvmstats_source **sources,
-		       int count)
+/* Takes over @source, on failure too. 0 or -errno. */
+int vm_add(struct vm *vm, struct kvmstats_source *source, long fd)
 {
-	struct watch *watches = realloc(vm->watches, (vm->count + count + 1) *
+	struct watch *watches = realloc(vm->watches, (vm->count + 1) *
 					sizeof(*watches));
-	int failed = 0;
+	int ret = -ENOMEM;
 
-	if (!watches) {
-		for (int i = 0; i < count; i++)
-			kvmstats_source_close(sources[i]);
-		return -ENOMEM;
+	if (watches) {
+		vm->watches = watches;
+		ret = watch_start(&watches[vm->count], source);
 	}
-	vm->watches = watches;
-	for (int i = 0; i < count; i++) {
-		if (watch_start(&watches[vm->count], sources[i])) {
-			kvmstats_source_close(sources[i]);
+	if (ret) {
+		if (watches)
 			free(watches[vm->count].memory);
-			failed++;
-		} else {
-			vm->count++;
-		}
+		kvmstats_source_close(source);
+		return ret;
 	}
+	watches[vm->count++].fd = fd;
 	qsort(watches, vm->count, sizeof(*watches), compare_watches);
-	return failed ? -EIO : 0;
+	return 0;
+}
+
+bool vm_has_fd(const struct vm *vm, long fd)
+{
+	for (size_t i = 0; i < vm->count; i++)
+		if (vm->watches[i].fd == fd)
+			return true;
+	return false;
 }
 
 /* Everything that is there. 0: there may be more later; else -errno. */
@@ -114,12 +176,17 @@ int vm_receive(struct vm *vm, struct kvmstats_cache *cache)
 {
 	struct kvmstats_source *sources[KVMSTATS_MESSAGE_FDS];
 	unsigned int rejected;
-	int ret;
+	int ret, failed = 0;
 
 	ret = kvmstats_peer_receive(vm->peer, cache, sources, &rejected);
 	vm->rejected += rejected;
-	if (ret > 0)
-		ret = add_sources(vm, sources, ret);
+	for (int i = 0; i < ret; i++) {
+		int error = vm_add(vm, sources[i], -1);
+
+		failed = error ? error : failed;
+	}
+	if (failed)
+		return failed;
 	return ret == -EAGAIN ? 0 : ret;
 }
 
@@ -136,6 +203,9 @@ void vm_free(struct vm *vm)
 	vm_close_sources(vm);
 	free(vm->watches);
 	kvmstats_peer_free(vm->peer);
+	if (vm->pidfd >= 0)
+		close(vm->pidfd);
+	free(vm->name);
 	free(vm);
 }
 
@@ -156,6 +226,21 @@ void vm_drop_failed(struct vm *vm)
 			vm->watches[kept++] = vm->watches[i];
 	}
 	vm->count = kept;
+}
+
+void vm_reset(struct vm *vm, bool include_past)
+{
+	for (size_t i = 0; i < vm->count; i++) {
+		struct watch *watch = &vm->watches[i];
+		struct kvmstats_schema *schema =
+			kvmstats_source_schema(watch->source);
+		size_t bytes = kvmstats_schema_words(schema) * sizeof(uint64_t);
+
+		if (include_past)
+			memset(watch->base, 0, bytes);
+		else
+			memcpy(watch->base, watch->now, bytes);
+	}
 }
 
 static bool in_group(const struct group *group, const struct watch *watch)

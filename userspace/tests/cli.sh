@@ -4,7 +4,6 @@
 
 here=$(dirname "$0")
 kvmstat=$1/kvmstat/kvmstat
-vm=$here/data/x86_64-6.18-vm.bin
 vcpu=$here/data/x86_64-6.18-vcpu0.bin
 . "$here/tap.sh"
 
@@ -18,7 +17,7 @@ usage_lists_commands()
 	local usage command
 
 	usage=$("$kvmstat" help) || return 1
-	for command in list schema show dump listen; do
+	for command in list schema show dump top record listen; do
 		grep -q "^  $command " <<<"$usage" || return 1
 		"$kvmstat" help $command | grep -q "^usage: kvmstat $command" ||
 			return 1
@@ -32,22 +31,45 @@ golden()
 	diff -u "$here/data/$1" -
 }
 
+# golden_text KERNEL, and so on: what a recorded VM of that kernel looks like
 golden_text()
 {
-	"$kvmstat" show --image "$vm" --image "$vcpu" |
-		golden x86_64-6.18-show.txt
+	"$kvmstat" show --image "$here/data/$1-vm.bin" \
+		--image "$here/data/$1-vcpu0.bin" |
+		golden "$1-show.txt"
 }
 
 golden_schema()
 {
-	"$kvmstat" schema --image "$vm" --image "$vcpu" |
-		golden x86_64-6.18-schema.txt
+	"$kvmstat" schema --image "$here/data/$1-vm.bin" \
+		--image "$here/data/$1-vcpu0.bin" |
+		golden "$1-schema.txt"
 }
 
+# The times are those of the look, not of the record.
 golden_json()
 {
-	"$kvmstat" show --json --image "$vm" --image "$vcpu" |
-		python3 -m json.tool --indent 1 | golden x86_64-6.18-show.json
+	"$kvmstat" show --json --image "$here/data/$1-vm.bin" \
+		--image "$here/data/$1-vcpu0.bin" | python3 -c '
+import json, sys
+shown = json.load(sys.stdin)
+for key in "time_ns", "monotonic_ns":
+    assert shown.pop(key) > 0, key
+print(json.dumps(shown, indent=1))' | golden "$1-show.json"
+}
+
+filtered()
+{
+	"$kvmstat" show --image "$vcpu" --fields '^halt_.*(ns|hist)$' \
+		--skip-zero | grep -v '^  ' | cut -d' ' -f1 | diff -u - <(
+		printf '%s\n' '#' halt_poll_fail_ns halt_wait_ns \
+			halt_poll_fail_hist halt_wait_hist)
+}
+
+bad_filter()
+{
+	status_is 2 "$kvmstat" show --image "$vcpu" --fields '(' &&
+		grep -qF -- '--fields (: ' "$tap_dir/out"
 }
 
 # The values in the JSON are the words of the data block.
@@ -75,15 +97,32 @@ truncated_image()
 		grep -q 'short: not the image' "$tap_dir/out"
 }
 
-json_error()
+# is_json_error STATUS TEXT COMMAND...: on standard output, one object
+is_json_error()
 {
-	status_is 3 "$kvmstat" show --image /nonexistent --json \
-		>"$tap_dir/json" 2>/dev/null
+	local expected=$1 text=$2
+
+	shift 2
+	status_is "$expected" "$@" >"$tap_dir/json" 2>/dev/null || return 1
 	python3 -c '
 import json, sys
 error = json.load(sys.stdin)
-assert error["status"] == 3 and "/nonexistent" in error["error"], error
-' <"$tap_dir/json"
+assert error["status"] == int(sys.argv[1]), error
+assert sys.argv[2] in error["error"], error
+' "$expected" "$text" <"$tap_dir/json"
+}
+
+json_errors()
+{
+	is_json_error 3 /nonexistent "$kvmstat" show --image /nonexistent \
+		--json &&
+		is_json_error 3 '"?"' "$kvmstat" show --json \
+			--image $'/"\xff"' &&
+		is_json_error 2 --frob "$kvmstat" show --frob --json &&
+		is_json_error 2 interval "$kvmstat" record --json --interval x &&
+		is_json_error 3 2147483647 "$kvmstat" record --json \
+			--pid 2147483647 &&
+		is_json_error 2 'what is "extra"' "$kvmstat" list --json extra
 }
 
 dump_is_the_image()
@@ -208,10 +247,14 @@ check "descriptor that is not open" status_is 3 "$kvmstat" show --fd 999
 check "descriptor that is something else" foreign_descriptor
 check "no such image" status_is 3 "$kvmstat" show --image /nonexistent
 check "truncated image" truncated_image
-check "error as JSON" json_error
-check "text as recorded" golden_text
-check "schema as recorded" golden_schema
-check "JSON as recorded" golden_json
+check "errors as JSON" json_errors
+for kernel in x86_64-5.10 arm64-5.10 x86_64-6.18; do
+	check "text as recorded of $kernel" golden_text $kernel
+	check "schema as recorded of $kernel" golden_schema $kernel
+	check "JSON as recorded of $kernel" golden_json $kernel
+done
+check "only the statistics asked for" filtered
+check "bad regular expression" bad_filter
 check "JSON has every word of the data" json_has_every_word
 check "dump writes the image, never over a file" dump_is_the_image
 check "closed pipe is no failure" closed_pipe

@@ -1,12 +1,18 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# usage: kvm.sh BUILD-DIR - with a real VM on this machine's /dev/kvm
+# usage: kvm.sh BUILD-DIR [KVMSTAT] - with real VMs on this machine's /dev/kvm;
+# with another kvmstat than that of BUILD-DIR, without what is slow
 
-here=$(dirname "$0")
-build=$1
-kvmstat=$build/kvmstat/kvmstat
+here=$(cd "$(dirname "$0")" && pwd)
+build=$(cd "$1" && pwd)
+kvmstat=${2-$build/kvmstat/kvmstat}
 vmm=
 . "$here/tap.sh"
+# shellcheck source=userspace/tests/top.sh
+. "$here/top.sh"
+PATH=$(dirname "$kvmstat"):$PATH
+# other VMs of this machine have another name
+guest=vm$$
 
 # Nothing here may depend on how fast the machine is: what is waited for is an
 # event, and this only ends the wait for one that never comes.
@@ -27,7 +33,7 @@ wait_until()
 # It lives until it is stopped, however long the tests take.
 run_vmm()
 {
-	"$build/demo/demo-vmm" --seconds 36000 "$@" >"$tap_dir/vmm" 2>&1 &
+	"$tap_dir/$guest" --seconds 36000 "$@" >"$tap_dir/vmm" 2>&1 &
 	vmm=$!
 }
 
@@ -69,7 +75,7 @@ END
 
 listed()
 {
-	"$kvmstat" list | grep -E "^ *$vmm .* demo-vmm +1 +4 +1 +4\$"
+	"$kvmstat" list | grep -E "^ *$vmm .* $guest +1 +4 +1 +4  $guest\$"
 }
 
 image_of_live()
@@ -88,12 +94,13 @@ image_of_live()
 other_user_denied()
 {
 	status_is 4 "$build/demo/asuser" 65534 65534 "$tap_dir/kvmstat" show \
-		--pid "$vmm"
+		--pid "$vmm" &&
+		grep -q 'needs the rights of a debugger' "$tap_dir/out"
 }
 
 lists_no_stats()
 {
-	"$kvmstat" list | grep -qE "^ *$vmm .* 4 +0 +0\$"
+	"$kvmstat" list | grep -qE "^ *$vmm .* 4 +0 +0  "
 }
 
 # Where the kernel gives statistics to others than the VMM, all are shown;
@@ -112,7 +119,7 @@ vmm_without_stats()
 	if [ $status = 0 ]; then
 		[ "$(grep -o '"scope"' "$tap_dir/none" | wc -l)" = 5 ]
 	else
-		[ $status = 3 ] && grep -q 'kernel gives us none: Input/output' \
+		[ $status = 3 ] && grep -q 'makes none for others (Input/output' \
 			"$tap_dir/said"
 	fi
 }
@@ -208,6 +215,212 @@ every_death_is_one()
 	done
 }
 
+# events_are NAME...: the events of the record, samples as one
+events_are()
+{
+	local events
+
+	events=$(grep -o '^{"event":"[a-z ]*"' "$tap_dir/record" | uniq |
+		cut -d'"' -f4 | tr '\n' ' ')
+	[ "$events" = "$* " ] || { echo "$events"; return 1; }
+}
+
+# Two lives of one VM in one record.
+record_births_and_deaths()
+{
+	"$kvmstat" record --guest "$guest" --json --interval 0.2 \
+		>"$tap_dir/record" &
+	recorder=$!
+	for _ in 1 2; do
+		run_vmm
+		wait_until "$recorder" has_new_sample || return 1
+		stop_vmm
+		wait_until "$recorder" last_is gone || return 1
+	done
+	kill "$recorder" && status_is 0 wait "$recorder" &&
+		events_are found sample gone found sample gone
+}
+
+last_is()
+{
+	tail -n 1 "$tap_dir/record" | grep -q "^{\"event\":\"$1\""
+}
+
+has_new_sample()
+{
+	last_is sample && grep -q "\"pid\":$vmm," "$tap_dir/record"
+}
+
+record_ends_with_vm()
+{
+	run_vmm
+	wait_until "$vmm" shows_four_vcpus || return 1
+	"$kvmstat" record --pid "$vmm" --interval 0.1 --skip-zero \
+		>"$tap_dir/record" 2>"$tap_dir/said" &
+	recorder=$!
+	wait_until "$recorder" grep -q ,exits, "$tap_dir/record" || return 1
+	stop_vmm
+	status_is 0 wait "$recorder" && grep -q 'gone: process ended' "$tap_dir/said"
+}
+
+# Who holds copies of a VM's descriptors, as a recorder does, is no VM.
+readers_are_no_vms()
+{
+	run_vmm
+	wait_until "$vmm" shows_four_vcpus || return 1
+	"$kvmstat" record --pid "$vmm" --interval 0.1 >"$tap_dir/record" &
+	recorder=$!
+	wait_until "$recorder" grep -q ,exits, "$tap_dir/record" &&
+		"$kvmstat" top --once --by-guest --interval 0.1 >"$tap_dir/guests"
+	stop_vmm
+	wait "$recorder"
+	cat "$tap_dir/guests"
+	grep -q "^$guest (" "$tap_dir/guests" &&
+		! grep -q "($recorder)" "$tap_dir/guests"
+}
+
+show_by_socket()
+{
+	"$kvmstat" show --socket "$tap_dir/socket" --wait 50 --json \
+		>"$tap_dir/shown" 2>/dev/null &
+	reader=$!
+	wait_until "$reader" test -S "$tap_dir/socket" || return 1
+	run_vmm --socket "$tap_dir/socket" --name registered --uuid 0-1
+	status_is 0 wait "$reader" || return 1
+	stop_vmm
+	[ ! -e "$tap_dir/socket" ] &&
+		jq -e '[.sources[] | select(.name == "registered" and
+			.uuid == "0-1")] | length == 5' "$tap_dir/shown"
+}
+
+nobody_registers()
+{
+	status_is 3 "$kvmstat" show --socket "$tap_dir/socket" --wait 0.1 &&
+		[ ! -e "$tap_dir/socket" ] &&
+		status_is 3 "$kvmstat" show --guest "no$guest"
+}
+
+# The VM and its observer are the same user, who is not root.
+own_process_without_root()
+{
+	local status
+
+	mknod -m 666 "$tap_dir/kvm" c 10 232
+	# shellcheck disable=SC2016 # the inner shell's
+	unshare -m sh -c 'mount --bind "$1/kvm" /dev/kvm && shift &&
+		exec "$@"' sh "$tap_dir" "$build/demo/asuser" 65534 65534 \
+		"$tap_dir/$guest" --seconds 36000 2>"$tap_dir/vmm" &
+	vmm=$!
+	wait_until "$vmm" shows_four_vcpus &&
+		"$build/demo/asuser" 65534 65534 "$tap_dir/kvmstat" top --once \
+			--interval 0.1 --pid "$vmm" | grep -E '^exits +[1-9]'
+	status=$?
+	stop_vmm
+	return $status
+}
+
+# The distribution's QEMU, stopped: it has a VM and a vCPU, and may keep no
+# statistics descriptors. Then that is said; with our kernel they are made.
+qemu_keeps_none()
+{
+	local status qemu
+
+	qemu-system-x86_64 -accel kvm -M pc -m 32 -nodefaults -display none \
+		-no-user-config -S -name "guest=q$guest,debug-threads=on" &
+	qemu=$!
+	wait_until "$qemu" lists_guest "q$guest" || { kill "$qemu"; return 1; }
+	"$kvmstat" show --guest "q$guest" --json >"$tap_dir/none" 2>"$tap_dir/said"
+	status=$?
+	kill "$qemu"
+	wait "$qemu"
+	cat "$tap_dir/none" "$tap_dir/said"
+	if [ $status = 0 ]; then
+		jq -e '.sources | map(.scope) == ["vm", "vcpu"]' "$tap_dir/none"
+	else
+		[ $status = 3 ] && grep -q 'keeps no statistics descriptor, and this kernel makes none for others' \
+			"$tap_dir/said" && jq -e '.status == 3' "$tap_dir/none"
+	fi
+}
+
+lists_guest()
+{
+	"$kvmstat" list --json | jq -e --arg name "$1" \
+		'.processes[] | select(.guest == $name and .vcpus == 1)' >/dev/null
+}
+
+# A screen on which a VM appears, counts, is sorted, and ends.
+top_lives()
+{
+	terminal_begin 90 40 &&
+		send_line "clear; $kvmstat top --guest $guest --interval 0.2" &&
+		wait_for '^no VM with statistics' || return 1
+	run_vmm
+	wait_for "^kvm statistics - 1 VM, 5 descriptors" &&
+		wait_for '^exits +[0-9]+ +[0-9.]+ +[1-9][0-9]*' &&
+		send b && wait_for "^$guest \($vmm\) +[1-9]" && send b &&
+		send x && wait_for "^  $guest vcpu3 +[1-9]" && send x &&
+		send l && wait_for '^halt_wait_hist .*s-[0-9.]+[mu]?s' &&
+		send l && send o && wait_for '^insn_emulation|^exits' || return 1
+	stop_vmm
+	wait_for 'gone: process ended' && wait_for '^no VM with' && send q &&
+		ended_well 0
+}
+
+# example NAME: as a reader of the page would copy it, but shorter and here
+example()
+{
+	sed -n '/^\.\\" example: '"$1"'$/,/^\.Ed/{/^\./d;s/\\e$/\\/;p}' \
+		"$here/../man/kvmstat.1" | sed -e "s|/tmp|$tap_dir/dumped|" \
+		-e "s|/var/log/|$tap_dir/|" -e "s|/run/|$tap_dir/|" \
+		-e "s/guest1/$guest/" -e 's/--interval 10/--interval 0.2/' \
+		-e 's/--duration 86400/--duration 1/' \
+		-e 's/^kvmstat top/& --once --interval 0.1/'
+}
+
+run_example()
+{
+	mkdir -p "$tap_dir/dumped"
+	example "$1" >"$tap_dir/example" && [ -s "$tap_dir/example" ] &&
+		bash -e -o pipefail "$tap_dir/example" >"$tap_dir/example.out" &&
+		cat "$tap_dir/example.out" "$tap_dir/kvmstat.csv" 2>/dev/null |
+		grep -qE "$2"
+}
+
+run_socket_example()
+{
+	example socket >"$tap_dir/example"
+	bash -e "$tap_dir/example" >"$tap_dir/example.out" &
+	reader=$!
+	wait_until "$reader" test -S "$tap_dir/kvmstat.sock" || return 1
+	"$tap_dir/$guest" --seconds 2.5 --socket "$tap_dir/kvmstat.sock"
+	status_is 0 wait "$reader" && grep -q '"event":"gone"' "$tap_dir/example.out"
+}
+
+examples()
+{
+	run_vmm
+	wait_until "$vmm" shows_four_vcpus && run_example screen "^  $guest vcpu" &&
+		run_example once '^exits +[1-9]' &&
+		run_example latencies '^halt_wait_hist .*s-' &&
+		run_example day '"?,exits,cumulative,none,[1-9]' &&
+		run_example exits '^[1-9][0-9]*$' &&
+		run_example dump '^remote_tlb_flush ' && stop_vmm &&
+		run_socket_example
+}
+
+# It knows no pidfd_getfd: the VM registers.
+in_valgrind()
+{
+	valgrind -q --leak-check=full --error-exitcode=9 "$build/kvmstat/kvmstat" \
+		record --socket "$tap_dir/socket" --interval 0.1 --until-gone \
+		--json --output "$tap_dir/valgrind.json" &
+	recorder=$!
+	wait_until "$recorder" test -S "$tap_dir/socket" || return 1
+	"$tap_dir/$guest" --seconds 1 --socket "$tap_dir/socket" &&
+		status_is 0 wait "$recorder" &&
+		grep -q '"event":"sample"' "$tap_dir/valgrind.json"
+}
+
 demo_script()
 {
 	"$here/../demo/run-demo.sh" --bin "$build/demo" --seconds 6 --no-lockdown \
@@ -224,8 +437,10 @@ check_as_root()
 	fi
 }
 
-trap '[ -z "$vmm" ] || kill -9 "$vmm"; rm -rf "$tap_dir"' EXIT
-cp "$kvmstat" "$tap_dir/" && chmod 755 "$tap_dir"
+# shellcheck disable=SC2046 # several numbers
+trap 'kill -9 $(jobs -p) 2>/dev/null; wait 2>/dev/null; terminal_end; rm -rf "$tap_dir"' EXIT
+cp "$kvmstat" "$tap_dir/kvmstat" && cp "$build/demo/demo-vmm" "$tap_dir/$guest" &&
+	chmod 755 "$tap_dir"
 check "descriptors of a process by its number" start_vmm
 check "every source has its place" every_source
 check "the process is listed" listed
@@ -235,6 +450,18 @@ check_as_root "another user is denied" other_user_denied
 stop_vmm
 check "a VMM without descriptors" vmm_without_stats
 check "listen as JSON" listens_as_json
-check "a death is no closed connection" every_death_is_one
-check_as_root "the demonstration's own verdict" demo_script
+check "a record of births and deaths" record_births_and_deaths
+check "a record ends with its VM" record_ends_with_vm
+check "readers are no VMs" readers_are_no_vms
+check "show by a socket" show_by_socket
+check "nobody registers, nobody has that name" nobody_registers
+check_as_root "no root for one's own VM" own_process_without_root
+check "a VMM of the distribution" qemu_keeps_none
+check "top sees a VM come and go" top_lives
+check "examples of the manual" examples
+if [ $# -eq 1 ]; then
+	check "a death is no closed connection" every_death_is_one
+	check "record in valgrind" in_valgrind
+	check_as_root "the demonstration's own verdict" demo_script
+fi
 tap_done

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The options that several commands have: one table, one meaning. */
+#include <limits.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvmstat.h"
+
+static const struct opt common_opts[] = {
+	{ 'p', "pid", "PID", "of this process's VMs (needs a debugger's rights)" },
+	{ 'f', "fd", "N", "of descriptor N, inherited from the caller" },
+	{ 'I', "image", "FILE", "of a file that dump wrote" },
+	{ 'g', "guest", "NAME", "of the VMs of this name only" },
+	{ 'S', "socket", "PATH", "of VMs that register at this socket" },
+	{ 'm', "mode", "OCTAL", "who may connect there (default: 0600)" },
+	{ 'w', "wait", "SECONDS", "for a first VM at the socket (default: 10)" },
+	{ 'F', "fields", "REGEX", "statistics whose name matches, as grep -E" },
+	{ 'i', "interval", "SECONDS", "time between samples (default: 1)" },
+	{ 'n', "count", "N", "end after N samples that had a VM" },
+	{ 'd', "duration", "SECONDS", "end after this time" },
+	{ 'u', "until-gone", NULL, "end when the last VM has gone" },
+	{ 'z', "skip-zero", NULL, "leave out what is 0" },
+	{ 's', "sort", "ORDER", "by rate (default), total or name" },
+	{ 'P', "include-past", NULL, "totals count from the VM's start" },
+	{ 'j', "json", NULL, "for programs: JSON, errors too" },
+	{ 0 }
+};
+
+const struct opt *resolve_opt(const struct opt *opt)
+{
+	const struct opt *common = common_opts;
+
+	if (opt->name)
+		return opt;
+	while (common->letter != opt->letter) {
+		if (!common->letter)
+			abort();
+		common++;
+	}
+	return common;
+}
+
+/* --json counts for the errors of what stands before it, too. */
+static bool asks_json(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++)
+		if (!strcmp(argv[i], "--json"))
+			return true;
+	return false;
+}
+
+void request_init(struct request *request, const struct command *command,
+		  int argc, char **argv)
+{
+	memset(request, 0, sizeof(*request));
+	request->command = command;
+	request->socket_mode = 0600;
+	request->interval_ms = 1000;
+	request->wait_ms = 10000;
+	if (asks_json(argc, argv))
+		want_json();
+}
+
+static int bad_value(const struct request *request, int letter,
+		     const char *wanted)
+{
+	const struct opt opt = COMMON(letter);
+
+	return usage_error(request->command, "--%s %s: %s",
+			   resolve_opt(&opt)->name, optarg, wanted);
+}
+
+static int take_seconds(const struct request *request, int letter,
+			unsigned long *ms)
+{
+	if (parse_seconds(optarg, ms))
+		return STATUS_OK;
+	return bad_value(request, letter, "seconds from 0.01 to 86400, please");
+}
+
+static int take_wish(struct request *request, int letter)
+{
+	if (request->wish_count == MAX_WISHES)
+		return bad_value(request, letter, "too many of these");
+	request->wishes[request->wish_count++] = (struct wish){
+		letter, optarg
+	};
+	return STATUS_OK;
+}
+
+static int take_mode(struct request *request)
+{
+	char *end;
+
+	request->socket_mode = strtoul(optarg, &end, 8);
+	if (end == optarg || *end || request->socket_mode > 0777)
+		return bad_value(request, 'm', "octal, 0 to 0777, please");
+	return STATUS_OK;
+}
+
+static int take_fields(struct request *request)
+{
+	char error[128];
+
+	if (filter_set(&request->fields, optarg, error, sizeof(error)))
+		return bad_value(request, 'F', error);
+	return STATUS_OK;
+}
+
+static int take_sort(struct request *request)
+{
+	static const char *const names[] = {
+		[SORT_RATE] = "rate", [SORT_TOTAL] = "total",
+		[SORT_NAME] = "name",
+	};
+
+	for (int order = SORT_RATE; order <= SORT_NAME; order++) {
+		if (!strcmp(optarg, names[order])) {
+			request->sort = order;
+			return STATUS_OK;
+		}
+	}
+	return bad_value(request, 's', "rate, total or name, please");
+}
+
+static int take_count(struct request *request)
+{
+	if (parse_number(optarg, ULONG_MAX, &request->count) && request->count)
+		return STATUS_OK;
+	return bad_value(request, 'n', "a number from 1 on, please");
+}
+
+static void take_switch(struct request *request, int letter)
+{
+	switch (letter) {
+	case 'u':
+		request->until_gone = true;
+		break;
+	case 'z':
+		request->skip_zero = true;
+		break;
+	case 'P':
+		request->include_past = true;
+		break;
+	case 'j':
+		request->as_json = true;
+		break;
+	default:
+		abort();
+	}
+}
+
+static void take_text(struct request *request, int letter)
+{
+	switch (letter) {
+	case 'g':
+		request->guest = optarg;
+		break;
+	case 'S':
+		request->socket = optarg;
+		break;
+	case 'o':
+		request->output = optarg;
+		break;
+	default:
+		take_switch(request, letter);
+	}
+}
+
+/* STATUS_OK, or a mistake that was printed. */
+int request_opt(struct request *request, int letter)
+{
+	switch (letter) {
+	case 'p':
+	case 'f':
+	case 'I':
+		return take_wish(request, letter);
+	case 'm':
+		return take_mode(request);
+	case 'w':
+		return take_seconds(request, letter, &request->wait_ms);
+	case 'i':
+		return take_seconds(request, letter, &request->interval_ms);
+	case 'd':
+		return take_seconds(request, letter, &request->duration_ms);
+	case 'F':
+		return take_fields(request);
+	case 's':
+		return take_sort(request);
+	case 'n':
+		return take_count(request);
+	default:
+		take_text(request, letter);
+		return STATUS_OK;
+	}
+}
+
+/* What is left over, and what does not go together. */
+int request_end(const struct request *request, int argc, char **argv)
+{
+	if (optind < argc)
+		return usage_error(request->command, "what is \"%s\"?",
+				   argv[optind]);
+	if (request->output && !*request->output)
+		return usage_error(request->command, "--output: no name");
+	return STATUS_OK;
+}
+
+void request_free(struct request *request)
+{
+	filter_set(&request->fields, NULL, NULL, 0);
+}
+
+static void filter_clear(struct filter *filter)
+{
+	if (filter->set)
+		regfree(&filter->regex);
+	filter->set = false;
+	filter->text[0] = 0;
+}
+
+/* An empty or absent expression passes everything; a bad one changes nothing. */
+int filter_set(struct filter *filter, const char *regex, char *error,
+	       size_t error_bytes)
+{
+	struct filter new = { .set = true };
+	int ret;
+
+	if (!regex || !*regex) {
+		filter_clear(filter);
+		return 0;
+	}
+	if (strlen(regex) >= sizeof(new.text)) {
+		snprintf(error, error_bytes, "too long");
+		return -1;
+	}
+	ret = regcomp(&new.regex, regex, REG_EXTENDED | REG_NOSUB);
+	if (ret) {
+		regerror(ret, &new.regex, error, error_bytes);
+		return -1;
+	}
+	strcpy(new.text, regex);
+	filter_clear(filter);
+	*filter = new;
+	return 0;
+}
+
+bool filter_passes(const struct filter *filter,
+		   const struct kvmstats_desc *desc)
+{
+	return !filter->set || !regexec(&filter->regex,
+					kvmstats_desc_name(desc), 0, NULL, 0);
+}

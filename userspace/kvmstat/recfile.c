@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The file of record: appended to, rotated, never left with half a record. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "record.h"
+
+static int complain(const struct recfile *file, int error)
+{
+	return fail(status_of(error), "%s: %s", file->path ? file->path :
+		    "standard output", strerror(-error));
+}
+
+static int put(struct recfile *file, const sigset_t *while_waiting,
+	       const char *text, size_t length)
+{
+	int ret = signals_write(file->is_file ? NULL : while_waiting, file->fd,
+				text, length);
+
+	if (!ret)
+		file->bytes += length;
+	else if (file->is_file && ftruncate(file->fd, file->bytes) < 0)
+		fprintf(stderr, "kvmstat: %s: the last record is not whole\n",
+			file->path);
+	return ret;
+}
+
+/* Records of another layout are not mixed with ours. */
+static int check_header(const struct recfile *file, const char *text,
+			size_t length)
+{
+	size_t wanted = strlen(file->header);
+
+	if (length >= wanted && !memcmp(text, file->header, wanted))
+		return STATUS_OK;
+	return fail(STATUS_FAILED, "%s: its first line is not that of %s",
+		    file->path, "these records; it is left as it is");
+}
+
+/* A record that was cut by a crash gets an end, so that the next has a line. */
+static int check_end(struct recfile *file)
+{
+	char last = '\n';
+
+	if (pread(file->fd, &last, 1, file->bytes - 1) != 1 || last == '\n')
+		return STATUS_OK;
+	fprintf(stderr, "kvmstat: %s: its last line was not whole\n",
+		file->path);
+	return put(file, NULL, "\n", 1) ? complain(file, -errno) : STATUS_OK;
+}
+
+static int check_content(struct recfile *file)
+{
+	char text[1024];
+	ssize_t length;
+	int status;
+
+	if (!file->bytes)
+		return STATUS_OK;
+	length = pread(file->fd, text, sizeof(text), 0);
+	if (length < 0)
+		return complain(file, -errno);
+	status = file->header ? check_header(file, text, length) : STATUS_OK;
+	return status ? status : check_end(file);
+}
+
+static int begin_file(struct recfile *file)
+{
+	struct stat st;
+	int status = STATUS_OK, ret = 0;
+
+	if (fstat(file->fd, &st) < 0)
+		return complain(file, -errno);
+	file->is_file = S_ISREG(st.st_mode);
+	file->bytes = file->is_file ? st.st_size : 0;
+	if (file->rotate_bytes && !file->is_file)
+		return fail(STATUS_USAGE, "--rotate: %s is no file",
+			    file->path);
+	if (file->path)
+		status = check_content(file);
+	if (!status && file->header && !file->bytes)
+		ret = put(file, NULL, file->header, strlen(file->header));
+	return ret ? complain(file, ret) : status;
+}
+
+int recfile_open(struct recfile *file)
+{
+	int flags = O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY;
+
+	if (!file->path) {
+		file->fd = STDOUT_FILENO;
+		return begin_file(file);
+	}
+	file->fd = open(file->path, flags, 0644);
+	if (file->fd < 0)
+		return complain(file, -errno);
+	return begin_file(file);
+}
+
+/* A new name is lasting only when its directory is. */
+static int sync_directory(const char *path)
+{
+	char directory[PATH_MAX];
+	char *slash;
+	int fd, ret;
+
+	snprintf(directory, sizeof(directory), "%s", path);
+	slash = strrchr(directory, '/');
+	if (slash)
+		slash[1] = 0;
+	fd = open(slash ? directory : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ret = fsync(fd) < 0 ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+int recfile_close(struct recfile *file)
+{
+	int ret = 0;
+
+	if (!file->path || file->fd < 0)
+		return STATUS_OK;
+	if (file->sync != SYNC_NEVER && file->is_file) {
+		ret = fsync(file->fd) < 0 ? -errno : 0;
+		ret = ret ? ret : sync_directory(file->path);
+	}
+	if (close(file->fd) < 0 && !ret)
+		ret = -errno;
+	file->fd = -1;
+	return ret ? complain(file, ret) : STATUS_OK;
+}
+
+int recfile_reopen(struct recfile *file)
+{
+	int status;
+
+	if (!file->path)
+		return STATUS_OK;
+	status = recfile_close(file);
+	return status ? status : recfile_open(file);
+}
+
+static void numbered(const struct recfile *file, unsigned long number,
+		     char path[PATH_MAX])
+{
+	int length = snprintf(path, PATH_MAX, number ? "%s.%lu" : "%s",
+			      file->path, number);
+
+	if (length >= PATH_MAX)
+		path[0] = 0;
+}
+
+/* FILE.1 is the youngest; the oldest beyond --keep is lost. */
+static int rotate(struct recfile *file)
+{
+	char from[PATH_MAX], to[PATH_MAX];
+	int status = recfile_close(file);
+
+	for (unsigned long i = file->keep; i && !status; i--) {
+		numbered(file, i - 1, from);
+		numbered(file, i, to);
+		if (rename(from, to) < 0 && errno != ENOENT)
+			status = fail(status_of(-errno), "%s: %s", to,
+				      strerror(errno));
+	}
+	if (!status && !file->keep && unlink(file->path) < 0)
+		status = complain(file, -errno);
+	return status ? status : recfile_open(file);
+}
+
+static bool is_full(const struct recfile *file, size_t length)
+{
+	uint64_t begin = file->header ? strlen(file->header) : 0;
+
+	return file->rotate_bytes && file->bytes > begin &&
+	       file->bytes + length > file->rotate_bytes;
+}
+
+int recfile_write(struct recfile *file, const sigset_t *while_waiting,
+		  const char *text, size_t length)
+{
+	int status = STATUS_OK, ret;
+
+	if (!length)
+		return STATUS_OK;
+	if (is_full(file, length))
+		status = rotate(file);
+	if (status)
+		return status;
+	ret = put(file, while_waiting, text, length);
+	if (!ret && file->sync == SYNC_SAMPLE && file->is_file)
+		ret = fdatasync(file->fd) < 0 ? -errno : 0;
+	/* a reader that has gone, or a signal, is an end, not a failure */
+	if (!file->path && (ret == -EPIPE || ret == -EINTR)) {
+		interrupted = true;
+		return STATUS_OK;
+	}
+	return ret ? complain(file, ret) : STATUS_OK;
+}

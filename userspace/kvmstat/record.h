@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef KVMSTAT_RECORD_H
+#define KVMSTAT_RECORD_H
+
+#include "vm.h"
+
+enum sync_policy { SYNC_NEVER, SYNC_CLOSE, SYNC_SAMPLE };
+
+/* recfile.c: where records go */
+struct recfile {
+	const char *path;		/* NULL: standard output */
+	const char *header;		/* first line of each file; NULL: none */
+	unsigned long rotate_bytes;	/* 0: never */
+	unsigned long keep;		/* files besides the one written to */
+	enum sync_policy sync;
+	int fd;
+	bool is_file;
+	uint64_t bytes;			/* in the file, by now */
+};
+
+/* 0, or a status after a message. */
+int recfile_open(struct recfile *file);
+int recfile_reopen(struct recfile *file);
+/* All of @text or, in a file, nothing of it. Rotates before. */
+int recfile_write(struct recfile *file, const sigset_t *while_waiting,
+		  const char *text, size_t length);
+int recfile_close(struct recfile *file);
+
+/* csv.c, columns.c: what a sample is written as */
+const char *csv_header(void);
+void csv_sample(FILE *out, const struct vm *vm, const struct request *request,
+		uint64_t wall_ns);
+
+struct columns;
+struct columns *columns_new(void);
+void columns_free(struct columns *columns);
+/* One line for all VMs, below a banner now and then. */
+void columns_sample(FILE *out, struct columns *columns,
+		    const struct fleet *fleet, uint64_t wall_ns);
+
+#endif /* KVMSTAT_RECORD_H */

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The lines of top, on a screen and without one. */
+#include <stdarg.h>
+#include <string.h>
+
+#include "view.h"
+
+#define LABEL_WIDTH	32
+#define LABEL_LEAST	12
+#define NUMBERS_WIDTH	36
+#define RANGES_WIDTH	63
+
+/* On a narrow screen names are cut, not numbers. */
+static int label_width(const struct view *view)
+{
+	int left = view->columns - (view->hists && !view->by_guest ?
+				    RANGES_WIDTH : NUMBERS_WIDTH);
+
+	if (!view->columns || left > LABEL_WIDTH)
+		return LABEL_WIDTH;
+	return left < LABEL_LEAST ? LABEL_LEAST : left;
+}
+
+/* @label in so many columns; text that is longer is cut if need be. */
+static void put_label(const struct view *view, const char *label,
+		      char line[LINE_BYTES])
+{
+	int width = label_width(view), columns = 0, bytes = 0;
+
+	for (; label[bytes]; bytes++) {
+		columns += (label[bytes] & 0xc0) != 0x80;
+		if (columns > (view->columns ? width : LINE_BYTES / 2))
+			break;
+	}
+	snprintf(line, LINE_BYTES, "%.*s%*s", bytes, label,
+		 columns < width ? width - columns : 0, "");
+}
+
+static void plain(char text[SI_TEXT_SIZE], double value)
+{
+	snprintf(text, SI_TEXT_SIZE, value < 10 && value ? "%.1f" : "%.0f",
+		 value);
+}
+
+/* Events are counted out, all else has a unit. */
+static void total_text(const struct row *row, char text[SI_TEXT_SIZE])
+{
+	if (!row->desc || kvmstats_desc_unit(row->desc) ==
+	    KVMSTATS_UNIT_NONE || kvmstats_desc_is_hist(row->desc))
+		snprintf(text, SI_TEXT_SIZE, "%ju", (uintmax_t)row->total);
+	else
+		si_text(text, kvmstats_to_base(row->desc, row->total),
+			unit_letter(row->desc));
+}
+
+static void rate_text(const struct row *row, char text[SI_TEXT_SIZE])
+{
+	text[0] = 0;
+	if (!row->has_rate)
+		return;
+	if (!row->desc || !*unit_letter(row->desc) ||
+	    kvmstats_desc_is_hist(row->desc))
+		plain(text, row->rate);
+	else
+		si_text(text, kvmstats_to_base(row->desc, row->rate),
+			unit_letter(row->desc));
+}
+
+static void percent_text(const struct view *view, const struct row *row,
+			 char text[SI_TEXT_SIZE])
+{
+	bool is_event = !row->desc ||
+		(kvmstats_desc_type(row->desc) == KVMSTATS_CUMULATIVE &&
+		 kvmstats_desc_unit(row->desc) == KVMSTATS_UNIT_NONE);
+
+	text[0] = 0;
+	if (is_event && view->events)
+		snprintf(text, SI_TEXT_SIZE, "%.1f",
+			 100.0 * row->total / view->events);
+}
+
+/* "65.5us-131us"; the last bucket has no end: ">17.2s". */
+static const char *range_text(const struct kvmstats_desc *desc,
+			      const uint64_t range[2], bool known,
+			      char text[2 * SI_TEXT_SIZE])
+{
+	char from[SI_TEXT_SIZE], to[SI_TEXT_SIZE];
+	const char *unit = unit_letter(desc);
+
+	si_text(from, kvmstats_to_base(desc, range[0]), unit);
+	si_text(to, kvmstats_to_base(desc, range[1]), unit);
+	if (!known)
+		strcpy(text, "-");
+	else if (range[1] == UINT64_MAX)
+		snprintf(text, 2 * SI_TEXT_SIZE, ">%s", from);
+	else if (range[0] == range[1])
+		strcpy(text, from);
+	else
+		snprintf(text, 2 * SI_TEXT_SIZE, "%s-%s", from, to);
+	return text;
+}
+
+static void label_text(const struct row *row, char text[LINE_BYTES])
+{
+	char source[SI_TEXT_SIZE];
+
+	if (row->watch) {
+		source_label(source, row->watch->source);
+		snprintf(text, LINE_BYTES, "  %s %s", vm_name(row->vm), source);
+	} else if (row->vm) {
+		snprintf(text, LINE_BYTES, "%s (%ld)", vm_name(row->vm),
+			 row->vm->pid);
+	} else {
+		snprintf(text, LINE_BYTES, "%s",
+			 kvmstats_desc_name(row->desc));
+	}
+}
+
+__printf(2, 3)
+static void put_more(char line[LINE_BYTES], const char *format, ...)
+{
+	size_t length = strlen(line);
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(line + length, LINE_BYTES - length, format, args);
+	va_end(args);
+}
+
+void view_line(const struct view *view, const struct row *row,
+	       char line[LINE_BYTES])
+{
+	char label[LINE_BYTES], total[SI_TEXT_SIZE], percent[SI_TEXT_SIZE];
+	char rate[SI_TEXT_SIZE], p50[2 * SI_TEXT_SIZE], p99[2 * SI_TEXT_SIZE];
+
+	label_text(row, label);
+	total_text(row, total);
+	rate_text(row, rate);
+	percent_text(view, row, percent);
+	put_label(view, label, line);
+	if (view->hists && row->desc)
+		put_more(line, " %14s %10s  %-17s %-17s", total, rate,
+			 range_text(row->desc, row->p50, row->has_p50, p50),
+			 range_text(row->desc, row->p99, row->has_p99, p99));
+	else
+		put_more(line, " %14s %7s %12s", total, percent, rate);
+}
+
+void view_heading(const struct view *view, char line[LINE_BYTES])
+{
+	if (view->hists && !view->by_guest) {
+		put_label(view, "Histogram", line);
+		put_more(line, " %14s %10s  %-17s %-17s", "Total", "CurAvg/s",
+			 "Median within", "99% within");
+	} else {
+		put_label(view, view->by_guest ? "Guest" : "Event", line);
+		put_more(line, " %14s %7s %12s", "Total", "%Total",
+			 "CurAvg/s");
+	}
+}
+
+/* Of plain events only: there is no sum of seconds and bytes. */
+void view_footing(const struct view *view, char line[LINE_BYTES])
+{
+	char rate[SI_TEXT_SIZE];
+
+	plain(rate, view->events_rate);
+	put_label(view, "Total of events", line);
+	put_more(line, " %14ju %7s %12s", (uintmax_t)view->events, "", rate);
+}
+
+void view_summary(const struct view *view, char line[LINE_BYTES])
+{
+	size_t length;
+
+	length = snprintf(line, LINE_BYTES,
+			  "kvm statistics - %zu VM%s, %zu descriptor%s",
+			  view->vms, view->vms == 1 ? "" : "s", view->sources,
+			  view->sources == 1 ? "" : "s");
+	if (*view->guest)
+		length += snprintf(line + length, LINE_BYTES - length,
+				   " - guest %.80s", view->guest);
+	if (view->fields.set)
+		length += snprintf(line + length, LINE_BYTES - length,
+				   " - filter %s", view->fields.text);
+	if (view->restarts)
+		snprintf(line + length, LINE_BYTES - length,
+			 " - %d counters restarted", view->restarts);
+}

@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * run: a VMM that knows nothing of statistics. A library that is loaded into
+ * it takes the descriptors when it makes its VM and vCPUs, and sends them here
+ * over a private socket. Standard input and output are the VMM's.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "run.h"
+
+struct run {
+	struct request request;
+	struct fleet fleet;
+	struct preload preload;
+	const char *preload_option;
+	char directory[PATH_MAX], socket[PATH_MAX + 16];
+	char program[PATH_MAX];
+	char **argv;			/* of the VMM */
+	unsigned long columns;
+	bool all;
+	bool seen_vm, seen_stats, fleet_is_open;
+	int out_fd;
+	FILE *out;			/* what is written at the end of a turn */
+	char *text;
+	size_t length;
+};
+
+/* Each vCPU's descriptor comes by itself: people see the first of them. */
+static void on_event(void *context, const struct vm *vm, const char *name,
+		     const char *reason)
+{
+	struct run *run = context;
+
+	run->seen_vm = true;
+	if (vm->count)
+		run->seen_stats = true;
+	if (run->request.as_json)
+		report_event(run->out, vm, name, reason);
+	else if (strcmp(name, "sent") || vm->count <= 1)
+		text_event(run->out, vm, name, reason);
+}
+
+static bool on_tick(void *context)
+{
+	struct run *run = context;
+
+	for (size_t i = 0; i < run->fleet.count; i++) {
+		const struct vm *vm = run->fleet.vms[i];
+
+		/* it has connected, and is about to send */
+		if (!vm->count || !fleet_shows(&run->fleet, vm))
+			continue;
+		if (run->request.as_json)
+			report_sample(run->out, vm, &run->request);
+		else
+			table_print(run->out, vm, &run->request.fields,
+				    run->all, run->columns);
+	}
+	return true;
+}
+
+/* A VMM that goes into the background has ended, and its VM has not. */
+static bool all_ended(const struct run *run)
+{
+	struct pollfd queue = { .fd = run->fleet.listen_fd, .events = POLLIN };
+
+	return run_status() >= 0 && !run->fleet.count &&
+	       poll(&queue, 1, 0) != 1;
+}
+
+static int on_turn(void *context)
+{
+	struct run *run = context;
+	int ret;
+
+	if (all_ended(run))
+		run->fleet.done = true;
+	if (fflush(run->out) == EOF)
+		return -ENOMEM;
+	ret = signals_write(&run->fleet.while_waiting, run->out_fd, run->text,
+			    ftello(run->out));
+	rewind(run->out);
+	return ret;
+}
+
+/* A directory that only this user can enter */
+static int make_directory(struct run *run)
+{
+	const char *place = getenv("XDG_RUNTIME_DIR");
+
+	if (!place || !*place)
+		place = getenv("TMPDIR");
+	if (!place || !*place)
+		place = "/tmp";
+	snprintf(run->directory, sizeof(run->directory), "%s/kvmstat-XXXXXX",
+		 place);
+	if (!mkdtemp(run->directory)) {
+		run->directory[0] = 0;
+		return fail(RUN_FAILED, "%s: %s", place, strerror(errno));
+	}
+	snprintf(run->socket, sizeof(run->socket), "%s/socket",
+		 run->directory);
+	return STATUS_OK;
+}
+
+static int open_output(struct run *run)
+{
+	const char *path = run->request.output;
+
+	run->out = open_memstream(&run->text, &run->length);
+	if (!run->out)
+		return fail(RUN_FAILED, "no memory");
+	run->out_fd = STDERR_FILENO;
+	if (!path)
+		return STATUS_OK;
+	run->out_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
+			   0666);
+	if (run->out_fd < 0)
+		return fail(RUN_FAILED, "%s: %s", path, strerror(errno));
+	return STATUS_OK;
+}
+
+static int open_fleet(struct run *run)
+{
+	static const struct fleet_ops ops = {
+		.tick = on_tick, .event = on_event, .turn = on_turn,
+	};
+	int listen_fd = kvmstats_listen(run->socket, 0600);
+
+	if (listen_fd < 0)
+		return fail(RUN_FAILED, "%s: %s", run->socket,
+			    strerror(-listen_fd));
+	run->request.socket = run->socket;
+	run->preload.socket = run->socket;
+	run->fleet = (struct fleet){
+		.request = &run->request, .ops = &ops, .context = run,
+		.listen_fd = listen_fd, .input_fd = -1,
+		.interval_ms = run->request.interval_ms,
+		.samples_left = run->request.count,
+	};
+	run->fleet_is_open = true;
+	if (kvmstats_cache_new(&run->fleet.cache))
+		return fail(RUN_FAILED, "no memory");
+	return STATUS_OK;
+}
+
+static void close_fleet(struct run *run)
+{
+	if (run->fleet_is_open)
+		fleet_close(&run->fleet);
+	run->fleet_is_open = false;
+}
+
+/* The show may end before the VMM; we are its parent until it ends, too. */
+static int await_end(struct run *run)
+{
+	int status;
+
+	while ((status = run_status()) < 0)
+		sigsuspend(&run->fleet.while_waiting);
+	return status;
+}
+
+static int judge(struct run *run, int shown, int status)
+{
+	const char *name = run->argv[0];
+
+	if (shown && shown != -EPIPE && shown != -EINTR) {
+		fprintf(stderr, "kvmstat: run: %s\n", strerror(-shown));
+		return status ? status : STATUS_FAILED;
+	}
+	if (!run->seen_vm)
+		fprintf(stderr, "kvmstat: %s made no VM, or in a way that cannot be seen\n",
+			name);
+	else if (!run->seen_stats)
+		fprintf(stderr, "kvmstat: the kernel gave %s no statistics descriptor\n",
+			name);
+	return status;
+}
+
+/* For VMs of many vCPUs. The VMM has started, with the limit as it was. */
+static void allow_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static int start_and_show(struct run *run)
+{
+	int status = run_start(run->program, run->argv, &run->preload,
+			       &run->fleet.while_waiting);
+	int shown;
+
+	if (status)
+		return status;
+	allow_descriptors();
+	shown = fleet_run(&run->fleet);
+	close_fleet(run);
+	return judge(run, shown, await_end(run));
+}
+
+static int run_vmm(struct run *run)
+{
+	int status = run_find_program(run->argv[0], run->program);
+
+	if (!status)
+		status = run_find_preload(run->preload_option,
+					  run->preload.path);
+	if (!status)
+		status = run_check_program(run->program, run->preload.path);
+	if (!status)
+		status = open_output(run);
+	if (!status)
+		status = make_directory(run);
+	if (!status)
+		status = open_fleet(run);
+	if (!status)
+		status = start_and_show(run);
+	return status;
+}
+
+static void release(struct run *run)
+{
+	close_fleet(run);
+	if (run->directory[0])
+		rmdir(run->directory);
+	if (run->out)
+		fclose(run->out);
+	free(run->text);
+	request_free(&run->request);
+}
+
+static int take_columns(struct run *run)
+{
+	if (parse_number(optarg, ULONG_MAX, &run->columns))
+		return STATUS_OK;
+	return usage_error(&cmd_run, "--columns %s: a number, please", optarg);
+}
+
+static int take_opt(struct run *run, int letter)
+{
+	switch (letter) {
+	case 'C':
+		return take_columns(run);
+	case 'a':
+		run->all = true;
+		return STATUS_OK;
+	case 'N':
+		run->preload.name = optarg;
+		return STATUS_OK;
+	case 'U':
+		run->preload.uuid = optarg;
+		return STATUS_OK;
+	case 'L':
+		run->preload_option = optarg;
+		return STATUS_OK;
+	default:
+		return request_opt(&run->request, letter);
+	}
+}
+
+/* What stands behind -- is not ours to interpret. */
+static int find_dashes(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++)
+		if (!strcmp(argv[i], "--"))
+			return i;
+	return argc;
+}
+
+static int parse(struct run *run, const struct command *command, int argc,
+		 char **argv)
+{
+	int letter, status = STATUS_OK;
+
+	while (!status && (letter = next_opt(command, argc, argv)) != -1)
+		status = take_opt(run, letter);
+	return status ? status : request_end(&run->request, argc, argv);
+}
+
+static int run_run(const struct command *command, int argc, char **argv)
+{
+	int own_argc = find_dashes(argc, argv), status;
+	struct run *run = calloc(1, sizeof(*run));
+
+	if (!run)
+		return fail(RUN_FAILED, "no memory");
+	run->columns = 8;
+	request_init(&run->request, command, own_argc, argv);
+	status = parse(run, command, own_argc, argv);
+	if (!status && own_argc + 1 >= argc)
+		status = usage_error(command,
+				     "say what to run: -- VMM ARGUMENTS...");
+	if (!status) {
+		run->argv = argv + own_argc + 1;
+		status = run_vmm(run);
+	}
+	release(run);
+	free(run);
+	return status;
+}
+
+static const struct opt run_opts[] = {
+	{ 'o', "output", "PATH", "write there, not to standard error" },
+	COMMON('j'), COMMON('F'), COMMON('i'), COMMON('n'),
+	COMMON('d'),
+	{ 'a', "all", NULL, "show statistics that are 0, too" },
+	{ 'C', "columns", "N", "show at most N vCPUs (default: 8)" },
+	{ 'N', "name", "TEXT", "what to call the VM (default: the program)" },
+	{ 'U', "uuid", "TEXT", "its uuid (default: none)" },
+	{ 'L', "preload", "FILE", "the library to load into the VMM" },
+	{ 0 }
+};
+
+const struct command cmd_run = {
+	"run", " [OPTIONS] -- VMM [ARGUMENTS...]",
+	"run a VMM and show what its VMs count, on standard error",
+	run_opts, run_run
+};

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include <errno.h>
+#include <kvmstats.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "preload.h"
+
+#define LIBRARY		"libkvmstats-preload.so"
+#define VARIABLE	"LD_PRELOAD="
+#define SEPARATORS	" :"
+
+/* Copies: a program may use the place of its environment for something else. */
+static char socket_path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
+static char name[KVMSTATS_NAME_MAX + 1], uuid[KVMSTATS_NAME_MAX + 1];
+static char others[4096];	/* LD_PRELOAD=, without us */
+
+const char *preload_socket, *preload_name, *preload_uuid;
+
+/* What does not fit is as good as not said. */
+static const char *copy(char *to, size_t size, const char *variable)
+{
+	const char *from = getenv(variable);
+
+	if (!from || !*from || strlen(from) >= size)
+		return NULL;
+	return strcpy(to, from);
+}
+
+static bool is_us(const char *path, size_t length)
+{
+	size_t own = strlen(LIBRARY);
+
+	return length >= own && !strncmp(path + length - own, LIBRARY, own) &&
+	       (length == own || path[length - own - 1] == '/');
+}
+
+/* The list without this library; false if it is too long to be kept. */
+static bool list_others(const char *list)
+{
+	size_t used = strlen(strcpy(others, VARIABLE));
+
+	if (used + strlen(list) >= sizeof(others))
+		return false;
+	while (*list) {
+		size_t length = strcspn(list, SEPARATORS);
+
+		if (length && !is_us(list, length))
+			used += sprintf(others + used, "%s%.*s",
+					others[used - 1] == '=' ? "" : ":",
+					(int)length, list);
+		list += length;
+		list += strspn(list, SEPARATORS);
+	}
+	return true;
+}
+
+void preload_environment(void)
+{
+	const char *list = getenv("LD_PRELOAD");
+
+	if (!list || !list_others(list))
+		others[0] = 0;
+	preload_socket = copy(socket_path, sizeof(socket_path),
+			      "KVMSTATS_SOCKET");
+	preload_name = copy(name, sizeof(name), "KVMSTATS_NAME");
+	preload_uuid = copy(uuid, sizeof(uuid), "KVMSTATS_UUID");
+	if (!preload_uuid)
+		preload_uuid = "";
+}
+
+/*
+ * Programs that the VMM starts do not need this library. It stays until the
+ * first VM is there, because what was started may be a script that runs the
+ * VMM. Not by setenv, which moves what another thread may be reading: one
+ * store, and a reader finds the old text or the new one.
+ */
+void preload_leave_environment(void)
+{
+	if (!others[0] || !environ)
+		return;
+	for (char **entry = environ; *entry; entry++)
+		if (!strncmp(*entry, VARIABLE, strlen(VARIABLE)))
+			__atomic_store_n(entry, others, __ATOMIC_RELEASE);
+}

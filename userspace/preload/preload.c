@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * libkvmstats-preload - the statistics descriptors of a VMM that knows nothing
+ * of them
+ *
+ * Loaded by LD_PRELOAD into the VMM (kvmstat run does that). It stands in for
+ * ioctl(2); when that has created a VM or a vCPU, it takes the statistics
+ * descriptor there and then, before the first KVM_RUN, and sends it to the
+ * socket that the environment names:
+ *
+ *   KVMSTATS_SOCKET  where a reader listens; without it nothing is done
+ *   KVMSTATS_NAME    the name of the VM (default: the program's)
+ *   KVMSTATS_UUID    its uuid (default: none)
+ *
+ * It must never harm the VMM: errno stays, nothing is printed, no signal is
+ * raised, no memory allocated, and waiting has an end. Of the descriptors it
+ * opens only one for each VM stays, the connection.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "preload.h"
+
+#define EXPORT __attribute__((__visibility__("default")))
+
+typedef int ioctl_fn(int fd, unsigned long request, ...);
+
+struct next {
+	_Atomic(ioctl_fn *) found;
+};
+
+static struct next next_ioctl;
+
+static int raw_ioctl(int fd, unsigned long request, ...)
+{
+	void *argument;
+	va_list args;
+
+	va_start(args, request);
+	argument = va_arg(args, void *);
+	va_end(args);
+	return syscall(SYS_ioctl, fd, request, argument);
+}
+
+/*
+ * Other libraries' constructors may come before ours and call ioctl. There may
+ * be another library between us and the C library: it has its turn.
+ */
+static ioctl_fn *resolve(struct next *next, const char *name)
+{
+	ioctl_fn *found = atomic_load_explicit(&next->found, memory_order_relaxed);
+	void *symbol;
+
+	if (found)
+		return found;
+	symbol = dlsym(RTLD_NEXT, name);
+	if (symbol)
+		/* C has no cast from an object's pointer to a function's */
+		memcpy(&found, &symbol, sizeof(found));
+	else
+		found = raw_ioctl;
+	atomic_store_explicit(&next->found, found, memory_order_relaxed);
+	return found;
+}
+
+/* A cancelled thread would leave the lock behind. */
+static void created(int fd, unsigned int request, int result)
+{
+	int error = errno, cancel;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	if (request == KVM_CREATE_VM)
+		preload_vm_created(result);
+	else
+		preload_vcpu_created(fd, result);
+	pthread_setcancelstate(cancel, NULL);
+	errno = error;
+}
+
+static int watched_ioctl(ioctl_fn *next, int fd, unsigned long request,
+			 void *argument)
+{
+	int result = next(fd, request, argument);
+
+	/* of its 32 bits some C libraries make a negative number */
+	switch ((unsigned int)request) {
+	case KVM_CREATE_VM:
+	case KVM_CREATE_VCPU:
+		if (result >= 0)
+			created(fd, request, result);
+	}
+	return result;
+}
+
+EXPORT int ioctl(int fd, unsigned long request, ...)
+{
+	void *argument;
+	va_list args;
+
+	va_start(args, request);
+	argument = va_arg(args, void *);
+	va_end(args);
+	return watched_ioctl(resolve(&next_ioctl, "ioctl"), fd, request,
+			     argument);
+}
+
+#if __SIZEOF_LONG__ == 4
+/* What ioctl is called in 32-bit programs with 64-bit time. */
+EXPORT int __ioctl_time64(int fd, unsigned long request, ...);
+
+EXPORT int __ioctl_time64(int fd, unsigned long request, ...)
+{
+	static struct next next;
+	void *argument;
+	va_list args;
+
+	va_start(args, request);
+	argument = va_arg(args, void *);
+	va_end(args);
+	return watched_ioctl(resolve(&next, "__ioctl_time64"), fd, request,
+			     argument);
+}
+#endif
+
+__attribute__((__constructor__))
+static void on_load(void)
+{
+	resolve(&next_ioctl, "ioctl");
+	preload_environment();
+}

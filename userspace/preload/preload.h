@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef KVMSTATS_PRELOAD_H
+#define KVMSTATS_PRELOAD_H
+
+/* environment.c */
+extern const char *preload_socket, *preload_name, *preload_uuid;
+
+void preload_environment(void);
+void preload_leave_environment(void);
+
+/* register.c; errno is the caller's to keep */
+void preload_vm_created(int vm_fd);
+void preload_vcpu_created(int vm_fd, int vcpu_fd);
+
+#endif /* KVMSTATS_PRELOAD_H */

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# What kvmstat run loads into a VMM. A static build has nothing to load.
+
+preload_so := $(if $(STATIC),,$(O)/preload/libkvmstats-preload.so)
+preload_obj := $(call objs,$(wildcard preload/*.c)) $(O)/lib/wire.o $(O)/lib/process.o
+
+all: $(preload_so)
+
+$(O)/preload/libkvmstats-preload.so: $(preload_obj)
+	$(call say,LINK,$@)
+	$(Q)$(CC) -shared -Wl,-soname,$(@F) -Wl,--no-undefined -Wl,-z,now \
+		-pthread $(LDFLAGS) $^ -ldl -o $@
+
+# where it is found, if not beside the command
+$(O)/kvmstat/run_check.o $(O)/asan/kvmstat/run_check.o: override ALL_CFLAGS += -DKVMSTATS_LIBDIR='"$(LIBDIR)"'
+
+.PHONY: install-preload
+install: install-preload
+install-preload: all
+	$(if $(STATIC),,install -d $(DESTDIR)$(LIBDIR))
+	$(if $(STATIC),,install -m 755 $(preload_so) $(DESTDIR)$(LIBDIR)/)
+
+# a VMM that puts the library to the test
+.PHONY: preload-vmm
+check: preload-vmm
+preload-vmm: $(if $(STATIC),,$(O)/tests/preload_vmm)
+$(O)/tests/preload_vmm: $(O)/tests/preload_vmm.o
+	$(call say,LINK,$@)
+	$(Q)$(CC) -pthread $(LDFLAGS) $^ -o $@

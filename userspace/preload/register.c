@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * The sender of the library keeps what it sent, for a reader that comes back.
+ * Here nothing of that may stay in the VMM: a kept descriptor would be one
+ * number less for it and would hold the memory of a VM that it has destroyed.
+ * So each goes into a message of its own, and is closed.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../lib/internal.h"
+#include "preload.h"
+
+#define MAX_LINKS	1024	/* VMs of one process */
+#define WAIT_MS		1000	/* for a reader that is slow, in all */
+#define RETRY_MS	10
+
+/* The connection of one VM. All of it under the lock. */
+struct link {
+	pid_t pid;		/* a child of fork has none; 0: free */
+	int vm_fd;
+	int socket_fd;		/* -1: it was tried, in vain */
+	dev_t dev;
+	ino_t ino;		/* is it still our socket? */
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct link links[MAX_LINKS];
+
+/* A child of fork finds the lock taken for ever, if it was at that time. */
+static bool take_lock(void)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 2 * WAIT_MS / 1000;
+	return !pthread_mutex_timedlock(&lock, &until);
+}
+
+static void wait_ms(long ms)
+{
+	struct timespec time = { .tv_nsec = ms * 1000000 };
+
+	nanosleep(&time, NULL);
+}
+
+/*
+ * A VMM may close all descriptors that it does not know, and its next one then
+ * has the number of our socket.
+ */
+static bool still_ours(const struct link *link)
+{
+	struct stat st;
+
+	return link->socket_fd >= 0 && !fstat(link->socket_fd, &st) &&
+	       st.st_dev == link->dev && st.st_ino == link->ino;
+}
+
+static void hang_up(struct link *link)
+{
+	if (still_ours(link))
+		close(link->socket_fd);
+	link->socket_fd = -1;
+}
+
+static bool same_file(pid_t pid, int a, int b)
+{
+	return !syscall(SYS_kcmp, pid, pid, KCMP_FILE, a, b);
+}
+
+static struct link *find_number(int vm_fd)
+{
+	pid_t pid = getpid();
+
+	for (struct link *link = links; link < links + MAX_LINKS; link++)
+		if (link->pid == pid && link->vm_fd == vm_fd)
+			return link;
+	return NULL;
+}
+
+/* The VM may have got another number since. */
+static struct link *find_file(int vm_fd)
+{
+	pid_t pid = getpid();
+
+	for (struct link *link = links; link < links + MAX_LINKS; link++)
+		if (link->pid == pid && same_file(pid, link->vm_fd, vm_fd)) {
+			/* the number that will last, as the VMM uses it */
+			link->vm_fd = vm_fd;
+			return link;
+		}
+	return NULL;
+}
+
+static struct link *unused(void)
+{
+	pid_t pid = getpid();
+
+	for (struct link *link = links; link < links + MAX_LINKS; link++) {
+		if (link->pid == pid)
+			continue;
+		/* the parent's connection, of which this is a copy */
+		if (link->pid)
+			hang_up(link);
+		return link;
+	}
+	return NULL;
+}
+
+/* The reader may be about to listen, or have a full queue. */
+static int connect_to(int fd, const struct sockaddr_un *address)
+{
+	const struct sockaddr *any = (const struct sockaddr *)address;
+
+	for (long waited_ms = 0; ; waited_ms += RETRY_MS) {
+		if (!connect(fd, any, sizeof(*address)))
+			return 0;
+		if ((errno != ECONNREFUSED && errno != EAGAIN) ||
+		    waited_ms >= WAIT_MS)
+			return -errno;
+		wait_ms(RETRY_MS);
+	}
+}
+
+static void call_up(struct link *link)
+{
+	struct sockaddr_un address;
+	struct stat st;
+
+	if (!preload_socket || wire_address(preload_socket, &address))
+		return;
+	link->socket_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC |
+				 SOCK_NONBLOCK, 0);
+	if (link->socket_fd < 0)
+		return;
+	if (fstat(link->socket_fd, &st) ||
+	    connect_to(link->socket_fd, &address)) {
+		close(link->socket_fd);
+		link->socket_fd = -1;
+		return;
+	}
+	link->dev = st.st_dev;
+	link->ino = st.st_ino;
+}
+
+/* A name that the protocol does not take must not cost the statistics. */
+static void set_text(char *to, const char *from, const char *otherwise)
+{
+	size_t length = from ? strlen(from) : 0;
+
+	if (!length || length > KVMSTATS_NAME_MAX || !wire_text_ok(from, length))
+		from = otherwise;
+	strcpy(to, from);
+}
+
+static size_t encode(uint32_t num_fds, void *bytes)
+{
+	struct wire_message message = {
+		.num_fds = num_fds,
+		.pid = getpid(),
+		.start_time_ticks = process_start_ticks("self"),
+	};
+
+	set_text(message.name, preload_name ? preload_name :
+		 program_invocation_short_name, "vmm");
+	set_text(message.uuid, preload_uuid, "");
+	return wire_encode(&message, bytes);
+}
+
+/* @fd -1: no descriptor, only that there is a VM */
+static ssize_t send_message(int socket_fd, int fd)
+{
+	char bytes[WIRE_MESSAGE_BYTES];
+	union {
+		char bytes[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr header;
+	} control = { .header = {
+		.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
+		.cmsg_len = CMSG_LEN(sizeof(fd)),
+	} };
+	struct iovec iov = { .iov_base = bytes };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	iov.iov_len = encode(fd >= 0, bytes);
+	if (fd >= 0) {
+		memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+		msg.msg_control = control.bytes;
+		msg.msg_controllen = sizeof(control.bytes);
+	}
+	return sendmsg(socket_fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/*
+ * The queue of the socket is bounded, and so is what one user may have in
+ * flight. After a loss the reader is told by the end of the connection: it
+ * must not take a part for the whole.
+ */
+static void send_or_hang_up(struct link *link, int fd)
+{
+	for (long waited_ms = 0; still_ours(link); waited_ms += RETRY_MS) {
+		if (send_message(link->socket_fd, fd) >= 0)
+			return;
+		if ((errno != EAGAIN && errno != ETOOMANYREFS) ||
+		    waited_ms >= WAIT_MS)
+			break;
+		wait_ms(RETRY_MS);
+	}
+	hang_up(link);
+}
+
+/* Not through the function that stands in: nobody else has to see this. */
+static void send_stats_of(struct link *link, int kvm_fd, bool even_without)
+{
+	int stats_fd = syscall(SYS_ioctl, kvm_fd, UAPI_GET_STATS_FD, NULL);
+
+	if (stats_fd >= 0 || even_without)
+		send_or_hang_up(link, stats_fd);
+	if (stats_fd >= 0)
+		close(stats_fd);
+}
+
+/* Another driver may have the same number for something else. */
+static bool is_vm(int fd)
+{
+	char path[40], link[32];
+	ssize_t length;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	length = readlink(path, link, sizeof(link) - 1);
+	if (length < 0)
+		return true;	/* no /proc */
+	link[length] = 0;
+	return !strcmp(link, "anon_inode:kvm-vm");
+}
+
+static struct link *introduce(int vm_fd)
+{
+	struct link *link = unused();
+
+	if (!link)
+		return NULL;
+	*link = (struct link){ .pid = getpid(), .vm_fd = vm_fd, .socket_fd = -1 };
+	call_up(link);
+	send_stats_of(link, vm_fd, true);
+	return link;
+}
+
+void preload_vm_created(int vm_fd)
+{
+	struct link *old;
+
+	if (!preload_socket || !is_vm(vm_fd) || !take_lock())
+		return;
+	preload_leave_environment();
+	/* its number is given anew, so that VM is no more */
+	old = find_number(vm_fd);
+	if (old) {
+		hang_up(old);
+		old->pid = 0;
+	}
+	introduce(vm_fd);
+	pthread_mutex_unlock(&lock);
+}
+
+void preload_vcpu_created(int vm_fd, int vcpu_fd)
+{
+	struct link *link;
+
+	if (!preload_socket || !is_vm(vm_fd) || !take_lock())
+		return;
+	link = find_number(vm_fd);
+	if (!link)
+		link = find_file(vm_fd);
+	if (!link)
+		link = introduce(vm_fd);
+	if (link)
+		send_stats_of(link, vcpu_fd, false);
+	pthread_mutex_unlock(&lock);
+}
