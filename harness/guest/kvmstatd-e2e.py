@@ -17,7 +17,7 @@ import traceback
 import urllib.parse
 import urllib.request
 
-LIMIT_S = 90
+LIMIT_S = 150
 
 
 def get(url, accept="*/*"):
@@ -177,11 +177,20 @@ def quantile(pid, name):
 
 
 def vanishes(name):
-    """A scrape that begins a second after its end does not show a VM."""
-    time.sleep(1)
-    text = get(os.environ["AGENT"] + "/metrics")
-    assert f'"{name}"' not in text and "kvmstatd_vms " in text, \
-        [line for line in text.splitlines() if name in line][:3]
+    """A scrape that begins within a second of the end does not show it. On a
+    machine that is short of CPU time, the length of a scrape says how short."""
+    ended = time.monotonic()
+    while True:
+        begun = time.monotonic()
+        text = get(os.environ["AGENT"] + "/metrics")
+        length = time.monotonic() - begun
+        assert "kvmstatd_vms " in text
+        if f'"{name}"' not in text:
+            break
+        assert begun - ended < 30, f"{name} is still shown"
+        time.sleep(0.05)
+    print(f"gone after {begun - ended:.2f} s, a scrape takes {length:.2f} s")
+    assert begun - ended <= 1 + 2 * length
 
 
 def openmetrics():
@@ -202,26 +211,33 @@ def health():
     assert value('up{job="kvm"}') == 1
 
 
-def dashboard(path):
-    """Prometheus takes every expression of it, for real VMs' data."""
+def expressions(path):
+    """Of a dashboard, as Grafana sends them with everything selected."""
     with open(path) as file:
-        board = json.load(file)
-    empty, count = [], 0
-    for panel in board["panels"]:
+        panels = json.load(file)["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    for panel in panels:
         for target in panel.get("targets", []):
+            assert target["datasource"]["uid"] == "${datasource}", target
             expression = target["expr"].replace("$__rate_interval", "30s")
-            expression = re.sub(r'=~"\$\w+"', '=~".*"', expression)
-            count += 1
-            if not query(expression):
-                empty.append((panel["title"], expression))
-    print(f"{count} expressions, without data: {empty}")
-    assert count > 10
-    # what this kernel does not count has no data, and that is right
+            yield panel["title"], re.sub(r'=~"\$\w+"', '=~".*"', expression)
+
+
+def dashboard(path, kernel):
+    """Each metric of it exists, and each expression gives data."""
     known = set(json.loads(get(os.environ["PROMETHEUS"] +
                                "/api/v1/label/__name__/values"))["data"])
-    for title, expression in empty:
+    # mainline has no dirty quota
+    absent = set() if kernel == "series" else {
+        "kvm_vcpu_pages_dirtied_total", "kvm_vcpu_dirty_quota_exits_total"}
+    count = 0
+    for title, expression in expressions(path):
         used = set(re.findall(r"\bkvm(?:statd)?_\w+", expression))
-        assert not used <= known, (title, expression)
+        assert used <= known | absent, (title, used - known)
+        assert query(expression) or used & absent, (title, expression)
+        count += 1
+    assert count > 20
+    print(f"{count} expressions")
 
 
 def prometheus_up():

@@ -218,7 +218,8 @@ check "values of the demonstration" e2e values "$demo" demo
 check "a quantile" e2e quantile "$demo" demo
 check "promtool: text format" promtool_text
 check "promtool: OpenMetrics" promtool_openmetrics
-check "the dashboard's expressions" e2e dashboard "$dashboard"
+check "the dashboard's expressions" e2e dashboard "$dashboard" \
+	"$(mainline && echo mainline || echo series)"
 check "health" e2e health
 check "a QEMU is killed: gone within a second" dies "$loaded" loaded
 check "found one is killed: gone within a second" dies "$found" found

@@ -12,7 +12,7 @@ unit_src := $(if $(migsim_arch),$(wildcard tests/test_*.c),\
 unit_tests := $(patsubst tests/%.c,$(O)/tests/%,$(unit_src))
 override FUZZ_CC := $(strip $(FUZZ_CC))
 fuzz_tests := $(if $(shell command -v $(FUZZ_CC)),\
-	      $(O)/tests/fuzz-image $(O)/tests/fuzz-message)
+	      $(addprefix $(O)/tests/fuzz-,image message text))
 asan_obj := $(patsubst %.c,$(O)/asan/%.o,$(lib_src) tests/image.c tests/line.c)
 fuzz_obj := $(patsubst %.c,$(O)/fuzz/%.o,$(lib_src))
 tsan_obj := $(patsubst %.c,$(O)/tsan/%.o,$(lib_src) tests/image.c \
@@ -20,9 +20,12 @@ tsan_obj := $(patsubst %.c,$(O)/tsan/%.o,$(lib_src) tests/image.c \
 migsim_asan := $(patsubst %.c,$(O)/asan/%.o,kvmstat/json.c kvmstat/text.c \
 	       $(filter-out migsim/main.c %.S,$(migsim_src))) \
 	       $(if $(migsim_arch),$(O)/migsim/guest-s.o)
+# without sanitizers, for valgrind
+memcheck_tests := $(patsubst %,$(O)/memcheck/test_%,uapi value source \
+		  transport sender batch cpu_stats cpu_threads)
 test_headers := $(wildcard tests/*.h lib/*.h include/*.h migsim/*.h)
 
-check: all $(unit_tests) $(O)/tests/threads $(fuzz_tests) $(O)/tests/make_seeds	## run the tests
+check: all $(unit_tests) $(memcheck_tests) $(O)/bench/bench-read $(O)/tests/threads $(fuzz_tests) $(O)/tests/make_seeds	## run the tests
 	$(Q)FUZZ_SECONDS=$(strip $(FUZZ_SECONDS)) CC='$(CC)' tests/run-tests $(O)
 
 $(O)/asan/%.o: %.c $(test_headers)
@@ -47,6 +50,11 @@ $(O)/tests/%: $(O)/asan/tests/%.o $(asan_obj)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(SANITIZE) $^ $(ALL_LDFLAGS) -lcmocka -o $@
+
+$(O)/memcheck/%: $(O)/tests/%.o $(O)/tests/image.o $(O)/tests/line.o $(O)/lib/libkvmstats.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $^ $(ALL_LDFLAGS) -lcmocka -o $@
 
 $(O)/fuzz/%.o: %.c $(test_headers)
 	@mkdir -p $(@D)

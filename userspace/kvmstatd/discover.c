@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <errno.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+#ifdef HAVE_SYSTEMD
+#include <systemd/sd-daemon.h>
+#endif
+
+#include "discover.h"
+
+#define DEFAULT_SOCKET "/run/kvmstatd/register.sock"
+
+struct discover {
+	const char *socket_path;
+	struct table table;
+	struct pollfd *polls;
+};
+
+static atomic_bool stopping;
+
+static void on_signal(int number)
+{
+	(void)number;
+	stopping = true;
+}
+
+uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ull + now.tv_nsec;
+}
+
+/* One write for one line: the journal, or a log that others write to, too. */
+void say(const char *format, ...)
+{
+	char text[1024];
+	va_list args;
+	int length;
+
+	va_start(args, format);
+	length = vsnprintf(text, sizeof(text) - 1, format, args);
+	va_end(args);
+	if (length > (int)sizeof(text) - 2)
+		length = sizeof(text) - 2;
+	text[length] = '\n';
+	text[length + 1] = 0;
+	fprintf(stderr, "kvmstatd-discover: %s", text);
+}
+
+/* While it works it says so; a hang is for systemd to end. */
+static void tell_systemd(const char *state)
+{
+#ifdef HAVE_SYSTEMD
+	sd_notify(0, state);
+#else
+	(void)state;
+#endif
+}
+
+static struct vmm *vmm_at(const struct discover *discover, size_t i)
+{
+	return discover->table.processes[i].vmm;
+}
+
+/* Slots in order of the table: two for each VMM, pidfd and connection. */
+static size_t fill_polls(struct discover *discover)
+{
+	const struct table *table = &discover->table;
+	struct pollfd *polls;
+	size_t slots = 0;
+
+	polls = realloc(discover->polls,
+			(2 * table->count + 1) * sizeof(*polls));
+	if (!polls)
+		return 0;
+	discover->polls = polls;
+	for (size_t i = 0; i < table->count; i++) {
+		const struct vmm *vmm = vmm_at(discover, i);
+
+		if (!vmm)
+			continue;
+		polls[slots++] = (struct pollfd){ vmm->pidfd, POLLIN, 0 };
+		polls[slots++] = (struct pollfd){
+			vmm->connected ? kvmstats_sender_fd(vmm->sender) : -1,
+			vmm->sent ? POLLIN : POLLIN | POLLOUT, 0
+		};
+	}
+	return slots;
+}
+
+/* An open descriptor keeps the memory of a VM that has ended: at once. */
+static void process_ended(struct process *process)
+{
+	vmm_end(process->vmm);
+	process->vmm = NULL;
+	process->look_ns = 0;
+	process->wait_ns = 0;
+}
+
+static void handle_polls(struct discover *discover)
+{
+	const struct pollfd *polls = discover->polls;
+	uint64_t now = now_ns();
+
+	for (size_t i = 0; i < discover->table.count; i++) {
+		struct vmm *vmm = vmm_at(discover, i);
+
+		if (!vmm)
+			continue;
+		if (polls[0].revents)
+			process_ended(&discover->table.processes[i]);
+		else if (polls[1].revents & ~POLLOUT)
+			vmm_lost(vmm, now);
+		polls += 2;
+	}
+}
+
+static void register_all(struct discover *discover)
+{
+	uint64_t now = now_ns();
+
+	for (size_t i = 0; i < discover->table.count; i++)
+		if (vmm_at(discover, i))
+			vmm_register(vmm_at(discover, i),
+				     discover->socket_path, now);
+}
+
+/* Up to the next scan, or the first event before it. */
+static void wait_for_events(struct discover *discover, uint64_t until_ns,
+			    const sigset_t *while_waiting)
+{
+	size_t slots = fill_polls(discover);
+	uint64_t now = now_ns();
+	uint64_t left_ns = until_ns > now ? until_ns - now : 0;
+	struct timespec left = {
+		.tv_sec = left_ns / 1000000000, .tv_nsec = left_ns % 1000000000
+	};
+
+	if (ppoll(discover->polls, slots, &left, while_waiting) > 0)
+		handle_polls(discover);
+}
+
+static int scan(struct discover *discover)
+{
+	int ret = table_scan(&discover->table, now_ns());
+
+	if (ret)
+		say("/proc: %s", strerror(-ret));
+	register_all(discover);
+	tell_systemd("WATCHDOG=1");
+	return ret;
+}
+
+static void loop(struct discover *discover, const sigset_t *while_waiting)
+{
+	uint64_t next_ns;
+
+	while (!stopping) {
+		scan(discover);
+		next_ns = now_ns() + discover->table.interval_ns;
+		while (!stopping && now_ns() < next_ns) {
+			wait_for_events(discover, next_ns, while_waiting);
+			register_all(discover);
+		}
+	}
+}
+
+/* Signals come in only while ppoll waits: no window in which one is lost. */
+static void catch_signals(sigset_t *while_waiting)
+{
+	static const int ends[] = { SIGINT, SIGTERM };
+	struct sigaction action = { .sa_handler = on_signal };
+	sigset_t block;
+
+	signal(SIGCHLD, SIG_IGN);
+	sigemptyset(&block);
+	for (size_t i = 0; i < 2; i++) {
+		sigaddset(&block, ends[i]);
+		sigaction(ends[i], &action, NULL);
+	}
+	sigprocmask(SIG_BLOCK, &block, while_waiting);
+	for (size_t i = 0; i < 2; i++)
+		sigdelset(while_waiting, ends[i]);
+}
+
+/* A descriptor for each vCPU and two for each VM: more than 1024, maybe. */
+static void raise_limit(void)
+{
+	struct rlimit limit;
+
+	if (!getrlimit(RLIMIT_NOFILE, &limit)) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static int run(struct discover *discover)
+{
+	int ret = keep_only_ptrace();
+	sigset_t while_waiting;
+
+	if (ret < 0) {
+		say("dropping capabilities: %s", strerror(-ret));
+		return 1;
+	}
+	if (!ret)
+		say("without CAP_SYS_PTRACE: sees the VMs of this user only");
+	raise_limit();
+	catch_signals(&while_waiting);
+	tell_systemd("READY=1");
+	loop(discover, &while_waiting);
+	tell_systemd("STOPPING=1");
+	table_free(&discover->table);
+	free(discover->polls);
+	return 0;
+}
+
+static const struct option long_options[] = {
+	{ "socket", required_argument, NULL, 's' },
+	{ "interval", required_argument, NULL, 'i' },
+	{ "help", no_argument, NULL, 'h' },
+	{ "version", no_argument, NULL, 'v' },
+	{ 0 }
+};
+
+static void print_help(FILE *out)
+{
+	fputs("usage: kvmstatd-discover [OPTIONS]\n"
+	      "Find VMs that do not register themselves, and register them.\n"
+	      "  --socket PATH       kvmstatd's\n"
+	      "                      (default: " DEFAULT_SOCKET ")\n"
+	      "  --interval SECONDS  between two looks for new processes\n"
+	      "                      (default: 2)\n"
+	      "  --help, --version\n", out);
+}
+
+static int parse_interval(const char *text, uint64_t *interval_ns)
+{
+	char *end;
+	double seconds = strtod(text, &end);
+
+	if (end == text || *end || !(seconds >= 0.01 && seconds <= 3600)) {
+		say("--interval %s: seconds from 0.01 to 3600, please", text);
+		return -EINVAL;
+	}
+	*interval_ns = seconds * 1e9;
+	return 0;
+}
+
+static int take_option(struct discover *discover, int letter)
+{
+	switch (letter) {
+	case 's':
+		discover->socket_path = optarg;
+		return 0;
+	case 'i':
+		return parse_interval(optarg, &discover->table.interval_ns);
+	case 'h':
+		print_help(stdout);
+		exit(0);
+	case 'v':
+		puts("kvmstatd-discover " KVMSTATS_VERSION);
+		exit(0);
+	default:
+		return -EINVAL;
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct discover discover = {
+		.socket_path = DEFAULT_SOCKET,
+		.table.interval_ns = 2000000000,
+	};
+	int letter;
+
+	while ((letter = getopt_long(argc, argv, "", long_options, NULL)) != -1)
+		if (take_option(&discover, letter)) {
+			fputs("Try: kvmstatd-discover --help\n", stderr);
+			return 2;
+		}
+	if (optind < argc) {
+		say("what is \"%s\"?", argv[optind]);
+		return 2;
+	}
+	return run(&discover);
+}

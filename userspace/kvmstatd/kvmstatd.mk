@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# kvmstatd, the agent. It is built where this compiler can link with
+# libmicrohttpd and zlib; libsystemd is used if it is there, too. Not among
+# static programs: a static libmicrohttpd wants GnuTLS, and what that wants.
+# Included behind discover.mk, which defines "links".
+
+agent_src := $(filter-out kvmstatd/discover%,$(wildcard kvmstatd/*.c))
+agent_obj := $(call objs,$(agent_src))
+
+# never static: libmicrohttpd.a drags in what Debian has no archives of
+ifeq ($(if $(STATIC),,$(call links,microhttpd.h,-lmicrohttpd)$(call links,zlib.h,-lz)),11)
+agent := $(O)/kvmstatd/kvmstatd
+AGENT_LIBS := -lmicrohttpd -lz
+ifeq ($(call links,systemd/sd-daemon.h,-lsystemd),1)
+AGENT_CFLAGS := -DHAVE_SYSTEMD
+AGENT_LIBS += -lsystemd
+endif
+endif
+
+$(agent_obj): ALL_CFLAGS += $(AGENT_CFLAGS)
+
+$(O)/kvmstatd/kvmstatd: $(agent_obj) $(O)/lib/libkvmstats.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $^ $(ALL_LDFLAGS) $(AGENT_LIBS) -o $@
+
+all: $(agent)
+
+.PHONY: install-agent
+install: install-agent
+install-agent: all
+	install -d $(DESTDIR)$(BINDIR)
+	$(if $(agent),install -m 755 $(agent) $(DESTDIR)$(BINDIR)/)
+
+# Tests of what needs none of these libraries, under sanitizers.
+agent_core := $(filter-out kvmstatd/main.c kvmstatd/http.c kvmstatd/stream.c,$(agent_src)) \
+	      tests/agent.c
+agent_tests := $(patsubst tests/%.c,$(O)/tests/%,$(wildcard tests/test_agent*.c))
+
+$(agent_tests): $(patsubst %.c,$(O)/asan/%.o,$(agent_core))
+
+$(O)/tests/agent_vmms: $(O)/tests/agent_vmms.o $(O)/lib/libkvmstats.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $^ $(ALL_LDFLAGS) -o $@
+
+# Missing locks are seen for certain only by the thread sanitizer.
+$(O)/tests/agent-threads: $(patsubst %.c,$(O)/tsan/%.o,$(lib_src) \
+	$(agent_core) tests/image.c tests/line.c tests/test_agent_receive.c)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) -fsanitize=thread $^ $(ALL_LDFLAGS) -lcmocka -o $@
+
+.PHONY: metrics-doc bench-agent
+metrics-doc: $(agent)		## docs/metrics.md from kvmstatd's own tables
+	$(Q)tests/agent-doc.sh $(O) >../docs/metrics.md
+
+agent_memcheck := $(agent_tests:$(O)/tests/%=$(O)/memcheck/%)
+# the archive once more, behind the objects that are added here
+$(agent_memcheck): ALL_LDFLAGS += $(O)/lib/libkvmstats.a $(URING_LIBS) $(AGENT_LIBS)
+$(agent_memcheck): $(call objs,$(agent_core))
+
+# What "make check" needs besides.
+check: $(if $(agent),$(agent_memcheck) $(O)/tests/agent_vmms $(O)/tests/agent-threads \
+	$(if $(shell command -v $(or $(strip $(FUZZ_CC)),clang)),$(O)/tests/fuzz-registration))
+
+$(O)/tests/fuzz-registration: $(patsubst %.c,$(O)/fuzz/%.o,$(filter-out tests/%,$(agent_core)))
+
+bench-agent: all $(O)/tests/agent_vmms	## userspace: what a scrape costs
+	$(Q)python3 tests/agent-bench.py $(O)

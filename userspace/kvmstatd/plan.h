@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The plan: which metric families there are, and where in a sample of each
+ * schema their values stand. Made anew when a schema is seen for the first
+ * time, immutable from then on, so that a scrape needs no lock for it.
+ */
+#ifndef KVMSTATD_PLAN_H
+#define KVMSTATD_PLAN_H
+
+#include <kvmstats.h>
+#include <regex.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* An index into registry.schemas is kept in 16 bits; kernels have two. */
+#define MAX_SCHEMAS	256
+
+enum exposition { PROMETHEUS, OPENMETRICS, EXPOSITIONS };
+
+enum family_kind { FAMILY_SCALAR, FAMILY_VECTOR, FAMILY_HISTOGRAM };
+
+enum value_kind {
+	VALUE_PLAIN,		/* as it is, or not convertible */
+	VALUE_NANO,		/* 10^-9: nanoseconds */
+	VALUE_SCALED,		/* any other power: the long way */
+};
+
+struct text {
+	size_t length;
+	char *bytes;
+};
+
+/* A statistic of one schema. */
+struct column {
+	const struct kvmstats_desc *desc;	/* the plan holds its schema */
+	enum value_kind value;
+	size_t word;
+	unsigned int size;
+	struct text *ends;	/* of a bucket's labels: ,le="0.5"} */
+};
+
+struct family {
+	char *name;		/* as OpenMetrics has it, without _total */
+	struct text sample;	/* what a line begins with */
+	struct text count;	/* a histogram's other line */
+	struct text head[EXPOSITIONS];	/* HELP, TYPE, UNIT */
+	enum kvmstats_scope scope;
+	enum family_kind kind;
+	bool hidden;		/* filtered out; its name stays taken */
+	unsigned int type, unit;
+	const char *stat;	/* the kernel's name */
+	struct column **columns;	/* by schema; NULL: it has none */
+};
+
+struct filter {
+	regex_t *include, *exclude;	/* NULL: all, none */
+};
+
+struct plan {
+	atomic_uint refs;
+	struct kvmstats_schema **schemas;
+	size_t num_schemas;
+	struct family *families;
+	size_t count;
+	unsigned int largest_histogram;	/* in buckets */
+};
+
+/* NULL without memory. Takes references on the schemas. */
+struct plan *plan_new(struct kvmstats_schema *const *schemas,
+		      const enum kvmstats_scope *scopes, size_t count,
+		      const struct filter *filter);
+struct plan *plan_ref(struct plan *plan);
+void plan_unref(struct plan *plan);
+
+/* names.c: a statistic's name, type and unit become those of a metric */
+#define METRIC_NAME_SIZE	(KVMSTATS_MAX_NAME_SIZE + 64)
+
+enum family_kind family_kind(const struct kvmstats_desc *desc);
+enum value_kind value_kind(const struct kvmstats_desc *desc);
+/* "counter", "gauge", "histogram", "unknown" */
+const char *metric_type(enum family_kind kind, unsigned int type);
+/* "seconds", "bytes", "cycles" or NULL */
+const char *metric_unit(const struct kvmstats_desc *desc);
+void metric_name(char name[METRIC_NAME_SIZE], enum kvmstats_scope scope,
+		 const struct kvmstats_desc *desc, unsigned int attempt);
+bool metric_names_clash(const char *one, const char *other);
+bool filter_passes(const struct filter *filter, const char *name);
+
+#endif /* KVMSTATD_PLAN_H */

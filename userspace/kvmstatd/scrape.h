@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A scrape: samples of all descriptors, taken at once and under the registry's
+ * lock; then their text, made piece by piece as the client takes it, without
+ * any lock. A client that stalls so holds memory, and nothing else.
+ */
+#ifndef KVMSTATD_SCRAPE_H
+#define KVMSTATD_SCRAPE_H
+
+#include "agent.h"
+
+/*
+ * The longest piece of text that is made in one step: HELP, TYPE and UNIT of
+ * a name of 1023 bytes, or all labels of a VM.
+ */
+#define STEP_BYTES 8192
+
+/* A descriptor's sample, and what it is called. */
+struct row {
+	const struct text *labels;
+	const uint64_t *sample;
+	uint32_t vm;		/* index in vms */
+	uint16_t schema;
+};
+
+struct rows {
+	struct row *row;
+	size_t count;
+};
+
+struct scrape {
+	struct counters *counters;
+	struct plan *plan;
+	struct vm **vms;
+	size_t num_vms;
+	struct rows rows[2];	/* by scope */
+	uint64_t *samples;
+	enum exposition format;
+	bool per_vcpu;		/* histograms, too */
+	uint64_t started_ns;
+
+	/* where the text has come to */
+	enum { PART_INFO, PART_FAMILIES, PART_TAIL, PART_END } part;
+	size_t position;	/* VM, family, or byte */
+	size_t line;		/* 0: the head, then rows */
+	unsigned int bucket;
+	uint64_t running;	/* histograms are cumulative */
+	uint64_t *sum;
+	struct text tail;	/* kvmstatd's own metrics, and the end */
+	size_t spill_at, spill_end;
+	char spill[STEP_BYTES];
+};
+
+/* sample.c: NULL without memory */
+struct scrape *scrape_new(struct registry *registry, enum exposition format,
+			  const struct settings *settings);
+void scrape_free(struct scrape *scrape);
+/* format.c: the next bytes, 0 at the end. @room is at least 1. */
+size_t scrape_read(struct scrape *scrape, char *out, size_t room);
+
+/* self.c */
+int self_write(struct registry *registry, enum exposition format,
+	       struct text *text);
+void self_document(FILE *out);
+
+#endif /* KVMSTATD_SCRAPE_H */

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent.h"
+
+struct vm *agent_add_vm(struct registry *registry, const char *name, int pid)
+{
+	struct identity identity = {
+		.name = strdup(name), .uuid = strdup("00-11"), .pid = pid,
+		.uid = 107, .gid = 108,
+	};
+	struct vm *vm;
+
+	assert_int_equal(registry_add(registry, &identity, NULL, &vm), 0);
+	return vm;
+}
+
+int agent_add(struct registry *registry, struct vm *vm,
+	      struct kvmstats_source *source, const struct settings *settings)
+{
+	return registry_add_sources(registry, vm, &source, 1, settings);
+}
+
+void agent_remove(struct registry *registry, struct vm *vm)
+{
+	registry_remove(registry, vm);
+	vm_unref(vm);
+}
+
+char *agent_text(struct registry *registry, enum exposition format,
+		 const struct settings *settings, size_t room)
+{
+	struct scrape *scrape = scrape_new(registry, format, settings);
+	size_t size_bytes = 0, length;
+	char *text = NULL;
+
+	assert_non_null(scrape);
+	do {
+		text = realloc(text, size_bytes + room + 1);
+		assert_non_null(text);
+		length = scrape_read(scrape, text + size_bytes, room);
+		assert_true(length <= room);
+		size_bytes += length;
+	} while (length);
+	text[size_bytes] = 0;
+	scrape_free(scrape);
+	return text;
+}

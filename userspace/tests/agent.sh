@@ -1,0 +1,461 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# usage: agent.sh BUILD-DIR - kvmstatd as users meet it, with real VMs
+
+here=$(dirname "$0")
+build=$1
+agent=''
+vmm=''
+vmms=''
+. "$here/tap.sh"
+
+limit_s=60
+accept_open='application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2'
+
+# wait_until COMMAND...: for as long as the agent lives
+wait_until()
+{
+	local end=$((SECONDS + limit_s))
+
+	while ! "$@"; do
+		kill -0 "$agent" && [ $SECONDS -lt $end ] || return 1
+		sleep 0.05
+	done
+}
+
+start_agent()
+{
+	"$build/kvmstatd/kvmstatd" --socket "$tap_dir/socket" \
+		--listen 127.0.0.1:0 "$@" 2>"$tap_dir/agent.err" &
+	agent=$!
+	wait_until find_url
+}
+
+find_url()
+{
+	url=$(sed -n 's|.*serving \(http://.*\)/metrics|\1|p' "$tap_dir/agent.err")
+	[ -n "$url" ]
+}
+
+# SIGTERM is a clean end: status 0, the socket removed, no word of anything.
+stop_agent()
+{
+	local status
+
+	kill "$agent"
+	wait "$agent"
+	status=$?
+	agent=
+	cat "$tap_dir/agent.err"
+	[ $status = 0 ] && [ ! -e "$tap_dir/socket" ] &&
+		! grep -v ' serving ' "$tap_dir/agent.err"
+}
+
+get()
+{
+	curl -q -sS --noproxy '*' --max-time 20 "$@"
+}
+
+metrics()
+{
+	get "$url/metrics"
+}
+
+# has PATTERN: a line of the metrics matches
+has()
+{
+	metrics >"$tap_dir/metrics" && grep -qE "$1" "$tap_dir/metrics"
+}
+
+start_vmm()
+{
+	"$build/demo/demo-vmm" --seconds 36000 --socket "$tap_dir/socket" \
+		"$@" >"$tap_dir/vmm" 2>&1 &
+	vmm=$!
+}
+
+stop_vmm()
+{
+	kill -9 "$vmm"
+	wait "$vmm"
+	vmm=
+} 2>/dev/null
+
+# start_vmms VMS VCPUS [same]: VMs without guests, and wait for their series
+start_vmms()
+{
+	mkfifo "$tap_dir/hold"
+	"$build/tests/agent_vmms" "$tap_dir/socket" "$@" <"$tap_dir/hold" \
+		>"$tap_dir/vmms" 2>&1 &
+	vmms=$!
+	exec 7>"$tap_dir/hold"
+	wait_until grep -q ready "$tap_dir/vmms" &&
+		wait_until has "^kvmstatd_vms $1\$"
+}
+
+stop_vmms()
+{
+	exec 7>&-
+	rm -f "$tap_dir/hold"
+	wait "$vmms"
+	vmms=
+} 2>/dev/null
+
+stats_fds()
+{
+	find "/proc/$agent/fd" -lname 'anon_inode:kvm*stats*' | wc -l
+}
+
+no_stats_fds()
+{
+	[ "$(stats_fds)" = 0 ]
+}
+
+comes_and_is_scraped()
+{
+	start_vmm --name 'a "q" <b>' --uuid 12-34
+	wait_until has '^kvm_vcpu_exits_total\{vm="a \\"q\\" <b>",vcpu="3"\} [1-9]'
+}
+
+# The values are those that the kernel gives to others that ask.
+values_are_right()
+{
+	metrics >"$tap_dir/before"
+	"$build/kvmstat/kvmstat" show --json --pid "$vmm" >"$tap_dir/show" ||
+		return 1
+	metrics >"$tap_dir/after"
+	python3 - "$tap_dir" <<'END'
+import json, re, sys
+def read(path):
+    found = {}
+    for line in open(path):
+        m = re.match(r'kvm_vcpu_(\w+)\{vm=".*",vcpu="(\d+)"\} (\S+)', line)
+        if m:
+            found[m[1], int(m[2])] = float(m[3])
+    return found
+before, after = read(sys.argv[1] + "/before"), read(sys.argv[1] + "/after")
+checked = 0
+for source in json.load(open(sys.argv[1] + "/show"))["sources"]:
+    for stat in source["stats"]:
+        if source["vcpu"] is None or stat["type"] != "cumulative":
+            continue
+        name, value = stat["name"] + "_total", stat["values"][0]
+        if stat["unit"] == "seconds":
+            name, value = stat["name"][:-3] + "_seconds_total", value / 1e9
+        key = name, source["vcpu"]
+        assert before[key] <= value <= after[key], (key, value)
+        checked += value > 0
+assert checked >= 15, checked
+END
+}
+
+text_is_clean()
+{
+	metrics | promtool check metrics
+}
+
+# promtool reads the older format only: give it the names that it wants. Its
+# other half, which reads blocks of OpenMetrics, is strict about the rest.
+openmetrics_is_clean()
+{
+	get -H "Accept: $accept_open" "$url/metrics" >"$tap_dir/open" &&
+		[ "$(tail -n 1 "$tap_dir/open")" = "# EOF" ] || return 1
+	sed -E -e '/^# (EOF|UNIT)/d' -e 's/^(# TYPE \S+) unknown$/\1 untyped/' \
+		-e 's/^# TYPE (\S+) info$/# TYPE \1_info gauge/' \
+		-e 's/^# TYPE (\S+) counter$/# TYPE \1_total counter/' \
+		"$tap_dir/open" | awk '
+		/^# HELP/ { help = $0; next }
+		/^# TYPE/ { sub(/^# HELP [^ ]+/, "# HELP " $3, help); print help }
+		{ print }' | promtool check metrics || return 1
+	awk '!/^#/ { $0 = $0 " 1700000000" } { print }' "$tap_dir/open" \
+		>"$tap_dir/stamped"
+	promtool tsdb create-blocks-from openmetrics "$tap_dir/stamped" \
+		"$tap_dir/blocks" >"$tap_dir/promtool" 2>&1 || {
+		cat "$tap_dir/promtool"
+		return 1
+	}
+	[ -n "$(find "$tap_dir/blocks" -name index)" ]
+}
+
+content_types()
+{
+	get -D "$tap_dir/head" -o /dev/null "$url/metrics" &&
+		grep -qi '^Content-Type: text/plain; version=0.0.4' \
+			"$tap_dir/head" || return 1
+	get -D "$tap_dir/head" -o /dev/null -H "Accept: $accept_open" \
+		"$url/metrics" &&
+		grep -qi '^Content-Type: application/openmetrics-text; version=1.0.0' \
+			"$tap_dir/head" || return 1
+	get -I "$url/metrics" | grep -qi '^Content-Type: text/plain; version' &&
+		get -I "$url/" | grep -qi '^Content-Type: text/html'
+}
+
+# On this machine plain text is cheaper; elsewhere, or if told so, gzip.
+not_compressed_here()
+{
+	get -D "$tap_dir/head" -o "$tap_dir/body" -H 'Accept-Encoding: gzip' \
+		"$url/metrics" && ! grep -qi '^Content-Encoding' "$tap_dir/head" &&
+		grep -q '^kvmstatd_vms' "$tap_dir/body"
+}
+
+compressed()
+{
+	get -D "$tap_dir/head" -o "$tap_dir/body" -H 'Accept-Encoding: gzip' \
+		"$url/metrics" && grep -qi '^Content-Encoding: gzip' \
+		"$tap_dir/head" && gzip -dc "$tap_dir/body" >"$tap_dir/text" &&
+		promtool check metrics <"$tap_dir/text" &&
+		grep -q '^kvmstatd_build_info' "$tap_dir/text" &&
+		! get -D - -o /dev/null "$url/metrics" |
+			grep -i '^Content-Encoding'
+}
+
+health()
+{
+	[ "$(get "$url/healthz")" = ok ]
+}
+
+other_requests()
+{
+	[ "$(get -o /dev/null -w '%{http_code}' "$url/nothing")" = 404 ] &&
+		[ "$(get -o /dev/null -w '%{http_code}' -d x "$url/metrics")" = 405 ] &&
+		[ "$(get -o /dev/null -w '%{http_code}' -X DELETE "$url/")" = 405 ]
+}
+
+status_page()
+{
+	chromium --headless --no-sandbox --disable-gpu --no-proxy-server \
+		--user-data-dir="$tap_dir/chromium" --dump-dom "$url/" \
+		>"$tap_dir/dom" 2>"$tap_dir/chromium.err" ||
+		{ cat "$tap_dir/chromium.err"; return 1; }
+	cat "$tap_dir/dom"
+	grep -q '<td>a "q" &lt;b&gt;</td><td>12-34</td>' "$tap_dir/dom" &&
+		grep -q "<td class=\"n\">$vmm</td>" "$tap_dir/dom" &&
+		grep -q '<dt>descriptors</dt><dd>5</dd>' "$tap_dir/dom" &&
+		grep -q 'ago, .* ms to read all' "$tap_dir/dom" &&
+		! grep -qi '<script' "$tap_dir/dom"
+}
+
+# Within a second of the end of the process.
+dies()
+{
+	local start
+
+	[ "$(stats_fds)" = 5 ] || return 1
+	stop_vmm
+	start=$(date +%s%N)
+	while [ "$(stats_fds)" != 0 ]; do
+		[ $(($(date +%s%N) - start)) -lt 1000000000 ] || return 1
+	done
+	! has 'vm="a '
+}
+
+# A stopped VMM is as good as any: nothing is asked of it.
+stopped_vmm()
+{
+	start_vmm --name stopped
+	wait_until has '^kvm_vcpu_exits_total\{vm="stopped",vcpu="0"\} [1-9]' ||
+		return 1
+	kill -STOP "$vmm"
+	has '^kvm_vcpu_exits_total\{vm="stopped",vcpu="3"\} [1-9]' || return 1
+	stop_vmm
+}
+
+# Clients that connect and say nothing, ask and do not read, or read a little.
+stalled_clients()
+{
+	start_vmms 200 4 || return 1
+	python3 - "${url#http://}" <<'END'
+import http.client, socket, sys, time
+host, port = sys.argv[1].split(":")
+def connect():
+    s = socket.create_connection((host, int(port)))
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    return s
+def ask(timeout=10):
+    c = http.client.HTTPConnection(host, int(port), timeout=timeout)
+    c.request("GET", "/metrics")
+    r = c.getresponse()
+    return r.status, r.read()
+silent = [connect() for _ in range(10)]
+half = [connect() for _ in range(10)]
+for s in half:
+    s.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX: ")
+slow = [connect() for _ in range(3)]
+for s in slow:
+    s.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert s.recv(9) == b"HTTP/1.1 "
+start = time.monotonic()
+for _ in range(20):
+    status, text = ask()
+    assert status == 200 and text.count(b"kvm_vm_info{") == 200, status
+assert time.monotonic() - start < 10, "others had to wait"
+# one more than may be under way at once
+s = connect()
+s.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+s.recv(9)
+status, text = ask()
+assert status == 503, status
+# their time is up after two seconds: all is well again
+deadline = time.monotonic() + 20
+while ask()[0] != 200:
+    assert time.monotonic() < deadline
+    time.sleep(0.1)
+status, text = ask()
+assert b"\nkvmstatd_scrapes_refused_total 0\n" not in text
+assert b"\nkvmstatd_scrapes_cut_total 0\n" not in text
+END
+}
+
+two_scrapes_at_once()
+{
+	local one
+
+	metrics >"$tap_dir/one" &
+	one=$!
+	metrics >"$tap_dir/two"
+	wait $one
+	cmp <(grep ^kvm_ "$tap_dir/one") <(grep ^kvm_ "$tap_dir/two")
+}
+
+mass_death()
+{
+	stop_vmms
+	wait_until has '^kvmstatd_vms 0$' && wait_until no_stats_fds
+}
+
+filtered()
+{
+	has '^kvm_vcpu_exits_total' && ! has '^kvm_vcpu_io_exits' &&
+		! has '^kvm_vm_pages'
+}
+
+write_config()
+{
+	printf '# of the test\n%s\n' "$@" >"$tap_dir/config"
+}
+
+reloaded()
+{
+	write_config 'include = kvm_vm_.*' 'vcpu-histograms = yes'
+	kill -HUP "$agent"
+	wait_until has '^kvm_vm_pages' && ! has '^kvm_vcpu_exits_total'
+}
+
+# A mistake is said, and all stays as it was.
+bad_reload()
+{
+	write_config 'include = ('
+	kill -HUP "$agent"
+	wait_until grep -q 'config:2: include: what is "("' \
+		"$tap_dir/agent.err" && has '^kvm_vm_pages'
+}
+
+# usage_error PATTERN ARGS...
+usage_error()
+{
+	local pattern=$1
+
+	shift
+	status_is 2 "$build/kvmstatd/kvmstatd" "$@" &&
+		grep -q -- "$pattern" "$tap_dir/out"
+}
+
+bad_usage()
+{
+	usage_error '--mode: what is "9"' --mode 9 &&
+		usage_error '--max-vms: what is "0"' --max-vms 0 &&
+		usage_error 'allow-uid: there is no "nosuchuser"' \
+			--allow-uid nosuchuser &&
+		usage_error 'what is "left"' left &&
+		usage_error 'nosuchfile: No such file' --config nosuchfile &&
+		usage_error '--include: what is' --include '(' || return 1
+	echo 'socket' >"$tap_dir/config"
+	usage_error 'config:1: socket needs "= VALUE"' \
+		--config "$tap_dir/config"
+}
+
+document()
+{
+	diff "$here/../../docs/metrics.md" <("$here/agent-doc.sh" "$build")
+}
+
+cannot_listen()
+{
+	status_is 1 "$build/kvmstatd/kvmstatd" --socket "$tap_dir/s" \
+		--listen 192.0.2.1:1 && grep -q '192.0.2.1:1: ' "$tap_dir/out" &&
+		[ ! -e "$tap_dir/s" ] || return 1
+	status_is 1 "$build/kvmstatd/kvmstatd" --socket "$tap_dir/no/s" &&
+		grep -q 'no/s: No such file' "$tap_dir/out"
+}
+
+# Somebody who may connect, and is not on the list.
+other_user()
+{
+	"$build/demo/asuser" 65534 65533 python3 - "$tap_dir/socket" <<'END'
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.connect(sys.argv[1])
+s.settimeout(2)
+try:
+    assert s.recv(1) == b""
+except ConnectionResetError:
+    pass
+END
+}
+
+denied_user()
+{
+	chmod 755 "$tap_dir"
+	start_agent --mode 0666 --allow-uid 65532 || return 1
+	other_user && has '^kvmstatd_registrations_rejected_total\{reason="credentials"\} 1$' &&
+		stop_agent || return 1
+	start_agent --mode 0666 --allow-gid 65533 || return 1
+	! other_user 2>/dev/null && stop_agent
+}
+
+as_root()
+{
+	if [ "$(id -u)" = 0 ]; then
+		check "$@"
+	else
+		skip "$1" "not root"
+	fi
+}
+
+# shellcheck disable=SC2046 # numbers
+trap 'kill -9 $agent $vmm $vmms 2>/dev/null; rm -rf "$tap_dir"' EXIT
+
+check "usage" bad_usage
+check "docs/metrics.md is what metrics-doc makes" document
+check "addresses that cannot be had" cannot_listen
+check "the agent starts" start_agent
+check "a VM comes and is scraped" comes_and_is_scraped
+check "the values are the kernel's" values_are_right
+check "Prometheus text is clean" text_is_clean
+check "OpenMetrics is clean" openmetrics_is_clean
+check "content types" content_types
+check "not compressed on this machine" not_compressed_here
+check "health" health
+check "requests that are refused" other_requests
+check "status page in a browser" status_page
+check "a dead VM's descriptors are closed within a second" dies
+check "a stopped VMM" stopped_vmm
+check "SIGTERM" stop_agent
+check "another start" start_agent --scrape-timeout 2 --gzip always \
+	--vcpu-histograms
+check "clients that stall" stalled_clients
+check "compressed" compressed
+check "two scrapes at once" two_scrapes_at_once
+check "two hundred VMs die" mass_death
+check "SIGTERM again" stop_agent
+write_config 'include = kvm_vcpu_(exits|io_exits)_total' \
+	'exclude = .*_io_exits_total'
+check "start with a configuration" start_agent --config "$tap_dir/config"
+check "two VMs" start_vmms 2 2
+check "filters" filtered
+check "SIGHUP reads the configuration again" reloaded
+check "SIGHUP with a mistake" bad_reload
+stop_vmms
+kill "$agent" && wait "$agent"
+as_root "users who may not register" denied_user
+tap_done

@@ -1,0 +1,366 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# usage: discover.sh BUILD-DIR - kvmstatd-discover with real VMs on /dev/kvm
+#
+# The reader is "kvmstat listen"; what it received is asked for in its JSON.
+# Runs as root, in a pid namespace of its own: other VMs of this machine are not
+# looked for, and whatever is left behind ends with the first process.
+
+if [ "${2-}" != isolated ]; then
+	exec unshare --pid --fork --kill-child --mount-proc "$0" "$1" isolated
+fi
+here=$(dirname "$0")
+build=$1
+discover=$build/kvmstatd/kvmstatd-discover
+kvmstat=$build/kvmstat/kvmstat
+limit_s=60
+reader_uid=65534
+helper_uid=65533
+pids=()
+. "$here/tap.sh"
+
+# A test may take long on a busy machine, what is waited for may not come.
+wait_until()
+{
+	local end=$((SECONDS + limit_s))
+
+	while ! "$@"; do
+		if [ $SECONDS -ge $end ]; then
+			echo "waited in vain: $*"
+			return 1
+		fi
+		sleep 0.05
+	done
+}
+
+end()
+{
+	kill -9 "$@"
+	wait "$@"
+	return 0
+} 2>/dev/null
+
+# start_reader [COMMAND...]: run as COMMAND kvmstat
+start_reader()
+{
+	rm -f "$tap_dir/open/socket"
+	: >"$tap_dir/events"
+	"$@" "$kvmstat" listen --json --interval 1 --mode 0666 \
+		"$tap_dir/open/socket" >"$tap_dir/events" 2>"$tap_dir/reader" &
+	reader=$!
+	pids+=("$reader")
+	wait_until test -S "$tap_dir/open/socket"
+}
+
+# start_helper [COMMAND...]
+start_helper()
+{
+	"$@" "$discover" --socket "$tap_dir/open/socket" \
+		--interval "${interval-0.2}" \
+		2>"$tap_dir/helper" &
+	helper=$!
+	pids+=("$helper")
+}
+
+# Not at the next look, which is far away here.
+closed_at_once()
+{
+	end "$helper"
+	start_vmm
+	interval=60 start_helper
+	registered || return 1
+	stop_vmm
+	limit_s=5 wait_until nothing_held || evidence
+}
+
+# As systemd starts it: a user of its own, one capability.
+only_ptrace()
+{
+	exec setpriv --reuid $helper_uid --regid $helper_uid --clear-groups \
+		--inh-caps=-all,+sys_ptrace --ambient-caps=+sys_ptrace "$@"
+}
+
+as_user()
+{
+	exec "$build/demo/asuser" "$1" "$1" "${@:2}"
+}
+
+start_vmm()
+{
+	coproc vmm_io { exec "$here/discover-vmm.py"; }
+	# shellcheck disable=SC2154 # the coprocess's number
+	vmm=$vmm_io_PID
+	pids+=("$vmm")
+	tell vm
+	tell vcpu
+	tell vcpu
+	tell again
+	tell hold
+}
+
+# tell WORDS...: have the VMM do it
+tell()
+{
+	local answer
+
+	echo "$@" >&"${vmm_io[1]}"
+	read -r answer <&"${vmm_io[0]}"
+	[ "$answer" = "done" ] || echo "VMM: $*: $answer"
+}
+
+stop_vmm()
+{
+	end "$vmm"
+	vmm=
+}
+
+# event NAME REGEX: there is one about the VM, with a reason like this
+event()
+{
+	grep "\"event\":\"$1\"" "$tap_dir/events" | grep "\"name\":\"pid-$vmm\"" |
+		grep -q "\"reason\":\"$2"
+}
+
+evidence()
+{
+	cat "$tap_dir/helper" "$tap_dir/reader"
+	grep -v '"event":"sample"' "$tap_dir/events"
+	return 1
+}
+
+# log REGEX: the helper has said so
+log()
+{
+	grep -q "$1" "$tap_dir/helper"
+}
+
+# Three descriptors, whichever way they are had; counted once each.
+registered()
+{
+	wait_until event sent "3 descriptors accepted, 0 rejected" || evidence
+}
+
+found()
+{
+	start_helper
+	start_vmm
+	registered
+}
+
+stats_fds_of()
+{
+	find "/proc/$1/fd" -lname 'anon_inode:kvm*' 2>/dev/null | wc -l
+}
+
+# An open descriptor would keep the VM's memory.
+gone_with_its_descriptors()
+{
+	[ "$(stats_fds_of "$helper")" = 3 ] || return 1
+	stop_vmm_only
+	wait_until event gone "process ended" || evidence || return 1
+	wait_until nothing_held || evidence
+}
+
+stop_vmm_only()
+{
+	end "$vmm"
+}
+
+nothing_held()
+{
+	[ "$(stats_fds_of "$helper")" = 0 ] && [ "$(stats_fds_of "$reader")" = 0 ]
+}
+
+# The worker has had VM, vCPU and other descriptors; it keeps none.
+worker_keeps_nothing()
+{
+	local worker
+
+	worker=$(pgrep -P "$helper")
+	[ -n "$worker" ] && [ "$(stats_fds_of "$worker")" = 0 ]
+}
+
+only_one_capability()
+{
+	grep -E '^(Cap|NoNewPrivs|Uid)' "/proc/$helper/status"
+	! grep -E '^Cap(Inh|Amb):' "/proc/$helper/status" | grep -v ':.0*$' &&
+		grep -qE '^CapPrm:.0*80000$' "/proc/$helper/status" &&
+		grep -qE '^CapEff:.0*80000$' "/proc/$helper/status" &&
+		grep -qE '^NoNewPrivs:.1$' "/proc/$helper/status"
+}
+
+# From root it takes the bounding set away, too.
+no_capability_left_to_gain()
+{
+	grep CapBnd "/proc/$helper/status"
+	grep -qE '^CapBnd:.0*$' "/proc/$helper/status"
+}
+
+found_by_another_user()
+{
+	end "$reader"
+	start_reader as_user $helper_uid
+	start_helper only_ptrace
+	grep -q . "$tap_dir/helper" && evidence
+	start_vmm
+	# more numbers than one answer or the first table of them holds
+	tell many 600
+	wait_until event sent "3 descriptors accepted, 0 rejected" || evidence
+}
+
+runs_as_that_user()
+{
+	grep -E '^Uid' "/proc/$helper/status"
+	grep -qE "^Uid:.$helper_uid.$helper_uid.$helper_uid" \
+		"/proc/$helper/status" && only_one_capability
+}
+
+# A vCPU more: the old registration ends, and a new one has all.
+hot_added_vcpu()
+{
+	tell vcpu
+	wait_until event sent "4 descriptors accepted, 0 rejected" || evidence ||
+		return 1
+	log 'its descriptors have changed' || evidence
+}
+
+vm_closed_process_lives()
+{
+	tell close
+	wait_until nothing_held || evidence || return 1
+	kill -0 "$vmm"
+}
+
+# The next reader gets what the last one had.
+reader_restarts()
+{
+	end "$reader"
+	wait_until log 'connection closed by the reader' || evidence || return 1
+	start_reader
+	registered
+}
+
+# Who only reads statistics has no VM: neither the reader nor the helper.
+readers_are_not_registered()
+{
+	local pid
+
+	for pid in $reader $helper; do
+		! grep "\"name\":\"pid-$pid\"" "$tap_dir/events" || return 1
+	done
+}
+
+# It may have been stopped before or while it was asked: 5 s each.
+stuck_worker()
+{
+	local worker
+
+	worker=$(pgrep -P "$helper")
+	kill -STOP "$worker"
+	start_vmm
+	registered || return 1
+	[ "$(pgrep -P "$helper")" != "$worker" ]
+}
+
+# A stranger's word about other processes is not taken.
+not_trusted()
+{
+	end "$reader"
+	wait_until log 'connection closed by the reader' || evidence || return 1
+	: >"$tap_dir/events"
+	start_reader as_user $reader_uid
+	wait_until refused || evidence || return 1
+	! event sent .
+}
+
+refused()
+{
+	grep '"event":"gone"' "$tap_dir/events" |
+		grep -q '"name":"".*"reason":"Operation not permitted"'
+}
+
+# Without the capability it says so, and goes on with what is allowed.
+without_capability()
+{
+	start_helper as_user $helper_uid
+	wait_until log 'without CAP_SYS_PTRACE'
+}
+
+# QEMU 7.2 holds no statistics descriptors. Where the kernel gives them to
+# others than the VMM, it has a name; mainline does not, and that is said.
+qemu()
+{
+	qemu-system-x86_64 -accel kvm -M pc -smp 2 -m 64 -nodefaults \
+		-display none -no-user-config -monitor none -serial none \
+		-name 'guest=first,,one,debug-threads=on' -uuid \
+		11111111-2222-3333-4444-555555555555 >"$tap_dir/qemu" 2>&1 &
+	qemu=$!
+	pids+=("$qemu")
+	wait_until qemu_seen || evidence || return 1
+	log "pid $qemu: has a VM but no statistics.*Input/output error" ||
+		grep -q '"name":"first,one","uuid":"11111111-2222-' \
+			"$tap_dir/events" || evidence
+	end "$qemu"
+}
+
+qemu_seen()
+{
+	log "pid $qemu"
+}
+
+bad_usage()
+{
+	status_is 2 "$discover" --interval 0 &&
+		status_is 2 "$discover" --interval 1x &&
+		status_is 2 "$discover" --nonsense &&
+		status_is 2 "$discover" more &&
+		"$discover" --help | grep -q '^usage: kvmstatd-discover' &&
+		"$discover" --version | grep -q '^kvmstatd-discover [0-9]'
+}
+
+ends_on_sigterm()
+{
+	local worker
+
+	worker=$(pgrep -P "$helper")
+	kill "$helper" && wait "$helper" && wait_until ended "$worker"
+}
+
+ended()
+{
+	[ ! -d "/proc/$1" ]
+}
+
+cleanup()
+{
+	end "${pids[@]}"
+	rm -rf "$tap_dir"
+}
+
+trap cleanup EXIT
+chmod 755 "$tap_dir"
+mkdir "$tap_dir/open" && chmod 1777 "$tap_dir/open"
+check "usage" bad_usage
+start_reader
+check "a VM that tells nobody is found" found
+check "one capability" only_one_capability
+check "none to be gained" no_capability_left_to_gain
+check "the worker keeps nothing" worker_keeps_nothing
+check "readers are not taken for VMs" readers_are_not_registered
+check "a reader that restarts gets all again" reader_restarts
+check "the VM's death: all is closed" gone_with_its_descriptors
+check "a worker that is stuck is replaced" stuck_worker
+check "a vCPU that is added" hot_added_vcpu
+check "a VM that ends before its process" vm_closed_process_lives
+stop_vmm
+if command -v qemu-system-x86_64 >/dev/null; then
+	check "Debian's QEMU" qemu
+fi
+check "closed at once, whatever the interval" closed_at_once
+check "SIGTERM ends both processes" ends_on_sigterm
+check "from a user of its own, with one capability" found_by_another_user
+check "and it has no more than that" runs_as_that_user
+check "a reader that does not trust it" not_trusted
+end "$helper"
+check "without any capability" without_capability
+tap_done

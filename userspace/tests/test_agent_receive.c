@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * kvmstatd's registration socket, and clients that do not behave. The same
+ * program under the thread sanitizer has scrapes going on meanwhile.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../kvmstatd/receive.h"
+#include "agent.h"
+#include "line.h"
+
+#define TURNS 200
+
+static struct settings settings;
+
+struct agent {
+	struct registry registry;
+	struct receiver receiver;
+	char dir[32], path[64];
+	unsigned int fds_before;
+	pthread_t scraper;
+	atomic_bool stop;
+};
+
+static void *scrape_all_the_time(void *context)
+{
+	struct agent *agent = context;
+
+	while (!atomic_load(&agent->stop)) {
+		free(agent_text(&agent->registry, OPENMETRICS, &settings,
+				1 << 20));
+		usleep(1000);
+	}
+	return NULL;
+}
+
+static int start(void **state)
+{
+	static struct agent agent;
+	int fd;
+
+	settings = (struct settings){
+		.max_vms = 100, .max_vms_per_uid = 100, .max_fds_per_vm = 100,
+		.max_messages = 100,
+	};
+	agent.fds_before = count_open_fds();
+	strcpy(agent.dir, "/tmp/kvmstats-test-XXXXXX");
+	assert_non_null(mkdtemp(agent.dir));
+	snprintf(agent.path, sizeof(agent.path), "%s/socket", agent.dir);
+	fd = kvmstats_listen(agent.path, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(registry_open(&agent.registry, &settings.filter), 0);
+	assert_int_equal(receiver_open(&agent.receiver, &agent.registry,
+				       &settings, fd), 0);
+	atomic_store(&agent.stop, false);
+	assert_int_equal(pthread_create(&agent.scraper, NULL,
+					scrape_all_the_time, &agent), 0);
+	*state = &agent;
+	return 0;
+}
+
+static int end(void **state)
+{
+	struct agent *agent = *state;
+
+	atomic_store(&agent->stop, true);
+	pthread_join(agent->scraper, NULL);
+	close(agent->receiver.listen.fd);
+	receiver_close(&agent->receiver);
+	registry_close(&agent->registry);
+	reap_wait();
+	unlink(agent->path);
+	rmdir(agent->dir);
+	/* what is no statistics descriptor is closed in a while */
+	for (int i = 0; i < 3000 && count_open_fds() != agent->fds_before; i++)
+		usleep(10000);
+	assert_int_equal(count_open_fds(), agent->fds_before);
+	return 0;
+}
+
+/* Until nothing has happened for a while. */
+static void turn(struct agent *agent)
+{
+	for (int i = 0; i < TURNS; i++)
+		receiver_turn(&agent->receiver, 0);
+}
+
+static uint64_t rejected(const struct agent *agent, enum reject reason)
+{
+	return agent->registry.counters.rejected[reason];
+}
+
+static bool hung_up(int socket_fd)
+{
+	char byte;
+
+	/* a reset if there was something that nobody has read */
+	return recv(socket_fd, &byte, 1, MSG_DONTWAIT) == 0 ||
+	       errno == ECONNRESET;
+}
+
+static void say(int socket_fd, const char *name, uint32_t num_fds,
+		const int *fds, size_t count)
+{
+	struct wire_message message = {
+		.num_fds = num_fds, .pid = getpid(), .uuid = "u",
+		.start_time_ticks = process_start_ticks("self"),
+	};
+	char bytes[WIRE_MESSAGE_BYTES];
+
+	strcpy(message.name, name);
+	send_fds(socket_fd, bytes, wire_encode(&message, bytes), fds, count);
+}
+
+static void a_vm_comes_and_goes(void **state)
+{
+	struct agent *agent = *state;
+	const struct identity *identity;
+	int fd;
+
+	SKIP_IN_VALGRIND();
+	fd = connect_raw(agent->path);
+	say(fd, "guest", 0, NULL, 0);
+	turn(agent);
+	assert_int_equal(agent->registry.count, 1);
+	identity = &agent->registry.vms[0]->identity;
+	assert_string_equal(identity->name, "guest");
+	assert_string_equal(identity->uuid, "u");
+	assert_int_equal(identity->pid, getpid());
+	assert_int_equal(identity->uid, getuid());
+	assert_int_equal(identity->start_ticks, process_start_ticks("self"));
+	close(fd);
+	turn(agent);
+	assert_int_equal(agent->registry.count, 0);
+	assert_int_equal(agent->registry.counters.ended, 1);
+}
+
+static void junk(void **state)
+{
+	struct agent *agent = *state;
+	int fd = connect_raw(agent->path), other = connect_raw(agent->path);
+
+	send_fds(fd, "junk", 4, &fd, 1);
+	say(other, "fine", 0, NULL, 0);
+	turn(agent);
+	assert_true(hung_up(fd));
+	assert_false(hung_up(other));
+	assert_int_equal(rejected(agent, REJECT_MALFORMED), 1);
+	assert_int_equal(agent->registry.count, 1);
+	close(fd);
+	close(other);
+}
+
+/* Pipes that block, files, sockets: closed, and the VM stays. */
+static void foreign_descriptors(void **state)
+{
+	struct agent *agent = *state;
+	int fd = connect_raw(agent->path);
+	int fds[4];
+
+	assert_int_equal(pipe(fds), 0);
+	fds[2] = dup(fd);
+	fds[3] = dup(0);
+	say(fd, "guest", 4, fds, 4);
+	turn(agent);
+	assert_int_equal(agent->registry.counters.fds_rejected, 4);
+	assert_int_equal(agent->registry.count, 1);
+	assert_int_equal(agent->registry.fds, 0);
+	for (int i = 0; i < 4; i++)
+		close(fds[i]);
+	close(fd);
+}
+
+static void another_name(void **state)
+{
+	struct agent *agent = *state;
+	int fd = connect_raw(agent->path);
+
+	say(fd, "one", 0, NULL, 0);
+	say(fd, "two", 0, NULL, 0);
+	turn(agent);
+	assert_true(hung_up(fd));
+	assert_int_equal(agent->registry.count, 0);
+	assert_int_equal(rejected(agent, REJECT_MALFORMED), 1);
+	close(fd);
+}
+
+static void silence(void **state)
+{
+	struct agent *agent = *state;
+	int fd = connect_raw(agent->path);
+
+	turn(agent);
+	assert_false(hung_up(fd));
+	/* as if it had been long ago */
+	agent->receiver.conns->since_ns -= 3600000000000ull;
+	agent->receiver.swept_ns = 0;
+	turn(agent);
+	assert_true(hung_up(fd));
+	assert_int_equal(rejected(agent, REJECT_SILENT), 1);
+	close(fd);
+}
+
+static void too_many_messages(void **state)
+{
+	struct agent *agent = *state;
+	int fd = connect_raw(agent->path);
+
+	settings.max_messages = 3;
+	for (int i = 0; i < 4; i++)
+		say(fd, "guest", 0, NULL, 0);
+	turn(agent);
+	assert_true(hung_up(fd));
+	assert_int_equal(rejected(agent, REJECT_MESSAGES), 1);
+	close(fd);
+}
+
+static void too_many_vms(void **state)
+{
+	struct agent *agent = *state;
+	int fds[4];
+
+	settings.max_vms = 3;
+	for (int i = 0; i < 4; i++) {
+		fds[i] = connect_raw(agent->path);
+		say(fds[i], "guest", 0, NULL, 0);
+		turn(agent);
+	}
+	assert_false(hung_up(fds[2]));
+	assert_true(hung_up(fds[3]));
+	assert_int_equal(agent->registry.count, 3);
+	assert_int_equal(rejected(agent, REJECT_VMS), 1);
+	for (int i = 0; i < 4; i++)
+		close(fds[i]);
+}
+
+/* No descriptor is free for one more: it waits, and gets its turn. */
+static void no_descriptor_left(void **state)
+{
+	struct agent *agent = *state;
+	int one = connect_raw(agent->path), two;
+
+	agent->receiver.fd_budget = 4;
+	say(one, "one", 0, NULL, 0);
+	turn(agent);
+	two = connect_raw(agent->path);
+	say(two, "two", 0, NULL, 0);
+	turn(agent);
+	assert_int_equal(agent->registry.count, 1);
+	assert_true(agent->receiver.paused);
+	close(one);
+	turn(agent);
+	assert_int_equal(agent->registry.count, 1);
+	assert_string_equal(agent->registry.vms[0]->key, "two");
+	close(two);
+}
+
+static void a_process_ends(void **state)
+{
+	struct agent *agent = *state;
+	int status, keep;
+	pid_t child;
+
+	SKIP_IN_VALGRIND();
+	/* the connection lives on in this process */
+	keep = connect_raw(agent->path);
+	child = fork();
+	if (!child) {
+		int fd = connect_raw(agent->path);
+
+		say(fd, "child", 0, NULL, 0);
+		dup2(fd, keep);
+		pause();
+		_exit(0);
+	}
+	for (int i = 0; i < 3000 && !agent->registry.count; i++)
+		receiver_turn(&agent->receiver, 10);
+	assert_int_equal(agent->registry.count, 1);
+	assert_int_equal(agent->registry.vms[0]->identity.pid, child);
+	kill(child, SIGKILL);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	turn(agent);
+	assert_int_equal(agent->registry.count, 0);
+	close(keep);
+}
+
+/* Of what a VMM says and what a helper says of it, the former counts. */
+static void helper_and_vmm(void **state)
+{
+	struct agent *agent = *state;
+	uint64_t start = process_start_ticks("self");
+	struct kvmstats_sender *sender;
+	int fd;
+
+	SKIP_IN_VALGRIND();
+	assert_int_equal(kvmstats_sender_new("found", "", &sender), 0);
+	assert_int_equal(kvmstats_sender_on_behalf(sender, getpid(), start), 0);
+	assert_int_equal(kvmstats_sender_connect(sender, agent->path), 0);
+	assert_true(kvmstats_sender_add_stats(sender, dup(0)) == 0);
+	assert_int_equal(kvmstats_sender_flush(sender), 1);
+	turn(agent);
+	assert_int_equal(agent->registry.count, 1);
+	assert_true(agent->registry.vms[0]->identity.on_behalf);
+	fd = connect_raw(agent->path);
+	say(fd, "itself", 0, NULL, 0);
+	turn(agent);
+	assert_int_equal(agent->registry.count, 1);
+	assert_string_equal(agent->registry.vms[0]->key, "itself");
+	assert_false(hung_up(kvmstats_sender_fd(sender)));
+	/* gone from our sight, not from the helper's: it is to try again */
+	close(fd);
+	turn(agent);
+	assert_int_equal(agent->registry.count, 0);
+	assert_true(hung_up(kvmstats_sender_fd(sender)));
+	kvmstats_sender_free(sender);
+}
+
+static void many(void **state)
+{
+	struct agent *agent = *state;
+	int fds[100];
+
+	for (int round = 0; round < 5; round++) {
+		for (int i = 0; i < 100; i++) {
+			fds[i] = connect_raw(agent->path);
+			say(fds[i], "same", 0, NULL, 0);
+			receiver_turn(&agent->receiver, 0);
+		}
+		turn(agent);
+		assert_int_equal(agent->registry.count, 100);
+		for (int i = 0; i < 100; i++)
+			close(fds[i]);
+		turn(agent);
+		assert_int_equal(agent->registry.count, 0);
+	}
+	assert_int_equal(agent->registry.counters.registrations, 500);
+}
+
+#define ON_AGENT(test) cmocka_unit_test_setup_teardown(test, start, end)
+
+int main(void)
+{
+	static TEST_LIST = {
+		ON_AGENT(a_vm_comes_and_goes),
+		ON_AGENT(junk),
+		ON_AGENT(foreign_descriptors),
+		ON_AGENT(another_name),
+		ON_AGENT(silence),
+		ON_AGENT(too_many_messages),
+		ON_AGENT(too_many_vms),
+		ON_AGENT(no_descriptor_left),
+		ON_AGENT(a_process_ends),
+		ON_AGENT(helper_and_vmm),
+		ON_AGENT(many),
+	};
+
+	return RUN(tests);
+}
