@@ -62,6 +62,10 @@ userspace: ## build our programs for this machine
 	scripts/packages need build
 	$(MAKE) -C userspace O="$(CURDIR)/build/userspace/host"
 
+bench-agent: ## cost of a scrape by kvmstatd, beside debugfs and QMP, on this machine's /dev/kvm
+	scripts/packages need build check
+	$(MAKE) -C userspace O="$(CURDIR)/build/userspace/host" bench-agent
+
 bench-read: ## cost of a sample and of a batch, on this machine's /dev/kvm
 	scripts/packages need build
 	$(MAKE) -C userspace O="$(CURDIR)/build/userspace/host" bench-read
@@ -77,7 +81,7 @@ CHECK_PARTS := \
 	'docs=scripts/check-docs' \
 	'abi=scripts/result run "docs: abi.md agrees with the patches" scripts/check-abi'
 
-check: ## everything that needs no kernel, in under a minute
+check: ## everything that needs no kernel, in four minutes
 	scripts/packages need build check
 	scripts/run-parts $(CHECK_PARTS)
 
@@ -125,7 +129,7 @@ help: ## this list
 	@awk -f scripts/help.awk $(MAKEFILE_LIST)
 
 .PHONY: all tree refresh series check-series check-builds check-debian source kernel \
-	kernels userspace bench-read check test test-all run packages clean distclean help
+	kernels userspace bench-agent bench-read check test test-all run packages clean distclean help
 
 -include harness/harness.mk
 
