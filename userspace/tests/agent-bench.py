@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # usage: agent-bench.py BUILD-DIR [--check] - what a scrape costs, on this
-# machine's /dev/kvm, beside debugfs and QEMU's QMP. With --check: the bars
-# alone, for a quick look.
+# machine's /dev/kvm, beside debugfs and QEMU's QMP. With --check: only
+# the bars that are no times, with 400 VMs.
 import glob, http.client, json, os, re, resource, shutil, socket, subprocess
 import sys, tempfile, time
 
