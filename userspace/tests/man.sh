@@ -50,7 +50,7 @@ installed_pages()
 
 prototypes()
 {
-	mandoc -T ascii "$man/kvmstats.3" | col -b |
+	mandoc -T ascii "$man/kvmstats.3" | sed 's/.\x08//g' |
 		sed -n '/^SYNOPSIS/,/^DESCRIPTION/{/^[A-Z]/d;p}'
 }
 
