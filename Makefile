@@ -67,7 +67,7 @@ bench-agent: ## cost of a scrape by kvmstatd, beside debugfs and QMP, on this ma
 	$(MAKE) -C userspace O="$(CURDIR)/build/userspace/host" bench-agent
 
 bench-read: ## cost of a sample and of a batch, on this machine's /dev/kvm
-	scripts/packages need build
+	scripts/packages need build check
 	$(MAKE) -C userspace O="$(CURDIR)/build/userspace/host" bench-read
 
 # --- checking ----------------------------------------------------------------
@@ -136,6 +136,7 @@ help: ## this list
 boot boot-tests harness-selftest run-demo bench-quota bench-stats lab: | boot-packages
 boot-packages:
 	@scripts/packages need build boot \
+		$(if $(filter host,$(ROOT))$(filter boot-tests,$(MAKECMDGOALS)),check) \
 		$(if $(filter bochs,$(MACHINE))$(filter boot-tests,$(MAKECMDGOALS)),intel) \
 		$(if $(filter mips-te%,$(ARCH))$(filter boot-tests,$(MAKECMDGOALS)),boot-mips) \
 		$(if $(filter ppc64le,$(ARCH))$(filter boot-tests,$(MAKECMDGOALS)),boot-ppc64le) \

@@ -92,7 +92,6 @@ def measure():
     debugfs = cat_ns(files)
     print(f"debugfs: {debugfs} ns, {len(files)} files")
     print(f"ratio: {debugfs / http:.1f}")
-    assert debugfs > http
 
 
 try:
