@@ -124,7 +124,8 @@ int vm_set_id(struct vm *vm, const struct kvmstats_source *source);
 void identity_free(struct identity *identity);
 
 /* reap.c: closing the last descriptor of a VM tears it down, which takes time */
-void reap(struct kvmstats_source **sources, size_t count, uint64_t serial);
+/* @stored: systemd has them, too, and was told to forget them. */
+void reap(struct kvmstats_source **sources, size_t count, bool stored);
 void reap_wait(void);
 
 /* complain.c: to standard error */

@@ -178,7 +178,8 @@ static int start(struct agent *agent)
 	if (!ret)
 		ret = receiver_watch(&agent->receiver, &agent->signals);
 	if (!ret)
-		ret = store_open(agent->inherited.table_fd);
+		ret = store_open(agent->inherited.table_fd,
+				 agent->inherited.table_number);
 	if (ret) {
 		complain("%s", strerror(-ret));
 		return -1;

@@ -15,7 +15,7 @@
 
 struct corpse {
 	struct corpse *next;
-	uint64_t serial;	/* 0: not all of a VM */
+	bool stored;		/* systemd has been told to forget them */
 	size_t count;
 	struct kvmstats_source *sources[];
 };
@@ -33,8 +33,8 @@ static struct {
 /* systemd's copies first, or closing them would tear the VM down there. */
 static void bury(struct corpse *corpse)
 {
-	if (corpse->serial)
-		store_forget(corpse->serial);
+	if (corpse->stored)
+		store_wait();
 	for (size_t i = 0; i < corpse->count; i++)
 		kvmstats_source_close(corpse->sources[i]);
 	free(corpse);
@@ -75,11 +75,11 @@ static bool start_worker(void)
 	return !ret;
 }
 
-void reap(struct kvmstats_source **sources, size_t count, uint64_t serial)
+void reap(struct kvmstats_source **sources, size_t count, bool stored)
 {
 	struct corpse *corpse;
 
-	if (!count && !serial)
+	if (!count)
 		return;
 	corpse = malloc(sizeof(*corpse) + count * sizeof(*sources));
 	if (!corpse) {
@@ -88,7 +88,7 @@ void reap(struct kvmstats_source **sources, size_t count, uint64_t serial)
 		return;
 	}
 	corpse->next = NULL;
-	corpse->serial = serial;
+	corpse->stored = stored;
 	corpse->count = count;
 	memcpy(corpse->sources, sources, count * sizeof(*sources));
 	pthread_mutex_lock(&reaper.lock);

@@ -185,6 +185,8 @@ static int take_message(struct receiver *receiver, struct conn *conn,
 			struct kvmstats_source **sources, size_t count)
 {
 	const struct settings *settings = receiver->settings;
+	struct registry *registry = receiver->registry;
+	uint64_t replaced = registry->counters.fds_replaced;
 	int reason = -1;
 
 	if (++conn->messages > settings->max_messages)
@@ -194,13 +196,14 @@ static int take_message(struct receiver *receiver, struct conn *conn,
 	if (reason < 0 && fds_in_use(receiver) + count > receiver->fd_budget)
 		reason = REJECT_DESCRIPTORS;
 	if (reason >= 0 || !conn->vm) {
-		reap(sources, count, 0);
+		reap(sources, count, false);
 		return reason;
 	}
 	store_add(conn->vm, sources, count);
-	if (registry_add_sources(receiver->registry, conn->vm, sources, count,
-				 settings))
+	if (registry_add_sources(registry, conn->vm, sources, count, settings))
 		return REJECT_DESCRIPTORS;
+	if (registry->counters.fds_replaced != replaced)
+		store_again(registry, conn->vm);
 	return -1;
 }
 

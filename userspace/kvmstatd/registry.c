@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent.h"
+#include "store.h"
 
 const char *const reject_names[REJECTS] = {
 	[REJECT_CREDENTIALS]	= "credentials",
@@ -268,7 +268,7 @@ int registry_add_sources(struct registry *registry, struct vm *vm,
 	counters->fds_rejected += ret ? 1 + count - i : 0;
 	while (i < count)
 		sources[to_close++] = sources[i++];
-	reap(sources, to_close, 0);
+	reap(sources, to_close, false);
 	return ret;
 }
 
@@ -309,7 +309,8 @@ void registry_remove(struct registry *registry, struct vm *vm)
 	count = sources ? take_sources(vm, sources) : 0;
 	registry->counters.ended++;
 	pthread_mutex_unlock(&registry->lock);
-	reap(sources, count, vm->serial);
+	store_forget(vm->serial);
+	reap(sources, count, true);
 	free(sources);
 	vm_unref(vm);
 }

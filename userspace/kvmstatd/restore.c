@@ -114,7 +114,6 @@ void receiver_restore(struct receiver *receiver, struct inherited *inherited)
 {
 	struct restore restore = { receiver, inherited };
 
-	if (inherited->table_fd >= 0)
-		store_read(inherited->table_fd, restore_vm, &restore);
+	store_read(restore_vm, &restore);
 	conn_free_ended(receiver);
 }

@@ -169,7 +169,7 @@ struct scrape *scrape_new(struct registry *registry, enum exposition format,
 	good = sample_locked(&pass);
 	pthread_mutex_unlock(&registry->lock);
 	free(pass.reads);
-	reap(pass.lost, pass.num_lost, 0);
+	reap(pass.lost, pass.num_lost, false);
 	free(pass.lost);
 	registry->counters.scrapes++;
 	registry->counters.last_scrape_ns = clock_ns();

@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The table of VMs, in a memfd that systemd holds for us together with the
- * descriptors. Their names there have room for a number only, so who the VMs
- * are stands in the table:
- *
- *	+SERIAL PID START UID GID ON-BEHALF HAS-PIDFD<tab>KEY<tab>NAME<tab>UUID
- *	-SERIAL
- *
- * Lines are only added, so that a table is never seen half written; a line
- * without its end is ignored. Texts have no control characters.
+ * What survives our restart. systemd does not store a file that it has already,
+ * under whatever name. So what is to be forgotten of a VM must be said before
+ * the same files come again as another VM's: all this is called by the main
+ * thread only, and systemd takes its messages in their order.
  */
 #include <errno.h>
-#include <stdlib.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -19,35 +14,79 @@
 #include "store.h"
 #include "supervisor.h"
 
-static struct {
-	pthread_mutex_t lock;
-	int fd;			/* -1: nobody to keep it */
-} table = { .lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1 };
+#define MANY_LINES 1024
 
-static void append(const char *line, size_t length)
+static struct {
+	int fd;			/* -1: nobody to keep it */
+	unsigned int number;	/* in its name */
+	size_t entered, forgotten;
+} table = { .fd = -1 };
+
+static void check(int error)
 {
-	pthread_mutex_lock(&table.lock);
-	if (table.fd >= 0 && write(table.fd, line, length) != (ssize_t)length)
-		complain("descriptor store: %s", strerror(errno));
-	pthread_mutex_unlock(&table.lock);
+	if (error)
+		complain("descriptor store: %s", strerror(-error));
 }
 
-/* @table_fd: the one of our predecessor, or -1. */
-int store_open(int table_fd)
+static void name_table(char name[32], unsigned int number)
+{
+	snprintf(name, 32, "table-%u", number);
+}
+
+static void name_vm(char name[32], const struct vm *vm)
+{
+	snprintf(name, 32, "vm-%ju", (uintmax_t)vm->serial);
+}
+
+static void copy_vm(void *context, struct stored *stored)
+{
+	table.entered++;
+	check(table_enter(*(int *)context, stored));
+}
+
+/*
+ * Start a table, with what the old one still has. Between the first message
+ * and the second systemd has both: the one with the higher number is complete.
+ */
+static int renew_table(void)
+{
+	int fd = memfd_create("kvmstatd-table", MFD_CLOEXEC);
+	char name[32];
+
+	if (fd < 0)
+		return -errno;
+	table.entered = 0;
+	table.forgotten = 0;
+	if (table.fd >= 0)
+		check(table_read(table.fd, copy_vm, &fd));
+	name_table(name, table.number + 1);
+	supervisor_keep(name, &fd, 1);
+	if (table.fd >= 0) {
+		name_table(name, table.number);
+		supervisor_drop(name);
+		close(table.fd);
+	}
+	table.number++;
+	table.fd = fd;
+	return 0;
+}
+
+int store_open(int table_fd, unsigned int number)
 {
 	if (!supervised()) {
 		if (table_fd >= 0)
 			close(table_fd);
 		return 0;
 	}
-	table.fd = table_fd >= 0 ? table_fd :
-		   memfd_create("kvmstatd-table", MFD_CLOEXEC);
-	if (table.fd < 0)
-		return -errno;
-	lseek(table.fd, 0, SEEK_END);
-	if (table_fd < 0)
-		supervisor_keep("table", &table.fd, 1);
-	return 0;
+	table.fd = table_fd;
+	table.number = number;
+	return renew_table();
+}
+
+int store_read(void (*found)(void *context, struct stored *stored),
+	       void *context)
+{
+	return table.fd < 0 ? 0 : table_read(table.fd, found, context);
 }
 
 void store_close(void)
@@ -59,21 +98,13 @@ void store_close(void)
 
 void store_enter(const struct vm *vm, int pidfd)
 {
-	const struct identity *identity = &vm->identity;
-	char *line, name[32];
-	int length;
+	struct stored stored = { vm->identity, vm->serial, pidfd >= 0, vm->key };
+	char name[32];
 
 	if (table.fd < 0)
 		return;
-	length = asprintf(&line, "+%ju %d %ju %u %u %d %d\t%s\t%s\t%s\n",
-			  (uintmax_t)vm->serial, identity->pid,
-			  (uintmax_t)identity->start_ticks, identity->uid,
-			  identity->gid, identity->on_behalf, pidfd >= 0,
-			  vm->key, identity->name, identity->uuid);
-	if (length < 0)
-		return;
-	append(line, length);
-	free(line);
+	table.entered++;
+	check(table_enter(table.fd, &stored));
 	snprintf(name, sizeof(name), "pid-%ju", (uintmax_t)vm->serial);
 	if (pidfd >= 0)
 		supervisor_keep(name, &pidfd, 1);
@@ -89,102 +120,67 @@ void store_add(const struct vm *vm, struct kvmstats_source *const *sources,
 		return;
 	for (size_t i = 0; i < count; i++)
 		fds[i] = kvmstats_source_fd(sources[i]);
-	snprintf(name, sizeof(name), "vm-%ju", (uintmax_t)vm->serial);
+	name_vm(name, vm);
 	supervisor_keep(name, fds, count);
+}
+
+/* Duplicates: a scrape may drop a source, and another thread close it. */
+static size_t copy_fds(struct registry *registry, const struct vm *vm,
+		       size_t first, int *fds)
+{
+	size_t count = 0;
+
+	pthread_mutex_lock(&registry->lock);
+	for (size_t i = first; i < vm->count && i - first < KVMSTATS_MESSAGE_FDS;
+	     i++) {
+		const struct kvmstats_source *source = vm->entries[i].source;
+		int fd = source ? fcntl(kvmstats_source_fd(source),
+					F_DUPFD_CLOEXEC, 0) : -1;
+
+		if (fd >= 0)
+			fds[count++] = fd;
+	}
+	pthread_mutex_unlock(&registry->lock);
+	return count;
+}
+
+void store_again(struct registry *registry, const struct vm *vm)
+{
+	int fds[KVMSTATS_MESSAGE_FDS];
+	char name[32];
+
+	if (table.fd < 0)
+		return;
+	name_vm(name, vm);
+	supervisor_drop(name);
+	for (size_t i = 0; i < vm->count; i += KVMSTATS_MESSAGE_FDS) {
+		size_t count = copy_fds(registry, vm, i, fds);
+
+		if (count)
+			supervisor_keep(name, fds, count);
+		while (count)
+			close(fds[--count]);
+	}
 }
 
 void store_forget(uint64_t serial)
 {
-	char line[32];
-	int length;
+	char name[32];
 
 	if (table.fd < 0)
 		return;
-	length = snprintf(line, sizeof(line), "-%ju\n", (uintmax_t)serial);
-	append(line, length);
-	snprintf(line, sizeof(line), "pid-%ju", (uintmax_t)serial);
-	supervisor_drop(line);
-	snprintf(line, sizeof(line), "vm-%ju", (uintmax_t)serial);
-	supervisor_drop(line);
-	supervisor_wait();
+	check(table_forget(table.fd, serial));
+	snprintf(name, sizeof(name), "pid-%ju", (uintmax_t)serial);
+	supervisor_drop(name);
+	snprintf(name, sizeof(name), "vm-%ju", (uintmax_t)serial);
+	supervisor_drop(name);
+	if (++table.forgotten > MANY_LINES &&
+	    table.forgotten > table.entered / 2)
+		check(renew_table());
 }
 
-static bool parse_numbers(const char *text, struct stored *stored)
+void store_wait(void)
 {
-	struct identity *identity = &stored->identity;
-	unsigned int on_behalf, has_pidfd;
-	uintmax_t serial, start;
-
-	if (sscanf(text, "+%ju %d %ju %u %u %u %u", &serial, &identity->pid,
-		   &start, &identity->uid, &identity->gid, &on_behalf,
-		   &has_pidfd) != 7)
-		return false;
-	stored->serial = serial;
-	identity->start_ticks = start;
-	identity->on_behalf = on_behalf;
-	stored->has_pidfd = has_pidfd;
-	return true;
-}
-
-/* The texts stay where they are, in @line. */
-static bool parse_line(char *line, struct stored *stored)
-{
-	char *numbers = strsep(&line, "\t");
-
-	stored->key = strsep(&line, "\t");
-	stored->identity.name = strsep(&line, "\t");
-	stored->identity.uuid = strsep(&line, "\t");
-	return stored->identity.uuid && !line &&
-	       parse_numbers(numbers, stored);
-}
-
-/* Is there "-SERIAL" in what follows? */
-static bool forgotten(const char *rest, uint64_t serial)
-{
-	char line[32];
-	int length = snprintf(line, sizeof(line), "\n-%ju\n",
-			      (uintmax_t)serial);
-
-	return memmem(rest, strlen(rest), line, length);
-}
-
-static void read_lines(char *text, void (*found)(void *context,
-						 struct stored *stored),
-		       void *context)
-{
-	char *end;
-
-	for (; (end = strchr(text, '\n')); text = end + 1) {
-		struct stored stored;
-		char *line;
-
-		if (*text != '+')
-			continue;
-		line = strndup(text, end - text);
-		if (line && parse_line(line, &stored) &&
-		    !forgotten(end, stored.serial))
-			found(context, &stored);
-		free(line);
-	}
-}
-
-int store_read(int fd, void (*found)(void *context, struct stored *stored),
-	       void *context)
-{
-	off_t size_bytes = lseek(fd, 0, SEEK_END);
-	char *text;
-
-	if (size_bytes < 0)
-		return -errno;
-	text = malloc(size_bytes + 1);
-	if (!text)
-		return -ENOMEM;
-	if (pread(fd, text, size_bytes, 0) != size_bytes) {
-		free(text);
-		return -EIO;
-	}
-	text[size_bytes] = 0;
-	read_lines(text, found, context);
-	free(text);
-	return 0;
+	if (table.fd >= 0)
+		supervisor_wait();
 }

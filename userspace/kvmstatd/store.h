@@ -9,11 +9,13 @@
 #include <stdint.h>
 
 #include "agent.h"
+#include "table.h"
 
 /* What systemd passed, taken out of the environment. */
 struct inherited {
 	int register_fd, http_fd;	/* -1: none */
 	int table_fd;
+	unsigned int table_number;
 	int count;
 	int *fds;		/* the rest; -1: taken */
 	char **names;
@@ -32,24 +34,22 @@ uint64_t watchdog_ns(void);
 void notify_alive(void);
 
 /* A VM's place in the store. Nothing happens without systemd. */
-int store_open(int table_fd);
+/*
+ * Takes over the one of our predecessor, unless it is -1. Main thread only, all
+ * but the last.
+ */
+int store_open(int table_fd, unsigned int number);
+/* As table_read */
+int store_read(void (*found)(void *context, struct stored *stored),
+	       void *context);
 void store_close(void);
 void store_enter(const struct vm *vm, int pidfd);
 void store_add(const struct vm *vm, struct kvmstats_source *const *sources,
 	       size_t count);
-/* All its copies are closed when this returns. Any thread. */
+/* Some were replaced: hold what the VM has now, and nothing else. */
+void store_again(struct registry *registry, const struct vm *vm);
 void store_forget(uint64_t serial);
-
-/* One line of the table. */
-struct stored {
-	struct identity identity;
-	uint64_t serial;
-	bool has_pidfd;
-	char *key;
-};
-
-/* Calls @found for each VM of the table @fd that was not forgotten. */
-int store_read(int fd, void (*found)(void *context, struct stored *stored),
-	       void *context);
+/* The copies of what was forgotten before this are closed. Any thread. */
+void store_wait(void);
 
 #endif /* KVMSTATD_STORE_H */

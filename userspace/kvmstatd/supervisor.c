@@ -148,20 +148,35 @@ static int *socket_place(struct inherited *inherited, int fd)
 	return NULL;
 }
 
+/* The newest; an older one is closed with what else nobody takes. */
+static void take_table(struct inherited *inherited, int index,
+		       unsigned int number)
+{
+	for (int i = 0; i < index; i++)
+		if (inherited->table_fd == SD_LISTEN_FDS_START + i)
+			inherited->fds[i] = inherited->table_fd;
+	inherited->table_fd = SD_LISTEN_FDS_START + index;
+	inherited->table_number = number;
+	inherited->fds[index] = -1;
+}
+
 static void sort_out(struct inherited *inherited, int index)
 {
 	int fd = SD_LISTEN_FDS_START + index;
 	int *place = socket_place(inherited, fd);
+	unsigned int number;
 
-	if (!strcmp(inherited->names[index], "table"))
-		place = &inherited->table_fd;
 	inherited->fds[index] = fd;
+	if (sscanf(inherited->names[index], "table-%u", &number) == 1 &&
+	    number > inherited->table_number) {
+		take_table(inherited, index, number);
+		return;
+	}
 	if (!place || *place >= 0)
 		return;
 	*place = fd;
 	inherited->fds[index] = -1;
-	if (place != &inherited->table_fd)
-		fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 }
 
 int inherited_take(struct inherited *inherited)

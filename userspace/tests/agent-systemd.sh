@@ -1,81 +1,447 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# usage: agent-systemd.sh BUILD-DIR - kvmstatd with what systemd gives it:
-# sockets by its own systemd-socket-activate, notifications and the store of
-# descriptors by a stand-in that speaks the protocol, as no systemd runs here
+# usage: agent-systemd.sh BUILD-DIR - the installed units under a real systemd,
+# with real VMs
+#
+# A VM whose VMM is stopped cannot register again: what is known of it after a
+# restart comes out of systemd's store.
 
-here=$(dirname "$0")
+here=$(cd "$(dirname "$0")" && pwd)
 build=$1
 . "$here/tap.sh"
+limit_s=20
+url=http://127.0.0.1:9976
+socket=/run/kvmstatd/register.sock
+vmms=()
+number=
 
-free_port()
+if [ "${2-}" != inside ]; then
+	exec "$here/with-systemd" "$here/agent-systemd.sh" "$build" inside
+fi
+
+wait_until()
 {
-	python3 -c '
-import socket
-s = socket.socket()
-s.bind(("127.0.0.1", 0))
-print(s.getsockname()[1])'
+	local end=$((SECONDS + limit_s))
+
+	while ! "$@"; do
+		if [ $SECONDS -ge $end ]; then
+			echo "waited in vain: $*; descriptors held: $number"
+			journalctl --no-pager -n 30 -u 'kvmstatd*'
+			return 1
+		fi
+		sleep 0.05
+	done
 }
 
 get()
 {
-	curl -q -sS --noproxy '*' --max-time 20 --retry 50 --retry-delay 0 \
-		--retry-max-time 20 --retry-connrefused "$@"
+	curl -q -sS --max-time 20 "$@"
 }
 
-http_socket()
+# has REGEX...: each is in one scrape
+has()
 {
-	local port status
+	local regex
 
-	port=$(free_port)
-	systemd-socket-activate -l "127.0.0.1:$port" \
-		"$build/kvmstatd/kvmstatd" --listen 192.0.2.1:1 \
-		--socket "$tap_dir/one" 2>"$tap_dir/err" &
-	activate=$!
-	status=$(get "http://127.0.0.1:$port/healthz")
-	kill $activate
-	wait $activate || return 1
-	cat "$tap_dir/err"
-	[ "$status" = ok ] && [ ! -e "$tap_dir/one" ]
-}
-
-# The name of a socket that is not ours stays.
-registration_socket()
-{
-	local port
-
-	port=$(free_port)
-	systemd-socket-activate --seqpacket -l "$tap_dir/two" \
-		"$build/kvmstatd/kvmstatd" --listen "127.0.0.1:$port" \
-		--socket /nonexistent/socket 2>"$tap_dir/err" &
-	activate=$!
-	while ! [ -S "$tap_dir/two" ]; do
-		kill -0 $activate || return 1
-		sleep 0.05
+	get "$url/metrics" >"$tap_dir/metrics" || return 1
+	for regex in "$@"; do
+		grep -qE "$regex" "$tap_dir/metrics" || return 1
 	done
-	"$build/demo/demo-vmm" --seconds 36000 --name activated \
-		--socket "$tap_dir/two" 2>"$tap_dir/vmm" &
+}
+
+gone()
+{
+	get "$url/metrics" >"$tap_dir/metrics" &&
+		! grep -q "^kvm_vm_info{vm=\"$1\"" "$tap_dir/metrics"
+}
+
+# property UNIT NAME
+property()
+{
+	systemctl show -p "$2" --value "$1.service"
+}
+
+active()
+{
+	[ "$(property "$1" ActiveState)" = active ]
+}
+
+inactive()
+{
+	[ "$(property "$1" ActiveState)" = inactive ]
+}
+
+stored()
+{
+	number=$(property kvmstatd NFileDescriptorStore)
+	[ "$number" = "$1" ]
+}
+
+# Who is the main process, with which rights?
+status_of()
+{
+	cat "/proc/$(property "$1" MainPID)/status"
+}
+
+start_vmm()
+{
+	"$build/demo/demo-vmm" --seconds 36000 "$@" 2>>"$tap_dir/vmm" &
+	vmms+=($!)
 	vmm=$!
-	for _ in $(seq 200); do
-		get "http://127.0.0.1:$port/metrics" >"$tap_dir/metrics"
-		! grep -q '^kvm_vm_info{vm="activated"' "$tap_dir/metrics" || break
-		sleep 0.05
-	done
-	kill -9 $vmm
-	wait $vmm 2>/dev/null
-	kill $activate
-	wait $activate || return 1
-	cat "$tap_dir/err"
-	grep -q '^kvm_vm_info{vm="activated"' "$tap_dir/metrics" &&
-		[ -S "$tap_dir/two" ]
 }
 
-supervised()
+# All four vCPUs have run: one VM and four vCPUs to hold.
+shown()
 {
-	timeout 100 python3 "$here/agent-supervisor.py" "$build" "$tap_dir"
+	has "^kvm_vm_info\{vm=\"$1\"" \
+		"^kvm_vcpu_exits_total\{vm=\"$1\",vcpu=\"0\"\} [1-9]" \
+		"^kvm_vcpu_exits_total\{vm=\"$1\",vcpu=\"1\"\} [1-9]" \
+		"^kvm_vcpu_exits_total\{vm=\"$1\",vcpu=\"2\"\} [1-9]" \
+		"^kvm_vcpu_exits_total\{vm=\"$1\",vcpu=\"3\"\} [1-9]"
 }
 
-check "HTTP socket from systemd" http_socket
-check "registration socket from systemd" registration_socket
-check "notifications, and descriptors that survive a restart" supervised
+end()
+{
+	kill -9 "$@"
+	wait "$@"
+	return 0
+} 2>/dev/null
+
+# another_process OF BEFORE: the service has a new main process, and is ready
+another_process()
+{
+	active "$1" && [ "$(property "$1" MainPID)" != "$2" ]
+}
+
+# --- installation ---------------------------------------------------------------
+
+installed()
+{
+	make -C "$here/.." O="$build" PREFIX=/usr install &&
+		systemd-sysusers && systemctl daemon-reload &&
+		systemctl enable --now kvmstatd.socket kvmstatd-http.socket &&
+		systemctl is-active kvmstatd.socket kvmstatd-http.socket &&
+		inactive kvmstatd
+}
+
+# --- sockets --------------------------------------------------------------------
+
+scrape_starts_it()
+{
+	[ "$(get "$url/healthz")" = ok ] && wait_until active kvmstatd
+}
+
+sandboxed()
+{
+	local uid pid
+
+	uid=$(id -u kvmstatd)
+	pid=$(property kvmstatd MainPID)
+	status_of kvmstatd | grep -E '^(Uid|Cap|Seccomp|NoNewPrivs)'
+	status_of kvmstatd | grep -qE "^Uid:.$uid.$uid.$uid.$uid" &&
+		! status_of kvmstatd | grep -E '^Cap' | grep -v ':.0*$' &&
+		status_of kvmstatd | grep -qE '^Seccomp:.2$' &&
+		[ "$(readlink "/proc/$pid/ns/net")" != \
+		"$(readlink /proc/self/ns/net)" ]
+}
+
+registration_starts_it()
+{
+	systemctl stop kvmstatd && wait_until inactive kvmstatd || return 1
+	start_vmm --name one --socket $socket
+	wait_until active kvmstatd && wait_until shown one
+}
+
+# 660, group kvm
+stranger_cannot_connect()
+{
+	! "$build/demo/asuser" 65534 65534 python3 -c '
+import socket, sys
+socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).connect(sys.argv[1])' \
+		$socket 2>"$tap_dir/stranger" &&
+		grep -q PermissionError "$tap_dir/stranger"
+}
+
+# --- notifications and the store ------------------------------------------------
+
+# A pidfd and five statistics files, and the table for all.
+stores()
+{
+	wait_until stored 7 && property kvmstatd StatusText &&
+		property kvmstatd StatusText | grep -q .
+}
+
+# survives NAMES COMMAND...: it is another process then, and knows all
+survives()
+{
+	local names=$1 before name
+
+	shift
+	before=$(property kvmstatd MainPID)
+	"$@" || return 1
+	wait_until another_process kvmstatd "$before" || return 1
+	for name in $names; do
+		shown "$name" || { cat "$tap_dir/metrics"; return 1; }
+	done
+}
+
+killed()
+{
+	kill -STOP "${vmms[@]}"
+	survives one systemctl kill --signal=KILL --kill-whom=main kvmstatd
+}
+
+# More often than systemd would start another service.
+killed_often()
+{
+	for _ in 1 2 3 4 5 6; do
+		killed || return 1
+	done
+}
+
+restarted()
+{
+	survives one systemctl restart kvmstatd &&
+		[ "$(property kvmstatd Result)" = success ]
+}
+
+# It comes again, takes its VM's place, and what was kept for it is dropped.
+registers_again()
+{
+	kill -CONT "${vmms[@]}"
+	wait_until reconnected && wait_until stored 7 && shown one || return 1
+	kill -STOP "${vmms[@]}"
+	survives one systemctl restart kvmstatd
+	status=$?
+	kill -CONT "${vmms[@]}"
+	return $status
+}
+
+reconnected()
+{
+	get "$url/metrics" | grep -q '^kvmstatd_registrations_total [1-9]'
+}
+
+# Its name stays with the VM that had it.
+twins()
+{
+	start_vmm --name one --socket $socket
+	twin="one#$vmm"
+	wait_until shown "$twin" && wait_until stored 13 || return 1
+	kill -STOP "$vmm"
+	end "${vmms[0]}"
+	wait_until gone one && wait_until stored 7 &&
+		survives "$twin" systemctl restart kvmstatd && gone one
+}
+
+# start_many COUNT VCPUS [HOW]: that many VMs, which say nothing more
+start_many()
+{
+	coproc many_io { exec "$build/tests/agent_vmms" $socket "$@" \
+		2>"$tap_dir/many.err"; }
+	# shellcheck disable=SC2154 # set by coproc
+	many=$many_io_PID
+	read -r ready <&"${many_io[0]}" && [ "$ready" = ready ]
+}
+
+stop_many()
+{
+	kill -9 -- "-$many"
+	wait "$many"
+	return 0
+} 2>/dev/null
+
+# Of two files for one vCPU the later one is held, not both.
+replaced()
+{
+	start_many 1 4 twice && wait_until replaced_five &&
+		wait_until stored 13 || return 1
+	stop_many
+	wait_until stored 7
+}
+
+replaced_five()
+{
+	has '^kvmstatd_descriptors_replaced_total 5$'
+}
+
+# The table of VMs does not grow with those that are gone.
+comes_and_goes()
+{
+	local size
+
+	start_many 1500 0 && wait_until has '^kvmstatd_vms 1501$' &&
+		[ "$(table_bytes)" -gt 100000 ] || return 1
+	stop_many
+	wait_until has '^kvmstatd_vms 1$' && wait_until stored 7 &&
+		size=$(table_bytes) && echo "$size bytes" &&
+		[ "$size" -lt 50000 ] &&
+		survives "$twin" systemctl restart kvmstatd &&
+		[ "$(table_bytes)" -lt 200 ]
+}
+
+table_bytes()
+{
+	find -L "/proc/$(property kvmstatd MainPID)/fd" -maxdepth 1 \
+		-name "$(table_number)" -printf '%s\n'
+}
+
+table_number()
+{
+	find "/proc/$(property kvmstatd MainPID)/fd" \
+		-lname '/memfd:kvmstatd-table*' -printf '%f\n' 2>/dev/null
+}
+
+dies_meanwhile()
+{
+	start_vmm --name meanwhile --socket $socket
+	wait_until shown meanwhile && wait_until stored 13 || return 1
+	systemctl kill --signal=STOP --kill-whom=main kvmstatd
+	end "$vmm"
+	survives "$twin" systemctl kill --signal=KILL --kill-whom=main kvmstatd &&
+		gone meanwhile && wait_until stored 7
+}
+
+reloads()
+{
+	local before
+
+	before=$(property kvmstatd MainPID)
+	systemctl reload kvmstatd && wait_until active kvmstatd &&
+		[ "$(property kvmstatd MainPID)" = "$before" ] && shown "$twin"
+}
+
+# It hangs: systemd ends it and starts another.
+watched()
+{
+	mkdir -p /run/systemd/system/kvmstatd.service.d
+	printf '[Service]\nWatchdogSec=1\nTimeoutAbortSec=1\n' \
+		>/run/systemd/system/kvmstatd.service.d/watchdog.conf
+	systemctl daemon-reload
+	survives "$twin" systemctl restart kvmstatd &&
+		[ "$(property kvmstatd NRestarts)" = 0 ] &&
+		survives "$twin" systemctl kill --signal=STOP --kill-whom=main \
+		kvmstatd && [ "$(property kvmstatd NRestarts)" = 1 ]
+	status=$?
+	rm -r /run/systemd/system/kvmstatd.service.d
+	systemctl daemon-reload
+	return $status
+}
+
+# Not so the end of the service itself: then nothing is held for anybody.
+stops()
+{
+	systemctl stop kvmstatd && [ "$(property kvmstatd Result)" = success ] &&
+		stored 0 && [ -S $socket ] && [ "$(get "$url/healthz")" = ok ] &&
+		wait_until gone "$twin"
+}
+
+all_die()
+{
+	end "${vmms[@]}"
+	vmms=()
+	wait_until stored 1
+}
+
+# --- discovery --------------------------------------------------------------------
+
+# A VMM that knows nothing of the agent, of another user.
+discovers()
+{
+	systemctl start kvmstatd-discover &&
+		wait_until active kvmstatd-discover || return 1
+	chmod 666 /dev/kvm
+	"$build/demo/asuser" 65534 65534 "$build/demo/demo-vmm" \
+		--seconds 36000 2>"$tap_dir/vmm" &
+	vmm=$!
+	wait_until shown "pid-$vmm"
+}
+
+only_ptrace()
+{
+	status_of kvmstatd-discover | grep -E '^(Uid|Cap|Seccomp)'
+	status_of kvmstatd-discover | grep -qE '^CapEff:.0*80000$' &&
+		status_of kvmstatd-discover | grep -qE '^CapBnd:.0*80000$' &&
+		status_of kvmstatd-discover | grep -qE '^Seccomp:.2$' &&
+		status_of kvmstatd-discover |
+		grep -qE "^Uid:.$(id -u kvmstatd-discover)"
+}
+
+# What was found is found again, whoever of the two starts anew.
+both_restart()
+{
+	survives "pid-$vmm" systemctl restart kvmstatd || return 1
+	systemctl restart kvmstatd-discover && wait_until shown "pid-$vmm" &&
+		wait_until stored 7 || return 1
+	end "$vmm"
+	wait_until gone "pid-$vmm" && wait_until stored 1
+}
+
+# --- the example for libvirt --------------------------------------------------------
+
+# as_qemu NAME: a VM of the user as which libvirt starts QEMU
+as_qemu()
+{
+	setpriv --reuid libvirt-test --regid kvm --clear-groups \
+		"$build/demo/demo-vmm" --seconds 36000 --name "$1" \
+		--socket $socket 2>"$tap_dir/vmm" &
+	vmm=$!
+}
+
+libvirt_example()
+{
+	systemctl stop kvmstatd-discover &&
+		useradd --system --no-create-home libvirt-test || return 1
+	as_qemu refused
+	wait_until refuses || return 1
+	end "$vmm"
+	mkdir -p /etc/systemd/system/kvmstatd.service.d
+	sed 's/--allow-uid libvirt-qemu/--allow-uid libvirt-test/' \
+		/usr/share/kvmstatd/kvmstatd-libvirt.conf \
+		>/etc/systemd/system/kvmstatd.service.d/libvirt.conf
+	systemctl daemon-reload && systemctl restart kvmstatd || return 1
+	as_qemu libvirts
+	wait_until shown libvirts || return 1
+	end "$vmm"
+}
+
+refuses()
+{
+	has '^kvmstatd_registrations_rejected_total\{reason="credentials"\} [1-9]' &&
+		gone refused
+}
+
+no_complaints()
+{
+	systemctl stop kvmstatd kvmstatd-discover
+	journalctl --no-pager -p warning -u 'kvmstatd*' >"$tap_dir/journal"
+	cat "$tap_dir/journal"
+	# what the tests did themselves
+	! grep -vE 'Main process exited|Failed with result|Watchdog timeout|Killing process|No entries|State .* timed out' \
+		"$tap_dir/journal"
+}
+
+check "installed, enabled" installed
+check "a scrape starts the service" scrape_starts_it
+check "its rights" sandboxed
+check "a registration starts it" registration_starts_it
+check "a stranger cannot connect" stranger_cannot_connect
+check "systemd holds the descriptors" stores
+check "killed: nothing is lost" killed
+check "killed six times" killed_often
+check "restarted: nothing is lost" restarted
+check "the VMM comes again" registers_again
+check "two VMs of one name" twins
+check "a VM ends while the agent does" dies_meanwhile
+check "descriptors that come again" replaced
+check "VMs come and go" comes_and_goes
+check "reload" reloads
+check "watchdog" watched
+check "stop lets go of all" stops
+check "a VM's end frees what is held" all_die
+check "discovery finds a VM" discovers
+check "with one capability" only_ptrace
+check "both start anew" both_restart
+check "the example for libvirt" libvirt_example
+check "nothing to complain about" no_complaints
 tap_done

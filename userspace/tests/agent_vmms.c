@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * agent_vmms SOCKET VMS VCPUS [same]: real VMs without a guest, a connection
- * for each, names bench-0 and on. With "same", one VM is registered again and
- * again. Says "ready" and waits until its standard input ends.
+ * agent_vmms SOCKET VMS VCPUS [same|twice]: real VMs without a guest, a
+ * connection for each, names bench-0 and on. With "same", one VM is registered
+ * again and again; with "twice", each sends two descriptors for each vCPU. Says
+ * "ready" and waits until its standard input ends.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <kvmstats.h>
 #include <linux/kvm.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +34,8 @@ struct machine {
 	int kvm_fds[1 + MAX_VCPUS];	/* keep the VM; in this order, too */
 	unsigned int count;
 };
+
+static bool same, twice;
 
 static void die(const char *what)
 {
@@ -96,6 +100,10 @@ static void hand_over(const struct machine *machine, const char *path,
 	ret = kvmstats_sender_new(name, uuid, &sender);
 	for (unsigned int i = 0; i < machine->count && !ret; i++)
 		ret = kvmstats_sender_add_stats(sender, dup(machine->fds[i]));
+	for (unsigned int i = 0; i < machine->count && twice && !ret; i++)
+		ret = kvmstats_sender_add_stats(sender,
+						ioctl(machine->kvm_fds[i],
+						      KVM_GET_STATS_FD, NULL));
 	if (!ret)
 		ret = connect_patiently(sender, path);
 	if (!ret)
@@ -120,7 +128,7 @@ static void run_some(char **argv, unsigned int first, unsigned int count)
 	create(&machine, strtoul(argv[3], NULL, 10));
 	for (unsigned int i = first; i < first + count; i++) {
 		hand_over(&machine, argv[1], i);
-		if (argv[4] || i == first + count - 1)
+		if (same || i == first + count - 1)
 			continue;
 		forget(&machine);
 		create(&machine, strtoul(argv[3], NULL, 10));
@@ -160,11 +168,13 @@ int main(int argc, char **argv)
 	/* a group of its own, to be ended as one */
 	setpgid(0, 0);
 	if (argc != 4 && argc != 5) {
-		fputs("usage: agent_vmms SOCKET VMS VCPUS [same]\n", stderr);
+		fputs("usage: agent_vmms SOCKET VMS VCPUS [same|twice]\n", stderr);
 		return 2;
 	}
 	vms = strtoul(argv[2], NULL, 10);
-	step = argc == 5 ? vms : VMS_PER_PROCESS;
+	same = argc == 5 && !strcmp(argv[4], "same");
+	twice = argc == 5 && !same;
+	step = same ? vms : VMS_PER_PROCESS;
 	for (unsigned int i = 0; i < vms; i += step)
 		start_some(argv, i, vms - i < step ? vms - i : step);
 	puts("ready");
