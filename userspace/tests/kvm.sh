@@ -411,7 +411,8 @@ examples()
 # It knows no pidfd_getfd: the VM registers.
 in_valgrind()
 {
-	valgrind -q --leak-check=full --error-exitcode=9 "$build/kvmstat/kvmstat" \
+	valgrind -q --leak-check=full --error-exitcode=9 \
+		--suppressions="$here/valgrind.supp" "$build/kvmstat/kvmstat" \
 		record --socket "$tap_dir/socket" --interval 0.1 --until-gone \
 		--json --output "$tap_dir/valgrind.json" &
 	recorder=$!

@@ -12,7 +12,7 @@ unit_src := $(if $(migsim_arch),$(wildcard tests/test_*.c),\
 unit_tests := $(patsubst tests/%.c,$(O)/tests/%,$(unit_src))
 override FUZZ_CC := $(strip $(FUZZ_CC))
 fuzz_tests := $(if $(shell command -v $(FUZZ_CC)),\
-	      $(addprefix $(O)/tests/fuzz-,image message text))
+	      $(addprefix $(O)/tests/fuzz-,image message text elf))
 asan_obj := $(patsubst %.c,$(O)/asan/%.o,$(lib_src) tests/image.c tests/line.c)
 fuzz_obj := $(patsubst %.c,$(O)/fuzz/%.o,$(lib_src))
 tsan_obj := $(patsubst %.c,$(O)/tsan/%.o,$(lib_src) tests/image.c \
@@ -66,5 +66,7 @@ $(O)/tests/fuzz-%: $(O)/fuzz/tests/fuzz_%.o $(fuzz_obj)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(FUZZ_CC) $(SANITIZE) -fsanitize=fuzzer $^ $(ALL_LDFLAGS) -o $@
+
+$(O)/tests/fuzz-elf: $(O)/fuzz/kvmstat/run_elf.o
 
 .SECONDARY:
