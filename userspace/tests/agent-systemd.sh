@@ -269,28 +269,25 @@ replaced_five()
 # The table of VMs does not grow with those that are gone.
 comes_and_goes()
 {
-	local size
-
 	start_many 1500 0 && wait_until has '^kvmstatd_vms 1501$' &&
-		[ "$(table_bytes)" -gt 100000 ] || return 1
+		wait_until table_size && [ "$size" -gt 100000 ] || return 1
 	stop_many
 	wait_until has '^kvmstatd_vms 1$' && wait_until stored 7 &&
-		size=$(table_bytes) && echo "$size bytes" &&
-		[ "$size" -lt 50000 ] &&
+		wait_until table_size && [ "$size" -lt 50000 ] &&
 		survives "$twin" systemctl restart kvmstatd &&
-		[ "$(table_bytes)" -lt 200 ]
+		wait_until table_size && [ "$size" -lt 200 ]
 }
 
-table_bytes()
+# In bytes; others of its descriptors may be closed meanwhile.
+table_size()
 {
-	find -L "/proc/$(property kvmstatd MainPID)/fd" -maxdepth 1 \
-		-name "$(table_number)" -printf '%s\n'
-}
+	local fds
 
-table_number()
-{
-	find "/proc/$(property kvmstatd MainPID)/fd" \
-		-lname '/memfd:kvmstatd-table*' -printf '%f\n' 2>/dev/null
+	fds=/proc/$(property kvmstatd MainPID)/fd
+	size=$(stat -L -c %s "$fds/$(find "$fds" \
+		-lname '/memfd:kvmstatd-table*' -printf '%f\n')")
+	echo "table: $size bytes"
+	[ -n "$size" ]
 }
 
 dies_meanwhile()
