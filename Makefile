@@ -90,6 +90,7 @@ EVERY_PATCH := $(if $(filter 1,$(ALL)),EVERY=1 BOOT=1 VARIANTS=1)
 LONG_PARTS := $(if $(filter 1,$(ALL)),\
 	'check-debian=scripts/check-debian' \
 	'debug-selftest=harness/selftest-debug' \
+	'agent-tsan=make -C userspace O=$(CURDIR)/build/userspace/host check-tsan' \
 	'coverage=harness/coverage')
 
 test: ## check, the series, all builds, all architectures' boots
