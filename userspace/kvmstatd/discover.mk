@@ -53,8 +53,9 @@ install-units:			## systemd units, examples, dashboard only
 		>$(DESTDIR)$(example_dir)/kvmstatd-libvirt.conf
 	install -m 644 $(unit_dir)/kvmstatd.sysusers \
 		$(DESTDIR)$(PREFIX)/lib/sysusers.d/kvmstatd.conf
-	install -m 644 $(unit_dir)/apparmor-libvirt-qemu \
-		$(unit_dir)/libvirt-domain.xml $(wildcard kvmstatd/dashboard/*.json) \
+	sed 's|@LIBDIR@|$(LIBDIR)|' $(unit_dir)/libvirt-domain.xml.in \
+		>$(DESTDIR)$(example_dir)/libvirt-domain.xml
+	install -m 644 $(unit_dir)/apparmor-libvirt-qemu $(wildcard kvmstatd/dashboard/*.json) \
 		$(DESTDIR)$(example_dir)/
 
 $(O)/tests/fuzz-cmdline: $(O)/fuzz/kvmstatd/discover-name.o

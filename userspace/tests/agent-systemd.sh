@@ -374,12 +374,12 @@ both_restart()
 	wait_until gone "pid-$vmm" && wait_until stored 1
 }
 
-# --- the example for libvirt --------------------------------------------------------
+# --- libvirt ----------------------------------------------------------------------
 
 # as_qemu NAME: a VM of the user as which libvirt starts QEMU
 as_qemu()
 {
-	setpriv --reuid libvirt-test --regid kvm --clear-groups \
+	setpriv --reuid libvirt-qemu --regid kvm --clear-groups \
 		"$build/demo/demo-vmm" --seconds 36000 --name "$1" \
 		--socket $socket 2>"$tap_dir/vmm" &
 	vmm=$!
@@ -387,19 +387,64 @@ as_qemu()
 
 libvirt_example()
 {
-	systemctl stop kvmstatd-discover &&
-		useradd --system --no-create-home libvirt-test || return 1
+	systemctl stop kvmstatd-discover || return 1
+	id libvirt-qemu >/dev/null 2>&1 ||
+		useradd --system --no-create-home libvirt-qemu || return 1
 	as_qemu refused
 	wait_until refuses || return 1
 	end "$vmm"
 	mkdir -p /etc/systemd/system/kvmstatd.service.d
-	sed 's/--allow-uid libvirt-qemu/--allow-uid libvirt-test/' \
-		/usr/share/kvmstatd/kvmstatd-libvirt.conf \
-		>/etc/systemd/system/kvmstatd.service.d/libvirt.conf
+	cp /usr/share/kvmstatd/kvmstatd-libvirt.conf \
+		/etc/systemd/system/kvmstatd.service.d/libvirt.conf
 	systemctl daemon-reload && systemctl restart kvmstatd || return 1
-	as_qemu libvirts
-	wait_until shown libvirts || return 1
+	as_qemu accepted
+	wait_until shown accepted || return 1
 	end "$vmm"
+}
+
+# There is no network, and no cgroup is needed.
+start_libvirt()
+{
+	chgrp kvm /dev/kvm
+	chmod 660 /dev/kvm
+	cat >/etc/libvirt/qemu.conf <<-END
+		user = "libvirt-qemu"
+		group = "kvm"
+		security_driver = "none"
+		cgroup_controllers = [ ]
+		stdio_handler = "file"
+	END
+	: >/tmp/libvirtd.conf
+	systemd-run -q --unit libvirtd libvirtd --config /tmp/libvirtd.conf
+	wait_until virsh -q -c qemu:///system list
+}
+
+# The example, in a domain that is otherwise as small as it can be.
+make_domain()
+{
+	python3 - /usr/share/kvmstatd/libvirt-domain.xml >/tmp/domain.xml <<-'END'
+		import re, sys
+		text = open(sys.argv[1]).read()
+		name = re.search("KVMSTATS_NAME' value='([^']*)'", text)[1]
+		uuid = re.search("KVMSTATS_UUID' value='([^']*)'", text)[1]
+		print(text.replace("  <qemu:commandline>", f"""
+		  <name>{name}</name><uuid>{uuid}</uuid>
+		  <memory unit='MiB'>64</memory><vcpu>2</vcpu>
+		  <os><type arch='x86_64' machine='pc'>hvm</type></os>
+		  <qemu:commandline>""", 1))
+	END
+}
+
+# QEMU as libvirt starts it: another user, stopped at first, with its sandbox.
+libvirt_domain()
+{
+	start_libvirt && make_domain &&
+		virsh -q -c qemu:///system create /tmp/domain.xml || return 1
+	wait_until has '^kvm_vm_info\{vm="guest1",name="guest1",uuid="2dd4b6b0-.*registered_by="vmm"' \
+		'^kvm_vcpu_exits_total\{vm="guest1",vcpu="0"\} [1-9]' \
+		'^kvm_vcpu_exits_total\{vm="guest1",vcpu="1"\} [1-9]' || return 1
+	virsh -q -c qemu:///system destroy guest1
+	wait_until gone guest1
 }
 
 refuses()
@@ -439,6 +484,11 @@ check "a VM's end frees what is held" all_die
 check "discovery finds a VM" discovers
 check "with one capability" only_ptrace
 check "both start anew" both_restart
-check "the example for libvirt" libvirt_example
+check "the example for libvirt's users" libvirt_example
+if [ -n "$(command -v libvirtd)" ] && [ -n "$(command -v qemu-system-x86_64)" ]; then
+	check "a domain of libvirt" libvirt_domain
+else
+	skip "a domain of libvirt" "no libvirt, or no QEMU for x86_64"
+fi
 check "nothing to complain about" no_complaints
 tap_done
