@@ -70,7 +70,7 @@ closed_at_once()
 	interval=60 start_helper
 	registered || return 1
 	stop_vmm
-	limit_s=5 wait_until nothing_held || evidence
+	limit_s=30 wait_until nothing_held || evidence
 }
 
 # As systemd starts it: a user of its own, one capability.
