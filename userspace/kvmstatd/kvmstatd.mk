@@ -38,6 +38,8 @@ agent_tests := $(patsubst tests/%.c,$(O)/tests/%,$(wildcard tests/test_agent*.c)
 
 $(agent_tests): $(patsubst %.c,$(O)/asan/%.o,$(agent_core))
 
+.PHONY: agent-vmms
+agent-vmms: $(O)/tests/agent_vmms
 $(O)/tests/agent_vmms: $(O)/tests/agent_vmms.o $(O)/lib/libkvmstats.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $^ $(ALL_LDFLAGS) -o $@

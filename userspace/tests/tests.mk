@@ -31,7 +31,7 @@ check: all $(unit_tests) $(memcheck_tests) $(O)/bench/bench-read $(O)/tests/thre
 # Reports end the agent with a status that the suite does not expect.
 check-tsan:	## kvmstatd as a whole under the thread sanitizer
 	$(Q)$(MAKE) O=$(O)/tsan-all CFLAGS='-O1 -g -fsanitize=thread' \
-		LDFLAGS=-fsanitize=thread all $(O)/tsan-all/tests/agent_vmms
+		LDFLAGS=-fsanitize=thread all agent-vmms
 	$(Q)tests/run-tests $(O)/tsan-all agent-tsan
 
 $(O)/asan/%.o: %.c $(test_headers)
