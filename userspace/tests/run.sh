@@ -25,11 +25,16 @@ run()
 	"${run[@]}" "$@"
 }
 
-# still_waiting PID END: it lives, and the time for it is not over
-still_waiting()
+# await PID COMMAND...: until that succeeds, PID ends or its time is over
+await()
 {
-	[ $SECONDS -lt "$2" ] && kill -0 "$1"
-}
+	local end=$((SECONDS + limit_s))
+
+	until "${@:2}"; do
+		[ $SECONDS -lt $end ] && kill -0 "$1" || return 0
+		sleep 0.05
+	done
+} 2>/dev/null
 
 # events NAME: how many
 events()
@@ -230,11 +235,13 @@ bears()
 # what starts the VMM in its turn
 wrapper=()
 
+all_sent() { [ "$(events sent)" = "$1" ]; }
+
 # A VMM that waits for its input to end, after what it sent has arrived.
 # arrives MODE SENT VMS [INPUT]
 arrives()
 {
-	local pid end=$((SECONDS + limit_s)) gone
+	local pid gone
 
 	rm -f "$tap_dir/input" "$tap_dir/json"
 	mkfifo "$tap_dir/input"
@@ -242,10 +249,7 @@ arrives()
 	pid=$!
 	exec 8>"$tap_dir/input"
 	printf '%s' "${4-}" >&8
-	until [ "$(events sent)" = "$2" ]; do
-		still_waiting $pid $end || break
-		sleep 0.05
-	done
+	await $pid all_sent "$2"
 	exec 8>&-
 	status_is 0 wait $pid || return 1
 	gone=$(events gone)
@@ -377,16 +381,13 @@ qemu_options=(-M pc -m 64 -nodefaults -display none -no-user-config)
 # the signal, later by itself.
 qemu_until()
 {
-	local pid regex=$1 end=$((SECONDS + limit_s)) status=0
+	local pid regex=$1 status=0
 
 	shift
 	rm -f "$tap_dir/json"
 	"${run[@]}" -- qemu-system-x86_64 "${qemu_options[@]}" "$@" &
 	pid=$!
-	until grep -qE "\"event\":\"sample\".*$regex" "$tap_dir/json"; do
-		still_waiting $pid $end || break
-		sleep 0.1
-	done 2>/dev/null
+	await $pid grep -qE "\"event\":\"sample\".*$regex" "$tap_dir/json"
 	kill $pid
 	wait $pid || status=$?
 	[ $status = 0 ] || [ $status = 143 ] || return 1
@@ -419,31 +420,18 @@ qemu_without_kvm()
 		"${qemu_options[@]}" -accel tcg -S -monitor stdio
 }
 
-# example NAME: of the manual page, as a reader would copy it
-example()
-{
-	sed -n '/^\.\\" example: '"$1"'$/,/^\.Ed/{/^\./d;s/\\e$/\\/;p}' \
-		"$here/../man/kvmstat.1" | sed "s|/tmp/|$tap_dir/|"
-}
-
-# QEMU takes the signal for a clean end: status 0.
+# As a reader would copy it. QEMU takes the signal for a clean end: status 0.
 example_of_run()
 {
-	local pid end=$((SECONDS + limit_s))
+	local pid command sample='"event":"sample".*"name":"exits"'
 
-	PATH=$build/kvmstat:$PATH bash -c "exec $(example run)" &
+	command=$(sed -n '/^\.\\" example: run$/,/^\.Ed/{/^\./d;s/\\e$/\\/;p}' \
+		"$here/../man/kvmstat.1" | sed "s|/tmp/|$tap_dir/|")
+	PATH=$build/kvmstat:$PATH bash -c "exec $command" &
 	pid=$!
-	until example_has_sampled; do
-		still_waiting $pid $end || break
-		sleep 0.05
-	done
+	await $pid grep -q "$sample" "$tap_dir/vm.json"
 	kill $pid
-	status_is 0 wait $pid && example_has_sampled
-}
-
-example_has_sampled()
-{
-	grep -q '"event":"sample".*"name":"exits"' "$tap_dir/vm.json"
+	status_is 0 wait $pid && grep -q "$sample" "$tap_dir/vm.json"
 }
 
 of_the_process()
