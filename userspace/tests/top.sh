@@ -104,14 +104,17 @@ alternate()
 	terminal display-message -p '#{alternate_on}'
 }
 
-# The foreground process of the terminal.
+# The foreground process of the terminal, not its child, the guard, whose number
+# may be the lower one.
 top_pid()
 {
 	local tty
 
 	tty=$(terminal display-message -p '#{pane_tty}')
-	ps -o pid=,stat=,args= -t "${tty#/dev/}" |
-		awk '$2 ~ /\+/ && $3 ~ /kvmstat/ { print $1; exit }'
+	ps -o pid=,ppid=,stat=,args= -t "${tty#/dev/}" |
+		awk '$3 ~ /\+/ && $4 ~ /kvmstat/ { parent[$1] = $2 }
+		END { for (pid in parent)
+			if (!(parent[pid] in parent)) print pid }'
 }
 
 # ended_well STATUS: the program has gone, and the terminal is as it was
