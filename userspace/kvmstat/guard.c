@@ -27,11 +27,18 @@ const char *guard_look(void)
 	return NULL;
 }
 
+/* In one piece: the shell is writing, too, now that it is its turn again. */
+static struct {
+	char bytes[256];
+	size_t count;
+} output;
+
 static int put_byte(int byte)
 {
-	char c = byte;
-
-	return write(STDOUT_FILENO, &c, 1) == 1 ? byte : EOF;
+	if (output.count == sizeof(output.bytes))
+		return EOF;
+	output.bytes[output.count++] = byte;
+	return byte;
 }
 
 static void put_string(const char *string)
@@ -41,13 +48,15 @@ static void put_string(const char *string)
 }
 
 /* What an orderly end does: attributes, cursor, the screen from before. */
-static void restore(const struct termios *modes)
+static bool restore(const struct termios *modes)
 {
 	tcsetattr(STDOUT_FILENO, TCSADRAIN, modes);
 	put_string(exit_attribute_mode);
 	put_string(cursor_normal);
 	put_string(keypad_local);
 	put_string(exit_ca_mode);
+	return write(STDOUT_FILENO, output.bytes, output.count) ==
+	       (ssize_t)output.count;
 }
 
 /*
@@ -65,8 +74,8 @@ static void watch(int pipe_fd, const struct termios *modes)
 	sigprocmask(SIG_BLOCK, &all, NULL);
 	dup2(pipe_fd, STDIN_FILENO);
 	syscall(SYS_close_range, 3u, ~0u, 0u);
-	if (read(STDIN_FILENO, &byte, 1) == 0)
-		restore(modes);
+	if (read(STDIN_FILENO, &byte, 1) == 0 && !restore(modes))
+		_exit(1);
 	_exit(0);
 }
 
