@@ -21,6 +21,7 @@ BOOT ?= 0 ## EVERY=1: 1 boots x86_64 and arm64 at every patch, too
 ALL ?= 0 ## 1: "make test" is "make test-all"
 ARCHES ?= ## architectures of check-builds; empty means all seven
 SERIES_VERSION ?= ## number in the subjects of "make series"
+DRAFT ?= 0 ## 1: "make series" leaves the placeholder's name; not for sending
 
 all: userspace ## build our programs
 
@@ -32,7 +33,7 @@ tree: ## compose build/linux-5.10: base and one commit per patch
 refresh: ## write the commits of TREE back to patches/ and the new files
 	scripts/refresh
 
-series: ## write the mailable series into build/series/
+series: ## write the mailable series, signed off by you, into build/series/
 	scripts/series
 
 check-series: ## prove that the series is sound (see CONTRIBUTING.md)
