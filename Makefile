@@ -98,15 +98,17 @@ test: ## check, the series, all builds, all architectures' boots
 	scripts/packages need tree fetch build kernel kernel-x86_64 \
 		kernel-arm64 kernel-i386 cross check series docs boot boot-mips \
 		boot-ppc64le boot-s390x intel
-	scripts/run-parts 'tree=scripts/compose' 'check=make check' \
+	scripts/run-parts 'tree=scripts/compose && scripts/compose --base' \
+		'&checks=make checks' \
+		'boot-tests=AFTER_KERNELS="$(EVERY_PATCH) make check-builds" make boot-tests' \
+		$(LONG_PARTS)
+
+# What "make test" does beside the kernels.
+checks:
+	scripts/run-parts 'check=make check' \
 		'check-series=scripts/check-series' \
 		'htmldocs=scripts/check-htmldocs' \
-		'kernels=scripts/build-all' \
-		'check-builds=$(EVERY_PATCH) scripts/check-builds' \
-		'stats-objects=scripts/check-stats-objects' \
-		'debugfs-tables=scripts/check-debugfs-tables' \
-		'examples=scripts/check-examples' \
-		'boot-tests=make boot-tests' $(LONG_PARTS)
+		'examples=scripts/check-examples'
 
 test-all: ## test, and what takes hours: every patch, stress, debug kernels
 	$(MAKE) test ALL=1
@@ -121,7 +123,7 @@ packages: ## install (as root) or name all packages that are missing
 clean: ## remove objects and logs; trees and the cache stay
 	rm -rf build/kernel build/base/kernel build/stable/kernel \
 		build/every/kernel build/mainline/kernel build/userspace build/boot build/log \
-		build/series build/check build/results.tsv
+		build/series build/check build/boot-tests build/results.tsv*
 
 distclean: ## remove build/, unless the tree there holds unsaved work
 	scripts/compose --is-saved
@@ -130,7 +132,7 @@ distclean: ## remove build/, unless the tree there holds unsaved work
 help: ## this list
 	@awk -f scripts/help.awk $(MAKEFILE_LIST)
 
-.PHONY: all tree refresh series check-series check-builds check-debian source kernel \
+.PHONY: all checks tree refresh series check-series check-builds check-debian source kernel \
 	kernels userspace bench-agent bench-read check test test-all run packages clean distclean help
 
 -include harness/harness.mk
