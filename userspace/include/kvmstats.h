@@ -511,6 +511,34 @@ int kvmstats_cpu_stats(const struct kvmstats_cpu *cpus, size_t cpu_count,
 int kvmstats_cpu_threads(pid_t pid, struct kvmstats_cpu *cpus,
 			 size_t cpu_count);
 
+/* ------------------------------------------------------ the names of VMs */
+
+#define KVMSTATS_NAME_MAX	255	/* bytes of a name and of a uuid */
+
+/*
+ * What a VMM's command line calls its VM: @size_bytes of words that each end
+ * with a NUL, as in /proc/PID/cmdline, and one NUL more at @size_bytes. It is
+ * read as QEMU (-name with all its keys, -uuid), Firecracker (--id), crosvm
+ * and kvmtool (--name) and cloud-hypervisor (--platform uuid=) read theirs.
+ * Both texts can be empty, are cut after KVMSTATS_NAME_MAX bytes, and have
+ * passed kvmstats_text_clean. Allocates nothing. [const]
+ */
+void kvmstats_cmdline_names(const char *cmdline, size_t size_bytes,
+			    char name[KVMSTATS_NAME_MAX + 1],
+			    char uuid[KVMSTATS_NAME_MAX + 1]);
+/*
+ * The same of a running process, from its /proc/PID/cmdline. Can block for as
+ * long as that process likes: its command line may lie in memory that a file
+ * system in userspace provides. 0, or -errno and two empty texts. [const]
+ */
+int kvmstats_process_names(pid_t pid, char name[KVMSTATS_NAME_MAX + 1],
+			   char uuid[KVMSTATS_NAME_MAX + 1]);
+/*
+ * Replace by a question mark each byte that is not part of a UTF-8 character,
+ * or of a control character: nothing is left that a terminal would obey.
+ */
+void kvmstats_text_clean(char *text);
+
 /* --------------------------------------------- from the VMM to the reader */
 
 /*
@@ -542,7 +570,6 @@ int kvmstats_cpu_threads(pid_t pid, struct kvmstats_cpu *cpus,
  * such messages only from users of its choice.
  */
 #define KVMSTATS_MESSAGE_FDS	253	/* what SCM_RIGHTS carries at most */
-#define KVMSTATS_NAME_MAX	255	/* bytes of name and of uuid */
 #define KVMSTATS_PEER_FDS	16384	/* from one connection, in all */
 
 /*

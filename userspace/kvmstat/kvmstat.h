@@ -135,8 +135,6 @@ const char *type_text(char text[SI_TEXT_SIZE], unsigned int type);
 const char *unit_text(char text[SI_TEXT_SIZE], unsigned int unit);
 bool all_zero(const struct kvmstats_desc *desc, const uint64_t *values);
 const char *unit_letter(const struct kvmstats_desc *desc);
-/* Replace what is no UTF-8 and what could act on a terminal. */
-void text_clean(char *text);
 void source_label(char text[SI_TEXT_SIZE],
 		  const struct kvmstats_source *source);
 

@@ -131,7 +131,7 @@ int usage_error(const struct command *command, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(message, sizeof(message), format, args);
 	va_end(args);
-	text_clean(message);
+	kvmstats_text_clean(message);
 	fprintf(stderr, "kvmstat %s: %s\nTry: kvmstat %s --help\n",
 		command->name, message, command->name);
 	json_error(message, STATUS_USAGE);
@@ -151,7 +151,7 @@ int fail(enum status status, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(message, sizeof(message), format, args);
 	va_end(args);
-	text_clean(message);
+	kvmstats_text_clean(message);
 	fprintf(stderr, "kvmstat: %s\n", message);
 	json_error(message, status);
 	return status;

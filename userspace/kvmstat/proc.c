@@ -63,42 +63,14 @@ void proc_command(long pid, char *text, size_t text_bytes)
 
 	if (length && text[length - 1] == '\n')
 		text[length - 1] = 0;
-	text_clean(text);
-}
-
-/*
- * QEMU's way to write a name: "NAME,OPTIONS" or "guest=NAME,OPTIONS", with a
- * comma in the name doubled.
- */
-static void copy_name(const char *argument, char *text, size_t text_bytes)
-{
-	size_t length = 0;
-
-	if (!strncmp(argument, "guest=", 6))
-		argument += 6;
-	for (; *argument && length < text_bytes - 1; argument++) {
-		if (*argument == ',' && *++argument != ',')
-			break;
-		text[length++] = *argument;
-	}
-	text[length] = 0;
-	text_clean(text);
+	kvmstats_text_clean(text);
 }
 
 void proc_guest(long pid, char *text, size_t text_bytes)
 {
-	char line[16384];
-	size_t length = read_proc(pid, "cmdline", line, sizeof(line));
-	const char *word = line, *end = line + length;
+	char uuid[KVMSTATS_NAME_MAX + 1];
 
-	for (; word < end; word += strlen(word) + 1) {
-		const char *next = word + strlen(word) + 1;
-
-		if (next < end && (!strcmp(word, "-name") ||
-				   !strcmp(word, "--name"))) {
-			copy_name(next, text, text_bytes);
-			return;
-		}
-	}
-	proc_command(pid, text, text_bytes);
+	kvmstats_process_names(pid, text, uuid);
+	if (!*text)
+		proc_command(pid, text, text_bytes);
 }

@@ -101,16 +101,3 @@ bool all_zero(const struct kvmstats_desc *desc, const uint64_t *values)
 			return false;
 	return true;
 }
-
-/* The library judges whole texts: one bad byte takes all that is not ASCII. */
-void text_clean(char *text)
-{
-	struct kvmstats_sender *judge = NULL;
-	bool good = strlen(text) <= KVMSTATS_NAME_MAX &&
-		    kvmstats_sender_new(text, "", &judge) != -EINVAL;
-
-	kvmstats_sender_free(judge);
-	for (char *p = text; *p && !good; p++)
-		if (*p < 0x20 || *p > 0x7e)
-			*p = '?';
-}

@@ -125,12 +125,12 @@ static bool has_ended(int pidfd)
 
 static void describe(const struct inquiry *inquiry, struct answer *answer)
 {
-	struct vm_names names;
 	char number[16];
 
-	names_of_process(inquiry->pid, &names);
-	strcpy(answer->name, names.name);
-	strcpy(answer->uuid, names.uuid);
+	kvmstats_process_names(inquiry->pid, answer->name, answer->uuid);
+	if (!*answer->name)
+		snprintf(answer->name, sizeof(answer->name), "pid-%d",
+			 inquiry->pid);
 	snprintf(number, sizeof(number), "%d", inquiry->pid);
 	answer->start_ticks = process_start_ticks(number);
 }

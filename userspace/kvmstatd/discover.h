@@ -44,16 +44,6 @@ struct answer {
 	char uuid[KVMSTATS_NAME_MAX + 1];
 };
 
-/* discover-name.c: what the command line calls the VM */
-struct vm_names {
-	char name[KVMSTATS_NAME_MAX + 1];
-	char uuid[KVMSTATS_NAME_MAX + 1];
-};
-
-void names_from_cmdline(const char *cmdline, size_t length_bytes, pid_t pid,
-			struct vm_names *names);
-void names_of_process(pid_t pid, struct vm_names *names);
-
 /* discover-fds.c: the KVM descriptors of a process, copied */
 struct kvm_fds {
 	int pidfd;

@@ -27,7 +27,7 @@ $(O)/kvmstatd/kvmstatd-discover: $(discover_obj) $(O)/lib/libkvmstats.a
 all: $(discover)
 
 $(O)/tests/test_discover: $(patsubst %,$(O)/asan/%.o,kvmstat/kvmfds \
-	$(addprefix kvmstatd/discover-,fds look name worker))
+	$(addprefix kvmstatd/discover-,fds look worker))
 
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 BINDIR ?= $(PREFIX)/bin
@@ -57,6 +57,3 @@ install-units:			## systemd units, examples, dashboard only
 		>$(DESTDIR)$(example_dir)/libvirt-domain.xml
 	install -m 644 $(unit_dir)/apparmor-libvirt-qemu $(wildcard kvmstatd/dashboard/*.json) \
 		$(DESTDIR)$(example_dir)/
-
-$(O)/tests/fuzz-cmdline: $(O)/fuzz/kvmstatd/discover-name.o
-check: $(if $(shell command -v $(or $(FUZZ_CC),clang)),$(O)/tests/fuzz-cmdline)

@@ -12,8 +12,6 @@ size_t sched_params(pid_t pid, pid_t tid, struct kvmstats_param *params);
 size_t params_from_schedstat(const char *text, struct kvmstats_param *params);
 size_t params_from_stat(const char *text, long ticks_a_second,
 			struct kvmstats_param *params);
-/* Text of a file of /proc; false if there is none, or it does not fit. */
-bool read_proc(const char *path, char *text, size_t text_bytes);
 
 /* cpu_stats.c */
 void set_param(struct kvmstats_param *param, const char *field,

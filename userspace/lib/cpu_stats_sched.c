@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* What the scheduler knows of a thread, by /proc. */
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,21 +9,6 @@
 #include "cpu_stats.h"
 
 #define NS_A_SECOND	1000000000ull
-
-bool read_proc(const char *path, char *text, size_t text_bytes)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t length;
-
-	if (fd < 0)
-		return false;
-	length = read(fd, text, text_bytes);
-	close(fd);
-	if (length <= 0 || (size_t)length == text_bytes)
-		return false;
-	text[length] = 0;
-	return true;
-}
 
 /* Run time and time waiting to run, both in nanoseconds, and how often. */
 size_t params_from_schedstat(const char *text, struct kvmstats_param *params)
@@ -85,10 +69,10 @@ size_t sched_params(pid_t pid, pid_t tid, struct kvmstats_param *params)
 	size_t count = 0;
 
 	snprintf(path, sizeof(path), "/proc/%d/task/%d/schedstat", pid, tid);
-	if (read_proc(path, text, sizeof(text)))
+	if (read_proc(path, text, sizeof(text)) > 0)
 		count = params_from_schedstat(text, params);
 	snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", pid, tid);
-	if (read_proc(path, text, sizeof(text)))
+	if (read_proc(path, text, sizeof(text)) > 0)
 		count += params_from_stat(text, sysconf(_SC_CLK_TCK),
 					  params + count);
 	return count;

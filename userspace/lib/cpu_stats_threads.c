@@ -84,7 +84,7 @@ static int running_vcpu(pid_t pid, pid_t tid)
 	int fd;
 
 	snprintf(path, sizeof(path), "/proc/%d/task/%d/syscall", pid, tid);
-	if (!read_proc(path, text, sizeof(text)) ||
+	if (read_proc(path, text, sizeof(text)) <= 0 ||
 	    !run_from_syscall(text, &fd))
 		return -1;
 	read_fd_link(pid, fd, link);
@@ -96,6 +96,7 @@ int vcpu_of_name(const char *comm)
 {
 	static const char *const formats[] = {
 		"CPU %d/KVM%n", "vcpu%d%n", "fc_vcpu %d%n", "crosvm_vcpu%d%n",
+		"kvm-vcpu-%d%n",
 	};
 
 	for (size_t i = 0; i < sizeof(formats) / sizeof(*formats); i++) {
@@ -113,7 +114,7 @@ static int named_vcpu(pid_t pid, pid_t tid)
 	char path[64], comm[64];
 
 	snprintf(path, sizeof(path), "/proc/%d/task/%d/comm", pid, tid);
-	if (!read_proc(path, comm, sizeof(comm)))
+	if (read_proc(path, comm, sizeof(comm)) <= 0)
 		return -1;
 	comm[strcspn(comm, "\n")] = 0;
 	return vcpu_of_name(comm);

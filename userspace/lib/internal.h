@@ -96,7 +96,9 @@ int wire_address(const char *path, void *sockaddr_un);
 /* discard.c: close foreign descriptors without waiting for it */
 void discard_fds(const int *fds, size_t count);
 
-/* process.c: start time of a process in clock ticks since boot, 0 unknown */
+/* process.c */
+ssize_t read_proc(const char *path, char *text, size_t text_bytes);
+/* Start time of a process in clock ticks since boot, 0 unknown. */
 uint64_t process_start_ticks(const char *proc_name);
 uint64_t start_ticks_from_stat(const char *stat);
 

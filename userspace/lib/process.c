@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,21 +25,38 @@ uint64_t start_ticks_from_stat(const char *stat)
 	return strtoull(p, NULL, 10);
 }
 
+/*
+ * The text of a file of /proc, as much of it as fits, with a NUL behind it.
+ * Returns its length or -errno.
+ */
+ssize_t read_proc(const char *path, char *text, size_t text_bytes)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t length = 0;
+	ssize_t part = fd < 0 ? -1 : 0;
+
+	while (fd >= 0 && length < text_bytes - 1) {
+		part = read(fd, text + length, text_bytes - 1 - length);
+		if (part < 0 && errno == EINTR)
+			continue;
+		if (part <= 0)
+			break;
+		length += part;
+	}
+	text[length] = 0;
+	if (part < 0 && !length)
+		part = -errno;
+	if (fd >= 0)
+		close(fd);
+	return length ? (ssize_t)length : part;
+}
+
 /* @proc_name: "self", or a process number */
 uint64_t process_start_ticks(const char *proc_name)
 {
 	char path[64], stat[1024];
-	ssize_t length;
-	int fd;
 
 	snprintf(path, sizeof(path), "/proc/%s/stat", proc_name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	length = read(fd, stat, sizeof(stat) - 1);
-	close(fd);
-	if (length <= 0)
-		return 0;
-	stat[length] = 0;
-	return start_ticks_from_stat(stat);
+	return read_proc(path, stat, sizeof(stat)) <= 0 ? 0 :
+	       start_ticks_from_stat(stat);
 }

@@ -54,28 +54,50 @@ static bool point_ok(uint32_t point, int tail)
 	       (point < 0xd800 || point > 0xdfff) && !is_control(point);
 }
 
+/* Bytes of the character at @p that may be shown, 0 if it may not. */
+static int printable(const unsigned char *p, size_t length)
+{
+	int tail = utf8_tail(*p);
+	uint32_t point;
+
+	if (tail < 0 || length <= (size_t)tail)
+		return 0;
+	point = tail ? *p & (0x3f >> tail) : *p;
+	for (int i = 1; i <= tail; i++) {
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+		point = point << 6 | (p[i] & 0x3f);
+	}
+	return point_ok(point, tail) ? tail + 1 : 0;
+}
+
 bool wire_text_ok(const char *text, size_t length)
 {
 	const unsigned char *p = (const unsigned char *)text;
 	const unsigned char *end = p + length;
 
 	while (p < end) {
-		int tail = utf8_tail(*p);
-		uint32_t point;
+		int bytes = printable(p, end - p);
 
-		if (tail < 0 || end - p <= tail)
+		if (!bytes)
 			return false;
-		point = tail ? *p & (0x3f >> tail) : *p;
-		p++;
-		for (int i = 0; i < tail; i++, p++) {
-			if ((*p & 0xc0) != 0x80)
-				return false;
-			point = point << 6 | (*p & 0x3f);
-		}
-		if (!point_ok(point, tail))
-			return false;
+		p += bytes;
 	}
 	return true;
+}
+
+void kvmstats_text_clean(char *text)
+{
+	unsigned char *p = (unsigned char *)text;
+	unsigned char *end = p + strlen(text);
+
+	while (p < end) {
+		int bytes = printable(p, end - p);
+
+		if (!bytes)
+			*p = '?';
+		p += bytes ? bytes : 1;
+	}
 }
 
 /* @bytes has WIRE_MESSAGE_BYTES; returns the length of the message. */

@@ -21,6 +21,19 @@ static char others[4096];	/* LD_PRELOAD=, without us */
 
 const char *preload_socket, *preload_name, *preload_uuid;
 
+/* What the VMM's own command line says of its VM. */
+static void names_of_command_line(void)
+{
+	static char cmdline_name[KVMSTATS_NAME_MAX + 1];
+	static char cmdline_uuid[KVMSTATS_NAME_MAX + 1];
+
+	kvmstats_process_names(getpid(), cmdline_name, cmdline_uuid);
+	if (!preload_name && *cmdline_name)
+		preload_name = cmdline_name;
+	if (!preload_uuid)
+		preload_uuid = cmdline_uuid;
+}
+
 /* What does not fit is as good as not said. */
 static const char *copy(char *to, size_t size, const char *variable)
 {
@@ -69,8 +82,8 @@ void preload_environment(void)
 			      "KVMSTATS_SOCKET");
 	preload_name = copy(name, sizeof(name), "KVMSTATS_NAME");
 	preload_uuid = copy(uuid, sizeof(uuid), "KVMSTATS_UUID");
-	if (!preload_uuid)
-		preload_uuid = "";
+	if (preload_socket)
+		names_of_command_line();
 }
 
 /*

@@ -9,8 +9,9 @@
  * socket that the environment names:
  *
  *   KVMSTATS_SOCKET  where a reader listens; without it nothing is done
- *   KVMSTATS_NAME    the name of the VM (default: the program's)
- *   KVMSTATS_UUID    its uuid (default: none)
+ *   KVMSTATS_NAME    the name of the VM (default: what the VMM's
+ *                    command line calls it, or else the program's name)
+ *   KVMSTATS_UUID    its uuid (default: that of the command line, or none)
  *
  * It must never harm the VMM: errno stays, nothing is printed, no signal is
  * raised, no memory allocated, and waiting has an end. Of the descriptors it

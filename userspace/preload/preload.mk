@@ -2,7 +2,7 @@
 # What kvmstat run loads into a VMM. A static build has nothing to load.
 
 preload_so := $(if $(STATIC),,$(O)/preload/libkvmstats-preload.so)
-preload_obj := $(call objs,$(wildcard preload/*.c)) $(O)/lib/wire.o $(O)/lib/process.o
+preload_obj := $(call objs,$(wildcard preload/*.c)) $(O)/lib/wire.o $(O)/lib/process.o $(O)/lib/cmdline.o
 
 all: $(preload_so)
 

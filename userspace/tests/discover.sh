@@ -85,9 +85,10 @@ as_user()
 	exec "$build/demo/asuser" "$1" "$1" "${@:2}"
 }
 
+# start_vmm [ARGUMENT...]: they are nothing but a command line
 start_vmm()
 {
-	coproc vmm_io { exec "$here/discover-vmm.py"; }
+	coproc vmm_io { exec "$here/vmm.py" "$@"; }
 	# shellcheck disable=SC2154 # the coprocess's number
 	vmm=$vmm_io_PID
 	pids+=("$vmm")
@@ -303,6 +304,33 @@ qemu()
 	end "$qemu"
 }
 
+# is_called NAME OPTION...: by the command and by the helper
+is_called()
+{
+	local name=$1
+
+	shift
+	start_vmm "$@"
+	wait_until grep -qF "\"name\":\"$name\"" "$tap_dir/events" ||
+		{ evidence; stop_vmm; return 1; }
+	"$kvmstat" list --json | jq -e --arg name "$name" --argjson pid "$vmm" \
+		'.processes[] | select(.pid == $pid and .guest == $name)'
+	local status=$?
+	stop_vmm
+	return $status
+}
+
+# The table of what QEMU makes of its options, and other VMMs of theirs.
+called_as_their_vmms_say()
+{
+	is_called real -name process=qemu:foo,guest=real &&
+		is_called second -name first -name second &&
+		is_called real2 -append -name -name real2 &&
+		is_called 'new?line' -name $'new\nline' &&
+		is_called fc-7f3a --id fc-7f3a &&
+		is_called x --name=x
+}
+
 qemu_seen()
 {
 	log "pid $qemu"
@@ -353,6 +381,7 @@ check "a worker that is stuck is replaced" stuck_worker
 check "a vCPU that is added" hot_added_vcpu
 check "a VM that ends before its process" vm_closed_process_lives
 stop_vmm
+check "names are those that the VMMs use" called_as_their_vmms_say
 if command -v qemu-system-x86_64 >/dev/null; then
 	check "Debian's QEMU" qemu
 fi

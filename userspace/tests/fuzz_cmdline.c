@@ -3,25 +3,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../kvmstatd/discover.h"
 #include "../lib/internal.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size_bytes);
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size_bytes)
 {
+	char name[KVMSTATS_NAME_MAX + 1], uuid[KVMSTATS_NAME_MAX + 1];
 	char *cmdline = malloc(size_bytes + 1);
 	struct kvmstats_sender *sender;
-	struct vm_names names;
 
 	if (!cmdline)
 		return 0;
 	memcpy(cmdline, bytes, size_bytes);
 	cmdline[size_bytes] = 0;
-	names_from_cmdline(cmdline, size_bytes, 1, &names);
+	kvmstats_cmdline_names(cmdline, size_bytes, name, uuid);
 	free(cmdline);
-	if (!*names.name ||
-	    kvmstats_sender_new(names.name, names.uuid, &sender))
+	if (kvmstats_sender_new(name, uuid, &sender))
 		abort();
 	kvmstats_sender_free(sender);
 	return 0;

@@ -408,6 +408,14 @@ assert events[-1]["reason"] == "process ended", events[-1]
 END
 }
 
+# A name of the command line is the VM's, if --name says nothing else.
+qemu_keeps_its_names()
+{
+	qemu_until '"name":"web01","uuid":"2dd4a3a8-' -accel kvm -S \
+		-name web01,debug-threads=on \
+		-uuid 2dd4a3a8-0000-0000-0000-000000000001
+}
+
 qemu_paused_and_sandboxed()
 {
 	qemu_until '"vcpu":2' -accel kvm -smp 3 -S -sandbox \
@@ -489,6 +497,7 @@ check "the table is on standard error" table_on_standard_error
 check "the end of the show is not the VMM's" count_ends_the_show_only
 if [ -n "$(command -v qemu-system-x86_64)" ] && [ "$(uname -m)" = x86_64 ]; then
 	check "QEMU with two vCPUs" qemu_shows_its_vcpus
+	check "QEMU's own name and uuid" qemu_keeps_its_names
 	check "QEMU paused, in its sandbox" qemu_paused_and_sandboxed
 	check "QEMU without KVM: that is said" qemu_without_kvm
 	[ "${2-}" = --kernel ] || check "the manual's example" example_of_run

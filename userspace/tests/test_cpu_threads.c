@@ -64,6 +64,7 @@ static void names_of_threads(void **state)
 	assert_int_equal(vcpu_of_name("vcpu4"), 4);
 	assert_int_equal(vcpu_of_name("fc_vcpu 1"), 1);
 	assert_int_equal(vcpu_of_name("crosvm_vcpu2"), 2);
+	assert_int_equal(vcpu_of_name("kvm-vcpu-3"), 3);
 	assert_int_equal(vcpu_of_name("CPU 0/TCG"), -1);
 	assert_int_equal(vcpu_of_name("CPU -1/KVM"), -1);
 	assert_int_equal(vcpu_of_name("CPU 1/KVMx"), -1);

@@ -12,7 +12,7 @@ unit_src := $(if $(migsim_arch),$(wildcard tests/test_*.c),\
 unit_tests := $(patsubst tests/%.c,$(O)/tests/%,$(unit_src))
 override FUZZ_CC := $(strip $(FUZZ_CC))
 fuzz_tests := $(if $(shell command -v $(FUZZ_CC)),\
-	      $(addprefix $(O)/tests/fuzz-,image message text elf))
+	      $(addprefix $(O)/tests/fuzz-,image message text elf cmdline))
 asan_obj := $(patsubst %.c,$(O)/asan/%.o,$(lib_src) tests/image.c tests/line.c)
 fuzz_obj := $(patsubst %.c,$(O)/fuzz/%.o,$(lib_src))
 tsan_obj := $(patsubst %.c,$(O)/tsan/%.o,$(lib_src) tests/image.c \
@@ -21,7 +21,7 @@ migsim_asan := $(patsubst %.c,$(O)/asan/%.o,kvmstat/json.c kvmstat/text.c \
 	       $(filter-out migsim/main.c %.S,$(migsim_src))) \
 	       $(if $(migsim_arch),$(O)/migsim/guest-s.o)
 # without sanitizers, for valgrind
-memcheck_tests := $(patsubst %,$(O)/memcheck/test_%,uapi value source \
+memcheck_tests := $(patsubst %,$(O)/memcheck/test_%,uapi value source names \
 		  transport sender batch cpu_stats cpu_threads)
 test_headers := $(wildcard tests/*.h lib/*.h include/*.h migsim/*.h)
 
