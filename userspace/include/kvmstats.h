@@ -25,7 +25,8 @@
  *
  * Errors. A function that returns int (or int64_t) returns a negative errno
  * value on failure. No function prints, sets a signal handler, or keeps
- * anything in a global variable. errno itself is left undefined.
+ * anything in a global variable, but for the one pool that closes descriptors.
+ * errno itself is left undefined.
  *
  * Threads. Two threads may use two different objects at the same time without
  * care. For one object, each function says what holds:
@@ -511,6 +512,43 @@ int kvmstats_cpu_stats(const struct kvmstats_cpu *cpus, size_t cpu_count,
 int kvmstats_cpu_threads(pid_t pid, struct kvmstats_cpu *cpus,
 			 size_t cpu_count);
 
+/* -------------------------------------------------- the pool for closing */
+
+/*
+ * close(2) can wait: for a file system in userspace, for a socket that
+ * lingers, for a VM that is torn down with its last descriptor. A pool of
+ * threads, one for the process, does that waiting. Its threads come with the
+ * work and go with it, block all signals, and number at most
+ * KVMSTATS_CLOSE_THREADS for each kind: descriptors that came from strangers,
+ * which may never be closed, do not delay those of VMs.
+ */
+enum kvmstats_close_kind {
+	KVMSTATS_CLOSE_FOREIGN	= 0,	/* whatever a stranger sent */
+	KVMSTATS_CLOSE_VM	= 1	/* known to be KVM's */
+};
+#define KVMSTATS_CLOSE_KINDS	2
+#define KVMSTATS_CLOSE_THREADS	8	/* of each kind */
+#define KVMSTATS_CLOSE_WAITING	1024	/* descriptors: the pool is full */
+
+/*
+ * Close @fds some time soon. Never waits, never closes anything in the
+ * calling thread. 0, or -ENOMEM: then they stay open. [const]
+ */
+int kvmstats_close_later(enum kvmstats_close_kind kind, const int *fds,
+			 size_t count);
+/* Have @call called by the pool, for what takes more than a close. [const] */
+int kvmstats_close_call(enum kvmstats_close_kind kind,
+			void (*call)(void *argument), void *argument);
+/* Descriptors and calls that are not done yet. [const] */
+size_t kvmstats_close_pending(enum kvmstats_close_kind kind);
+/*
+ * 1 if KVMSTATS_CLOSE_WAITING or more wait for a thread: nothing more should
+ * be accepted from strangers then. Else 0. [const]
+ */
+int kvmstats_close_full(enum kvmstats_close_kind kind);
+/* Wait until all is done; with FOREIGN maybe for ever. [const] */
+void kvmstats_close_wait(enum kvmstats_close_kind kind);
+
 /* ------------------------------------------------------ the names of VMs */
 
 #define KVMSTATS_NAME_MAX	255	/* bytes of a name and of a uuid */
@@ -538,6 +576,124 @@ int kvmstats_process_names(pid_t pid, char name[KVMSTATS_NAME_MAX + 1],
  * or of a control character: nothing is left that a terminal would obey.
  */
 void kvmstats_text_clean(char *text);
+
+/* ------------------------------------------------------------ the finder */
+
+/*
+ * VMs of processes that do not register them. A finder looks at a process at
+ * the caller's request; what has VMs becomes a
+ *
+ *   vmm    a process with one or more VMs, under observation: copies of its
+ *	    statistics descriptors, as sources
+ *
+ * A VM is known by the kernel's object (by kcmp), not by a descriptor's number
+ * or by who holds it: one that was duplicated, inherited by fork or passed to
+ * another process is one VM, that of the process that was looked at first. One
+ * that is closed and made again with the same numbers is another. Where kcmp
+ * is refused, numbers have to do.
+ *
+ * All that can wait for a foreign process (reading its command line, copying
+ * and closing descriptors that may be anything by then) is done by a process
+ * of the finder's own, a fork of the caller, which is replaced when it does
+ * not answer within KVMSTATS_FINDER_PATIENCE_MS. The caller must not reap it
+ * with wait for any child. A finder and its vmms are used by one thread at a
+ * time. [single]
+ *
+ * Needs the rights of a debugger over the process: the same user, or
+ * CAP_SYS_PTRACE, and /proc.
+ */
+#define KVMSTATS_FINDER_PATIENCE_MS	5000
+
+struct kvmstats_finder;
+struct kvmstats_vmm;
+
+/* 0 and *finder, -ENOMEM, or -EINVAL for @flags, which is 0. @cache: or NULL. */
+int kvmstats_finder_new(unsigned int flags, struct kvmstats_cache *cache,
+			struct kvmstats_finder **finder);
+/* After all its vmms. Takes NULL. */
+void kvmstats_finder_free(struct kvmstats_finder *finder);
+/*
+ * Look at process @pid, of which there is no vmm yet. 1 and *vmm if it has a
+ * VM, whether its statistics can be had or not (kvmstats_vmm_error). 0 if it
+ * has none, none that is not another vmm's, or none left by now. Or
+ *   -EACCES, -EPERM  it may not be looked into
+ *   -ESRCH	no such process
+ *   -ETIME	it does not let itself be looked at; for some time
+ *		(10 s, then longer) this is the answer at once
+ *   -EBUSY	too many looks have not come back; none is begun before
+ *   -EMFILE, -ENOMEM or another errno
+ */
+int kvmstats_finder_look(struct kvmstats_finder *finder, pid_t pid,
+			 struct kvmstats_vmm **vmm);
+
+/*
+ * What a look can find out about a known vmm, as bits. NEW_VM: none of its VMs
+ * is one of those before.
+ */
+enum kvmstats_vmm_change {
+	KVMSTATS_VMM_GREW	= 1,	/* there are new sources */
+	KVMSTATS_VMM_SHRANK	= 2,	/* there are sources that have gone */
+	KVMSTATS_VMM_NEW_VM	= 4
+};
+
+/*
+ * Look again. Returns changes, 0 for none, -ENODATA if it has no VM any more,
+ * -ESRCH if it has ended, or as kvmstats_finder_look: then nothing has changed.
+ * Sources that have gone can still be sampled, until kvmstats_vmm_settle.
+ */
+int kvmstats_vmm_look(struct kvmstats_vmm *vmm);
+/* Close the sources that have gone, by the pool. Every look does it first. */
+void kvmstats_vmm_settle(struct kvmstats_vmm *vmm);
+/* Closes all it has, by the pool. Takes NULL. */
+void kvmstats_vmm_free(struct kvmstats_vmm *vmm);
+
+/* The sources, vCPUs in order of their number behind the VM. Owned by @vmm. */
+size_t kvmstats_vmm_source_count(const struct kvmstats_vmm *vmm);
+struct kvmstats_source *
+kvmstats_vmm_source(const struct kvmstats_vmm *vmm, size_t index);
+/* The number that its descriptor, or what it was made from, has over there. */
+int kvmstats_vmm_source_number(const struct kvmstats_vmm *vmm, size_t index);
+/* Those that the last look found to have gone. */
+size_t kvmstats_vmm_gone_count(const struct kvmstats_vmm *vmm);
+struct kvmstats_source *
+kvmstats_vmm_gone(const struct kvmstats_vmm *vmm, size_t index);
+
+/* The process; a pidfd, readable when it has ended, owned by @vmm. */
+pid_t kvmstats_vmm_pid(const struct kvmstats_vmm *vmm);
+int kvmstats_vmm_pidfd(const struct kvmstats_vmm *vmm);
+/* Field 22 of its /proc/PID/stat, in clock ticks; 0 if not known. */
+uint64_t kvmstats_vmm_start_ticks(const struct kvmstats_vmm *vmm);
+/* As kvmstats_process_names. */
+const char *kvmstats_vmm_name(const struct kvmstats_vmm *vmm);
+const char *kvmstats_vmm_uuid(const struct kvmstats_vmm *vmm);
+
+/* What it holds, each object once. */
+enum kvmstats_fd_kind {
+	KVMSTATS_FD_VM		= 0,
+	KVMSTATS_FD_VCPU	= 1,
+	KVMSTATS_FD_VM_STATS	= 2,
+	KVMSTATS_FD_VCPU_STATS	= 3
+};
+#define KVMSTATS_FD_KINDS	4
+
+size_t kvmstats_vmm_held(const struct kvmstats_vmm *vmm,
+			 enum kvmstats_fd_kind kind);
+/*
+ * Why statistics are missing: 0 if none are, -EIO if the VMM holds too few
+ * descriptors and the kernel makes them for nobody else (mainline), -ENOTTY
+ * for a kernel without them, -EOPNOTSUPP for a thread with a table of
+ * descriptors of its own on kernels before 6.9, or what the copying failed
+ * with (-EPERM, -ENOSYS, -EMFILE).
+ */
+int kvmstats_vmm_error(const struct kvmstats_vmm *vmm);
+/* VMs and vCPUs without a source. */
+size_t kvmstats_vmm_missing(const struct kvmstats_vmm *vmm);
+
+/*
+ * Raise the soft limit of descriptors to the hard one, for who holds a
+ * descriptor for each vCPU. Returns the limit, or -errno. [const]
+ */
+int64_t kvmstats_raise_fd_limit(void);
 
 /* --------------------------------------------- from the VMM to the reader */
 
@@ -604,6 +760,12 @@ int kvmstats_sender_add(struct kvmstats_sender *sender, int kvm_fd);
  */
 int kvmstats_sender_add_stats(struct kvmstats_sender *sender, int stats_fd);
 /*
+ * Send the descriptor of @source, which stays the caller's and is open for as
+ * long as the sender. 0, -ENOMEM, or -EBADF for an image. [single]
+ */
+int kvmstats_sender_add_source(struct kvmstats_sender *sender,
+			       const struct kvmstats_source *source);
+/*
  * The VM is that of process @pid, which started at @start_time_ticks (field 22
  * of /proc/PID/stat): for who found it there. Call before the first flush. 0,
  * or -EINVAL if either is 0 or less. [single]
@@ -650,8 +812,14 @@ int kvmstats_listen(const char *path, mode_t mode);
  * Accept a connection on the descriptor that kvmstats_listen returned. The
  * peer's identity is the kernel's (SO_PEERCRED), not what it says. 0 and
  * *peer, -EAGAIN if none is waiting, or another errno. [single]
+ *
+ * @fd can also be one end of a socketpair of type SOCK_SEQPACKET, whose other
+ * end VMMs have inherited: one that cannot reach a path any more makes a pair
+ * itself and sends an end of it. Then it is -ENOMSG for a message without a
+ * descriptor, -EBADMSG for a descriptor that is no such end, and -EPIPE when
+ * the last holder of the other end has closed it.
  */
-int kvmstats_peer_accept(int listen_fd, struct kvmstats_peer **peer);
+int kvmstats_peer_accept(int fd, struct kvmstats_peer **peer);
 /*
  * Let this peer register VMs of other processes. For a reader that has looked
  * at kvmstats_peer_uid and trusts this user with all VMs: between accept and
@@ -662,9 +830,8 @@ void kvmstats_peer_allow_on_behalf(struct kvmstats_peer *peer);
  * Receive one message. Never blocks. Each descriptor is opened as by
  * kvmstats_source_open; *@rejected (may be NULL) is set to the number of
  * those that were closed because they are none. @sources has room for
- * KVMSTATS_MESSAGE_FDS; the caller owns what is put there. Closing a foreign
- * descriptor can block (a socket that lingers, a file system in userspace):
- * a detached thread with all signals blocked does it, and ends.
+ * KVMSTATS_MESSAGE_FDS; the caller owns what is put there. What is rejected is
+ * closed by the pool (see above).
  *
  * Returns the number of sources, 0 included, or
  *   -EAGAIN   nothing there yet
@@ -673,6 +840,8 @@ void kvmstats_peer_allow_on_behalf(struct kvmstats_peer *peer);
  *             (also for want of free descriptor numbers in this process);
  *             everything in it was closed. Best answer: free the peer.
  *   -E2BIG    more than KVMSTATS_PEER_FDS descriptors; closed, likewise
+ *   -EBUSY    so much waits in the pool that nothing more is received now;
+ *             likewise
  *   -EPERM    it is on behalf, and was not allowed; closed, likewise
  *   -ESRCH    on behalf of a process that has ended; closed, likewise
  *   or another errno [single]

@@ -2,17 +2,21 @@
 /* top --batch and --once */
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "top.h"
 
 void top_row_line(void *context, size_t index, char line[LINE_BYTES])
 {
 	struct top *top = context;
+	size_t rows = top->view.row_count;
 
-	if (index < top->view.row_count)
+	if (index < rows)
 		view_line(&top->view, &top->view.rows[index], line);
-	else
+	else if (index == rows)
 		view_footing(&top->view, line);
+	else
+		view_missing_line(&top->view, index - rows - 1, line);
 }
 
 size_t top_count_guests(const struct fleet *fleet)
@@ -24,44 +28,59 @@ size_t top_count_guests(const struct fleet *fleet)
 	return count;
 }
 
-static void batch_line(struct top *top, const char *line)
+static void put_line(struct top *top, const char *line)
 {
-	if (printf("%s\n", line) < 0)
-		top->write_error = -errno;
+	size_t length = strlen(line);
+
+	while (length && line[length - 1] == ' ')
+		length--;
+	fprintf(top->output.out, "%.*s\n", (int)length, line);
 }
 
-static bool on_batch_tick(void *context)
+static void put_table(struct top *top)
 {
-	struct top *top = context;
 	char line[LINE_BYTES], time[40];
 
 	view_build(&top->view);
 	iso_time(time, wall_clock_ns());
 	view_summary(&top->view, line);
-	printf("%s  ", time);
-	batch_line(top, line);
+	fprintf(top->output.out, "%s  ", time);
+	put_line(top, line);
 	view_heading(&top->view, line);
-	batch_line(top, line);
+	put_line(top, line);
 	for (size_t i = 0; i <= top->view.row_count; i++) {
 		top_row_line(top, i, line);
-		batch_line(top, line);
+		put_line(top, line);
 	}
-	batch_line(top, "");
-	if (fflush(stdout) == EOF)
-		top->write_error = -errno;
-	return !top->write_error && !top->once;
+	put_line(top, "");
+	top->tables++;
 }
 
-/* Nothing to show is said, and is a status of its own. */
-static int begin_batch(struct top *top)
+static bool on_batch_tick(void *context)
 {
-	char excuse[640];
+	struct top *top = context;
 
-	if (top->request.socket || top_count_guests(&top->fleet))
-		return STATUS_OK;
-	fleet_excuse(&top->fleet, excuse, sizeof(excuse));
-	return fail(STATUS_NOTHING, "no VM with statistics%s%s",
-		    *excuse ? "; " : "", excuse);
+	put_table(top);
+	return !top->once;
+}
+
+/* A VM that ends before the first table is in it all the same. */
+static void on_batch_last(void *context, const struct vm *vm)
+{
+	struct top *top = context;
+
+	(void)vm;
+	if (!top->tables)
+		put_table(top);
+	if (top->once)
+		top->fleet.done = true;
+}
+
+static int on_batch_turn(void *context)
+{
+	struct top *top = context;
+
+	return output_flush(&top->output, &top->fleet.while_waiting);
 }
 
 static void on_batch_event(void *context, const struct vm *vm,
@@ -73,17 +92,27 @@ static void on_batch_event(void *context, const struct vm *vm,
 }
 
 const struct fleet_ops top_batch_ops = {
-	.tick = on_batch_tick, .event = on_batch_event,
+	.tick = on_batch_tick, .last = on_batch_last, .event = on_batch_event,
+	.turn = on_batch_turn,
 };
 
+/* Nothing to show is said, and is a status of its own. */
 int top_run_batch(struct top *top)
 {
-	int status = begin_batch(top);
-	int ret = status ? 0 : fleet_run(&top->fleet);
+	struct fleet *fleet = &top->fleet;
+	int ret;
 
-	if (top->write_error && top->write_error != -EPIPE &&
-	    top->write_error != -EINTR)
+	if (!top->request.socket && !top_count_guests(fleet))
+		return fleet_fail_empty(fleet);
+	fleet_explain(fleet);
+	if (output_open(&top->output, STDOUT_FILENO))
+		return fail(STATUS_FAILED, "no memory");
+	ret = fleet_run(fleet);
+	output_close(&top->output);
+	if (ret && ret != -EPIPE && ret != -EINTR)
 		return fail(STATUS_FAILED, "standard output: %s",
-			    strerror(-top->write_error));
-	return ret ? fail(STATUS_FAILED, "wait: %s", strerror(-ret)) : status;
+			    strerror(-ret));
+	if (!top->tables && !interrupted)
+		return fleet_fail_empty(fleet);
+	return fleet_judge(fleet);
 }

@@ -94,14 +94,16 @@ static bool any_growth(const struct view *view)
 }
 
 /* Counters and histograms by their growth, all else by its value. */
-void columns_sample(FILE *out, struct columns *columns,
-		    const struct fleet *fleet, uint64_t wall_ns)
+void columns_last(FILE *out, struct columns *columns,
+		  const struct fleet *fleet, const struct vm *vm,
+		  uint64_t wall_ns)
 {
 	struct view *view = &columns->view;
 	const struct request *request = fleet->request;
 	char time[40];
 
 	view->fleet = fleet;
+	view->only = vm;
 	view->zeros = true;
 	view->sort = SORT_NAME;
 	view->fields = request->fields;
@@ -115,4 +117,10 @@ void columns_sample(FILE *out, struct columns *columns,
 		print_value(out, &view->rows[i]);
 	fputc('\n', out);
 	columns->lines++;
+}
+
+void columns_sample(FILE *out, struct columns *columns,
+		    const struct fleet *fleet, uint64_t wall_ns)
+{
+	columns_last(out, columns, fleet, NULL, wall_ns);
 }

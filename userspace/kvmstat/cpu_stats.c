@@ -89,7 +89,7 @@ static int take_threads(struct cpu_stats *stats)
 	free(list);
 	if (!status && given != stats->count)
 		status = fail(STATUS_USAGE,
-			      "%zu threads for %zu vCPUs: one each, please, 0 for one that is not known",
+			      "%zu threads for %zu vCPUs: give one for each, 0 if it is not known",
 			      given, stats->count);
 	return status;
 }
@@ -235,20 +235,10 @@ static int show(struct cpu_stats *stats)
 	return STATUS_OK;
 }
 
-/* The output itself says what was found. */
-static void on_event(void *context, const struct vm *vm, const char *name,
-		     const char *reason)
-{
-	(void)context;
-	(void)vm;
-	(void)name;
-	(void)reason;
-}
-
 /* A VM of one process: what --pid names. */
 static int open_and_show(struct cpu_stats *stats)
 {
-	static const struct fleet_ops ops = { .event = on_event };
+	static const struct fleet_ops ops = { .input = NULL };
 	int status;
 
 	status = fleet_open(&stats->fleet, &stats->request, &ops, stats);
@@ -288,7 +278,7 @@ static int run_cpu_stats(const struct command *command, int argc, char **argv)
 	if (!status)
 		status = request_end(&stats.request, argc, argv);
 	if (!status && stats.request.wish_count != 1)
-		status = usage_error(command, "say whose: one --pid");
+		status = usage_error(command, "one --pid is needed");
 	if (!status)
 		status = open_and_show(&stats);
 	request_free(&stats.request);

@@ -4,7 +4,7 @@
 
 static const char *const fields[] = {
 	"time", "time_ns", "monotonic_ns", "interval_ns", "vm", "uuid", "pid",
-	"scope", "vcpu", "statistic", "type", "unit", "value", "growth", "rate",
+	"scope", "vcpu", "fd", "statistic", "type", "unit", "value", "growth", "rate",
 	"p50_low", "p50_high", "p99_low", "p99_high",
 };
 
@@ -142,6 +142,9 @@ static void put_watch(FILE *out, const struct watch *watch, const char *prefix,
 			fputs("vm,,", out);
 		else
 			fprintf(out, "vcpu,%d,", vcpu);
+		if (watch->fd >= 0)
+			fprintf(out, "%ld", watch->fd);
+		fputc(',', out);
 		put_desc(out, line.desc);
 		put_numbers(&line);
 		fputc('\n', out);

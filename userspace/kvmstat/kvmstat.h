@@ -138,23 +138,4 @@ const char *unit_letter(const struct kvmstats_desc *desc);
 void source_label(char text[SI_TEXT_SIZE],
 		  const struct kvmstats_source *source);
 
-/* proc.c: descriptors of other processes, by the names that /proc shows */
-enum kvm_fd_kind {
-	KVM_FD_VM, KVM_FD_VCPU, KVM_FD_VM_STATS, KVM_FD_VCPU_STATS,
-	KVM_FD_KINDS,
-};
-
-int proc_kvm_kind(int dir_fd, const char *name);
-/* Calls @found for each; stops at the first that does not return 0. */
-int proc_kvm_fds(long pid, int (*found)(void *context, enum kvm_fd_kind kind,
-					long fd), void *context);
-
-/* Calls @found for each process that there is. 0, -errno, or its answer. */
-int proc_all(int (*found)(void *context, long pid), void *context);
-/* The user that owns the process, -1 if there is none; @gid may be NULL. */
-long proc_owner(long pid, long *gid);
-void proc_command(long pid, char *text, size_t text_bytes);
-/* What a VMM calls its VM, or else the command. */
-void proc_guest(long pid, char *text, size_t text_bytes);
-
 #endif /* KVMSTAT_H */

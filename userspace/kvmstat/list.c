@@ -1,124 +1,83 @@
 // SPDX-License-Identifier: GPL-2.0-only
+/* list: the VMs that there are, and whether their statistics can be had */
 #include <errno.h>
 #include <string.h>
 
-#include "kvmstat.h"
+#include "vm.h"
 
-struct process {
-	long pid;
-	long uid;
-	char command[64], guest[KVMSTATS_NAME_MAX + 1];
-	unsigned int count[KVM_FD_KINDS];
+static const char *const keys[KVMSTATS_FD_KINDS] = {
+	"vms", "vcpus", "vm_stats_fds", "vcpu_stats_fds",
 };
 
-struct listing {
-	struct json json;
-	bool as_json;
-	unsigned int shown;
-	unsigned int hidden;	/* processes that we may not look into */
-};
-
-static int count_fd(void *context, enum kvm_fd_kind kind, long fd)
+static void json_vm(struct json *json, const struct vm *vm, const char *command)
 {
-	struct process *process = context;
+	char problem[512];
 
-	(void)fd;
-	process->count[kind]++;
-	return 0;
+	json_open(json, '{');
+	json_member_i64(json, "pid", vm->pid);
+	json_member_i64(json, "uid", vm->uid);
+	json_member_string(json, "command", command);
+	json_member_string(json, "guest", vm_name(vm));
+	json_member_string(json, "uuid", vm_uuid(vm));
+	for (int kind = 0; kind < KVMSTATS_FD_KINDS; kind++)
+		json_member_u64(json, keys[kind],
+				kvmstats_vmm_held(vm->vmm, kind));
+	json_member_u64(json, "descriptors", vm->count);
+	vm_problem(vm, problem, sizeof(problem));
+	json_key(json, "problem");
+	if (*problem)
+		json_string(json, problem);
+	else
+		json_null(json);
+	json_close(json, '}');
 }
 
-static void print_json(struct listing *listing, const struct process *process)
+static void list_json(const struct fleet *fleet)
 {
-	static const char *const keys[KVM_FD_KINDS] = {
-		"vms", "vcpus", "vm_stats_fds", "vcpu_stats_fds",
-	};
+	char command[KVMSTATS_NAME_MAX + 1];
+	struct json json = { .out = stdout };
 
-	json_open(&listing->json, '{');
-	json_member_i64(&listing->json, "pid", process->pid);
-	json_member_i64(&listing->json, "uid", process->uid);
-	json_member_string(&listing->json, "command", process->command);
-	json_member_string(&listing->json, "guest", process->guest);
-	for (int kind = 0; kind < KVM_FD_KINDS; kind++)
-		json_member_u64(&listing->json, keys[kind],
-				process->count[kind]);
-	json_close(&listing->json, '}');
+	json_open(&json, '{');
+	json_key(&json, "processes");
+	json_open(&json, '[');
+	for (size_t i = 0; i < fleet->count; i++) {
+		vm_command(fleet->vms[i]->pid, command);
+		json_vm(&json, fleet->vms[i], command);
+	}
+	json_close(&json, ']');
+	json_member_u64(&json, "hidden", fleet->hidden);
+	json_close(&json, '}');
+	putchar('\n');
 }
 
-static void print_row(struct listing *listing, const struct process *process)
+static void list_text(const struct fleet *fleet)
 {
-	if (!listing->shown++)
+	char command[KVMSTATS_NAME_MAX + 1];
+
+	if (fleet->count)
 		printf("%8s %8s  %-16s %4s %6s %9s %11s  %s\n", "PID", "UID",
 		       "COMMAND", "VMS", "VCPUS", "VM-STATS", "VCPU-STATS",
 		       "GUEST");
-	printf("%8ld %8ld  %-16s %4u %6u %9u %11u  %s\n", process->pid,
-	       process->uid, process->command, process->count[KVM_FD_VM],
-	       process->count[KVM_FD_VCPU], process->count[KVM_FD_VM_STATS],
-	       process->count[KVM_FD_VCPU_STATS], process->guest);
+	for (size_t i = 0; i < fleet->count; i++) {
+		const struct vm *vm = fleet->vms[i];
+
+		vm_command(vm->pid, command);
+		printf("%8ld %8ld  %-16s", vm->pid, vm->uid, command);
+		printf(" %4zu %6zu %9zu %11zu  %s\n",
+		       kvmstats_vmm_held(vm->vmm, KVMSTATS_FD_VM),
+		       kvmstats_vmm_held(vm->vmm, KVMSTATS_FD_VCPU),
+		       kvmstats_vmm_held(vm->vmm, KVMSTATS_FD_VM_STATS),
+		       kvmstats_vmm_held(vm->vmm, KVMSTATS_FD_VCPU_STATS),
+		       vm_name(vm));
+	}
 }
 
-static int look_at(void *context, long pid)
-{
-	struct listing *listing = context;
-	struct process process = { .pid = pid };
-	unsigned int any = 0;
-	int ret = proc_kvm_fds(pid, count_fd, &process);
-
-	if (ret == -EACCES || ret == -EPERM)
-		listing->hidden++;
-	for (int kind = 0; kind < KVM_FD_KINDS; kind++)
-		any |= process.count[kind];
-	if (!any)
-		return 0;
-	process.uid = proc_owner(pid, NULL);
-	proc_command(pid, process.command, sizeof(process.command));
-	proc_guest(pid, process.guest, sizeof(process.guest));
-	if (listing->as_json)
-		print_json(listing, &process);
-	else
-		print_row(listing, &process);
-	return 0;
-}
-
-/* Nothing is printed yet when /proc cannot be read at all. */
-static int look_at_all(struct listing *listing)
-{
-	int ret = proc_all(look_at, listing);
-
-	return ret ? fail(STATUS_FAILED, "/proc: %s", strerror(-ret)) :
-	       STATUS_OK;
-}
-
-static int list_json(struct listing *listing)
-{
-	int status;
-
-	json_open(&listing->json, '{');
-	json_key(&listing->json, "processes");
-	json_open(&listing->json, '[');
-	status = look_at_all(listing);
-	json_close(&listing->json, ']');
-	json_member_u64(&listing->json, "hidden", listing->hidden);
-	json_close(&listing->json, '}');
-	putchar('\n');
-	return status;
-}
-
-static int list_text(struct listing *listing)
-{
-	int status = look_at_all(listing);
-
-	if (!status && !listing->shown)
-		puts("no process with a VM");
-	if (listing->hidden)
-		printf("%u processes of other users could not be looked into\n",
-		       listing->hidden);
-	return status;
-}
-
+/* A list that may lack something is no success: nothing is there, or hidden. */
 static int run_list(const struct command *command, int argc, char **argv)
 {
-	struct listing listing = { .json.out = stdout };
+	static const struct fleet_ops ops = { .input = NULL };
 	struct request request;
+	struct fleet fleet;
 	int letter, status;
 
 	request_init(&request, command, argc, argv);
@@ -127,8 +86,17 @@ static int run_list(const struct command *command, int argc, char **argv)
 	status = request_end(&request, argc, argv);
 	if (status)
 		return status;
-	listing.as_json = request.as_json;
-	return request.as_json ? list_json(&listing) : list_text(&listing);
+	status = fleet_open(&fleet, &request, &ops, NULL);
+	if (!status && request.as_json)
+		list_json(&fleet);
+	else if (!status)
+		list_text(&fleet);
+	if (!status && fleet.count)
+		fleet_explain(&fleet);
+	else if (!status)
+		status = fleet_fail_list(&fleet);
+	fleet_close(&fleet);
+	return status;
 }
 
 static const struct opt list_opts[] = {

@@ -19,12 +19,10 @@ struct listener {
 	struct request request;
 	struct fleet fleet;
 	unsigned long columns;
-	bool all, is_terminal, may_wait;
+	bool all, is_terminal;
 	struct expectation expect[MAX_EXPECT];
 	size_t expect_count;
-	FILE *out;		/* what is written at the end of a turn */
-	char *text;
-	size_t length;
+	struct output output;
 };
 
 static void on_event(void *context, const struct vm *vm, const char *name,
@@ -33,9 +31,9 @@ static void on_event(void *context, const struct vm *vm, const char *name,
 	struct listener *listener = context;
 
 	if (listener->request.as_json)
-		report_event(listener->out, vm, name, reason);
+		report_event(listener->output.out, vm, name, reason);
 	else
-		text_event(listener->out, vm, name, reason);
+		text_event(listener->output.out, vm, name, reason);
 }
 
 static void check_expected(struct listener *listener, const struct watch *watch)
@@ -64,10 +62,19 @@ static void show_vm(struct listener *listener, const struct vm *vm)
 	for (size_t i = 0; i < vm->count; i++)
 		check_expected(listener, &vm->watches[i]);
 	if (request->as_json)
-		report_sample(listener->out, vm, request);
+		report_sample(listener->output.out, vm, request);
 	else
-		table_print(listener->out, vm, &request->fields, listener->all,
+		table_print(listener->output.out, vm, &request->fields, listener->all,
 			    listener->columns);
+}
+
+/* In a terminal's table it would be gone in a moment. */
+static void show_last(void *context, const struct vm *vm)
+{
+	struct listener *listener = context;
+
+	if (listener->request.as_json || !listener->is_terminal)
+		show_vm(listener, vm);
 }
 
 static bool show_tables(void *context)
@@ -76,7 +83,7 @@ static bool show_tables(void *context)
 	const struct fleet *fleet = &listener->fleet;
 
 	if (listener->is_terminal && !listener->request.as_json)
-		fputs("\033[H\033[2J", listener->out);
+		fputs("\033[H\033[2J", listener->output.out);
 	for (size_t i = 0; i < fleet->count; i++)
 		if (fleet_shows(fleet, fleet->vms[i]))
 			show_vm(listener, fleet->vms[i]);
@@ -87,16 +94,8 @@ static bool show_tables(void *context)
 static int flush_out(void *context)
 {
 	struct listener *listener = context;
-	int ret;
 
-	if (fflush(listener->out) == EOF)
-		return -ENOMEM;
-	ret = signals_write(listener->may_wait ?
-			    &listener->fleet.while_waiting : NULL,
-			    STDOUT_FILENO, listener->text,
-			    ftello(listener->out));
-	rewind(listener->out);
-	return ret;
+	return output_flush(&listener->output, &listener->fleet.while_waiting);
 }
 
 static int judge_expected(const struct listener *listener)
@@ -119,19 +118,17 @@ static int judge_expected(const struct listener *listener)
 static int listen_and_show(struct listener *listener)
 {
 	static const struct fleet_ops ops = {
-		.tick = show_tables, .event = on_event, .turn = flush_out,
+		.tick = show_tables, .last = show_last, .event = on_event, .turn = flush_out,
 	};
 	int status, ret;
 
-	listener->out = open_memstream(&listener->text, &listener->length);
-	if (!listener->out)
+	if (output_open(&listener->output, STDOUT_FILENO))
 		return fail(STATUS_FAILED, "no memory");
 	status = fleet_open(&listener->fleet, &listener->request, &ops,
 			    listener);
 	ret = status ? 0 : fleet_run(&listener->fleet);
 	fleet_close(&listener->fleet);
-	fclose(listener->out);
-	free(listener->text);
+	output_close(&listener->output);
 	if (ret && ret != -EPIPE && ret != -EINTR)
 		return fail(STATUS_FAILED, "listen: %s", strerror(-ret));
 	return status ? status : judge_expected(listener);
@@ -149,7 +146,7 @@ static int take_columns(struct listener *listener)
 {
 	if (parse_number(optarg, ULONG_MAX, &listener->columns))
 		return STATUS_OK;
-	return usage_error(&cmd_listen, "--columns %s: a number, please",
+	return usage_error(&cmd_listen, "--columns %s: must be a number",
 			   optarg);
 }
 
@@ -168,6 +165,14 @@ static int take_opt(struct listener *listener, int letter)
 	}
 }
 
+/* A terminal that understands two of ANSI's control sequences. */
+static bool can_clear(void)
+{
+	const char *term = getenv("TERM");
+
+	return isatty(STDOUT_FILENO) && term && *term && strcmp(term, "dumb");
+}
+
 static int run_listen(const struct command *command, int argc, char **argv)
 {
 	struct listener listener = { .columns = 8 };
@@ -177,11 +182,10 @@ static int run_listen(const struct command *command, int argc, char **argv)
 	while (!status && (letter = next_opt(command, argc, argv)) != -1)
 		status = take_opt(&listener, letter);
 	if (!status && optind != argc - 1)
-		status = usage_error(command, "one socket, please");
+		status = usage_error(command, "one SOCKET is needed");
 	if (!status) {
 		listener.request.socket = argv[optind];
-		listener.is_terminal = isatty(STDOUT_FILENO);
-		listener.may_wait = signals_may_wait(STDOUT_FILENO);
+		listener.is_terminal = can_clear();
 		status = listen_and_show(&listener);
 	}
 	request_free(&listener.request);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* kvmstat - statistics of KVM virtual machines, through their descriptors */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -101,11 +102,41 @@ static void fill_options(const struct command *command,
 	options[count] = (struct option){ "help", no_argument, NULL, 'h' };
 }
 
+/* NULL if there is none of that letter. */
+static const char *name_of(const struct option *options, int letter)
+{
+	for (; options->name; options++)
+		if (options->val == letter)
+			return options->name;
+	return NULL;
+}
+
+/* An abbreviation of more than one. */
+static bool is_ambiguous(const struct option *options, const char *word)
+{
+	size_t length = strcspn(word += strspn(word, "-"), "=");
+	int fits = 0;
+
+	for (; options->name; options++)
+		fits += length && !strncmp(options->name, word, length);
+	return fits > 1;
+}
+
+/* What could not be written is a failure, whatever came before. */
+static int finish(int status)
+{
+	if (fflush(stdout) == EOF && errno != EPIPE) {
+		fprintf(stderr, "kvmstat: standard output: %s\n",
+			strerror(errno));
+		return STATUS_FAILED;
+	}
+	return status;
+}
+
 /* As getopt_long: next letter, -1 at the end; exits for --help and mistakes. */
 int next_opt(const struct command *command, int argc, char **argv)
 {
 	struct option options[MAX_OPTS + 2] = { { 0 } };
-	const char *word = optind < argc ? argv[optind] : "";
 	int letter;
 
 	fill_options(command, options);
@@ -113,13 +144,18 @@ int next_opt(const struct command *command, int argc, char **argv)
 	letter = getopt_long(argc, argv, ":h", options, NULL);
 	if (letter == 'h') {
 		print_command_usage(stdout, command);
-		exit(STATUS_OK);
+		exit(finish(STATUS_OK));
 	}
 	if (letter == ':')
-		exit(usage_error(command, "%s needs an argument", word));
+		exit(usage_error(command, "--%s needs an argument",
+				 name_of(options, optopt)));
+	if (letter == '?' && name_of(options, optopt))
+		exit(usage_error(command, "--%s takes no argument",
+				 name_of(options, optopt)));
 	if (letter == '?')
-		exit(usage_error(command, "no option \"%s\"",
-				 optind > 1 ? argv[optind - 1] : word));
+		exit(usage_error(command, "%s option \"%s\"",
+				 is_ambiguous(options, argv[optind - 1]) ?
+				 "ambiguous" : "no", argv[optind - 1]));
 	return letter;
 }
 
@@ -188,7 +224,8 @@ bool parse_seconds(const char *text, unsigned long *ms)
 	char *end;
 	double seconds = strtod(text, &end);
 
-	if (end == text || *end || !(seconds >= 0.01 && seconds <= 86400))
+	/* no exponents, no hexadecimal numbers, no names of numbers */
+	if (end == text || *end || text[strspn(text, "0123456789.,")] || !(seconds >= 0.01 && seconds <= 86400))
 		return false;
 	*ms = seconds * 1000 + 0.5;
 	return true;
@@ -215,7 +252,8 @@ static int dispatch(int argc, char **argv)
 		print_usage(stderr);
 		return STATUS_USAGE;
 	}
-	if (!strcmp(argv[1], "help") || !strcmp(argv[1], "--help"))
+	if (!strcmp(argv[1], "help") || !strcmp(argv[1], "--help") ||
+	    !strcmp(argv[1], "-h"))
 		return help(argv[2]);
 	if (!strcmp(argv[1], "version") || !strcmp(argv[1], "--version")) {
 		puts("kvmstat " KVMSTATS_VERSION);
@@ -228,19 +266,27 @@ static int dispatch(int argc, char **argv)
 	return command->run(command, argc - 1, argv + 1);
 }
 
+/*
+ * One that is closed would be given to the next file that we open, and messages
+ * would go there. Reads find nothing, writes fail as they should.
+ */
+static void reserve_standard_fds(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
-	int status;
-
 	/* a reader that closes the pipe is an end like any other, not a death */
 	signal(SIGPIPE, SIG_IGN);
 	/* likewise a limit of file sizes: there is an errno for it */
 	signal(SIGXFSZ, SIG_IGN);
-	status = dispatch(argc, argv);
-	if (fflush(stdout) == EOF && errno != EPIPE) {
-		fprintf(stderr, "kvmstat: standard output: %s\n",
-			strerror(errno));
-		return STATUS_FAILED;
-	}
-	return status;
+	reserve_standard_fds();
+	return finish(dispatch(argc, argv));
 }

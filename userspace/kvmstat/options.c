@@ -76,7 +76,7 @@ static int take_seconds(const struct request *request, int letter,
 {
 	if (parse_seconds(optarg, ms))
 		return STATUS_OK;
-	return bad_value(request, letter, "seconds from 0.01 to 86400, please");
+	return bad_value(request, letter, "must be a number of seconds from 0.01 to 86400");
 }
 
 static int take_wish(struct request *request, int letter)
@@ -95,7 +95,7 @@ static int take_mode(struct request *request)
 
 	request->socket_mode = strtoul(optarg, &end, 8);
 	if (end == optarg || *end || request->socket_mode > 0777)
-		return bad_value(request, 'm', "octal, 0 to 0777, please");
+		return bad_value(request, 'm', "must be an octal number from 0 to 0777");
 	return STATUS_OK;
 }
 
@@ -121,51 +121,14 @@ static int take_sort(struct request *request)
 			return STATUS_OK;
 		}
 	}
-	return bad_value(request, 's', "rate, total or name, please");
+	return bad_value(request, 's', "must be rate, total or name");
 }
 
 static int take_count(struct request *request)
 {
 	if (parse_number(optarg, ULONG_MAX, &request->count) && request->count)
 		return STATUS_OK;
-	return bad_value(request, 'n', "a number from 1 on, please");
-}
-
-static void take_switch(struct request *request, int letter)
-{
-	switch (letter) {
-	case 'u':
-		request->until_gone = true;
-		break;
-	case 'z':
-		request->skip_zero = true;
-		break;
-	case 'P':
-		request->include_past = true;
-		break;
-	case 'j':
-		request->as_json = true;
-		break;
-	default:
-		abort();
-	}
-}
-
-static void take_text(struct request *request, int letter)
-{
-	switch (letter) {
-	case 'g':
-		request->guest = optarg;
-		break;
-	case 'S':
-		request->socket = optarg;
-		break;
-	case 'o':
-		request->output = optarg;
-		break;
-	default:
-		take_switch(request, letter);
-	}
+	return bad_value(request, 'n', "must be a number, 1 or more");
 }
 
 /* STATUS_OK, or a mistake that was printed. */
@@ -190,9 +153,29 @@ int request_opt(struct request *request, int letter)
 		return take_sort(request);
 	case 'n':
 		return take_count(request);
-	default:
-		take_text(request, letter);
+	case 'g':
+		request->guest = optarg;
 		return STATUS_OK;
+	case 'S':
+		request->socket = optarg;
+		return STATUS_OK;
+	case 'o':
+		request->output = optarg;
+		return STATUS_OK;
+	case 'u':
+		request->until_gone = true;
+		return STATUS_OK;
+	case 'z':
+		request->skip_zero = true;
+		return STATUS_OK;
+	case 'P':
+		request->include_past = true;
+		return STATUS_OK;
+	case 'j':
+		request->as_json = true;
+		return STATUS_OK;
+	default:
+		abort();
 	}
 }
 
@@ -200,7 +183,7 @@ int request_opt(struct request *request, int letter)
 int request_end(const struct request *request, int argc, char **argv)
 {
 	if (optind < argc)
-		return usage_error(request->command, "what is \"%s\"?",
+		return usage_error(request->command, "unexpected argument \"%s\"",
 				   argv[optind]);
 	if (request->output && !*request->output)
 		return usage_error(request->command, "--output: no name");

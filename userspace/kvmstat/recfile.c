@@ -10,23 +10,63 @@
 
 #include "record.h"
 
+/* Of a record that did not fit; never beyond what is there now. */
+static int cut_back(const struct recfile *file)
+{
+	struct stat st;
+
+	if (fstat(file->fd, &st) < 0)
+		return -errno;
+	if ((uint64_t)st.st_size <= file->bytes)
+		return 0;
+	return ftruncate(file->fd, file->bytes) < 0 ? -errno : 0;
+}
+
 static int complain(const struct recfile *file, int error)
 {
-	return fail(status_of(error), "%s: %s", file->path ? file->path :
-		    "standard output", strerror(-error));
+	return fail(file->path ? status_of(error) : STATUS_FAILED, "%s: %s",
+		    file->path ? file->path : "standard output",
+		    strerror(-error));
+}
+
+/* Others may have made it shorter (copytruncate of logrotate), or longer. */
+static int find_end(struct recfile *file)
+{
+	struct stat st;
+
+	if (!file->is_file)
+		return 0;
+	if (fstat(file->fd, &st) < 0)
+		return -errno;
+	file->bytes = st.st_size;
+	return 0;
 }
 
 static int put(struct recfile *file, const sigset_t *while_waiting,
 	       const char *text, size_t length)
 {
-	int ret = signals_write(file->is_file ? NULL : while_waiting, file->fd,
-				text, length);
+	int ret = find_end(file);
 
 	if (!ret)
+		ret = signals_write(file->is_file ? NULL : while_waiting,
+				    file->fd, text, length);
+	if (!ret)
 		file->bytes += length;
-	else if (file->is_file && ftruncate(file->fd, file->bytes) < 0)
+	else if (file->is_file && cut_back(file) < 0)
 		fprintf(stderr, "kvmstat: %s: the last record is not whole\n",
 			file->path);
+	return ret;
+}
+
+/* Each file begins with it, also one that was emptied meanwhile. */
+static int put_header(struct recfile *file)
+{
+	int ret = find_end(file);
+
+	if (!ret && file->header && !file->bytes && !file->began)
+		ret = put(file, NULL, file->header, strlen(file->header));
+	/* where nothing can be looked at again, once is all there is to do */
+	file->began = !file->is_file;
 	return ret;
 }
 
@@ -34,9 +74,12 @@ static int put(struct recfile *file, const sigset_t *while_waiting,
 static int check_header(const struct recfile *file, const char *text,
 			size_t length)
 {
-	size_t wanted = strlen(file->header);
+	size_t wanted = file->header ? strlen(file->header) : 0;
 
-	if (length >= wanted && !memcmp(text, file->header, wanted))
+	if (file->header && length >= wanted &&
+	    !memcmp(text, file->header, wanted))
+		return STATUS_OK;
+	if (!file->header && (!file->first || *text == file->first))
 		return STATUS_OK;
 	return fail(STATUS_FAILED, "%s: its first line is not that of %s",
 		    file->path, "these records; it is left as it is");
@@ -65,7 +108,7 @@ static int check_content(struct recfile *file)
 	length = pread(file->fd, text, sizeof(text), 0);
 	if (length < 0)
 		return complain(file, -errno);
-	status = file->header ? check_header(file, text, length) : STATUS_OK;
+	status = check_header(file, text, length);
 	return status ? status : check_end(file);
 }
 
@@ -83,8 +126,9 @@ static int begin_file(struct recfile *file)
 			    file->path);
 	if (file->path)
 		status = check_content(file);
-	if (!status && file->header && !file->bytes)
-		ret = put(file, NULL, file->header, strlen(file->header));
+	file->began = false;
+	if (!status)
+		ret = put_header(file);
 	return ret ? complain(file, ret) : status;
 }
 
@@ -190,11 +234,15 @@ int recfile_write(struct recfile *file, const sigset_t *while_waiting,
 
 	if (!length)
 		return STATUS_OK;
-	if (is_full(file, length))
+	ret = find_end(file);
+	if (!ret && is_full(file, length))
 		status = rotate(file);
 	if (status)
 		return status;
-	ret = put(file, while_waiting, text, length);
+	if (!ret)
+		ret = put_header(file);
+	if (!ret)
+		ret = put(file, while_waiting, text, length);
 	if (!ret && file->sync == SYNC_SAMPLE && file->is_file)
 		ret = fdatasync(file->fd) < 0 ? -errno : 0;
 	/* a reader that has gone, or a signal, is an end, not a failure */

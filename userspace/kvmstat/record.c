@@ -22,6 +22,15 @@ struct recorder {
 	int status;
 };
 
+static void sample_vm(struct recorder *recorder, const struct vm *vm,
+		      uint64_t wall_ns)
+{
+	if (recorder->format == FORMAT_JSON)
+		report_sample(recorder->out, vm, &recorder->request);
+	else
+		csv_sample(recorder->out, vm, &recorder->request, wall_ns);
+}
+
 static void sample_vms(struct recorder *recorder)
 {
 	const struct fleet *fleet = &recorder->fleet;
@@ -30,14 +39,21 @@ static void sample_vms(struct recorder *recorder)
 	for (size_t i = 0; i < fleet->count; i++) {
 		const struct vm *vm = fleet->vms[i];
 
-		if (!fleet_shows(fleet, vm) || !vm->count)
-			continue;
-		if (recorder->format == FORMAT_JSON)
-			report_sample(recorder->out, vm, &recorder->request);
-		else
-			csv_sample(recorder->out, vm, &recorder->request,
-				   wall_ns);
+		if (fleet_shows(fleet, vm) && vm->count)
+			sample_vm(recorder, vm, wall_ns);
 	}
+}
+
+/* The log has one line for all VMs: what one did at its end is not in it. */
+static void on_last(void *context, const struct vm *vm)
+{
+	struct recorder *recorder = context;
+
+	if (recorder->format == FORMAT_LOG)
+		columns_last(recorder->out, recorder->columns,
+			     &recorder->fleet, vm, wall_clock_ns());
+	else
+		sample_vm(recorder, vm, wall_clock_ns());
 }
 
 static bool on_tick(void *context)
@@ -85,22 +101,26 @@ static int on_turn(void *context)
 
 static int run(struct recorder *recorder)
 {
-	char excuse[640];
 	int ret;
 
-	fleet_excuse(&recorder->fleet, excuse, sizeof(excuse));
-	if (*excuse)
-		fprintf(stderr, "kvmstat: %s\n", excuse);
+	recorder->fleet.sample_on_signal = recorder->file.is_file;
+	fleet_explain(&recorder->fleet);
 	ret = fleet_run(&recorder->fleet);
 	if (ret && ret != -ECANCELED)
 		return fail(STATUS_FAILED, "record: %s", strerror(-ret));
-	return recorder->status;
+	if (recorder->status || interrupted)
+		return recorder->status;
+	/* an end that nobody asked for by a signal, and nothing to show for it */
+	if (!recorder->fleet.shown)
+		return fleet_fail_empty(&recorder->fleet);
+	return fleet_judge(&recorder->fleet);
 }
 
 static int open_and_run(struct recorder *recorder)
 {
 	static const struct fleet_ops ops = {
-		.tick = on_tick, .event = on_event, .turn = on_turn,
+		.tick = on_tick, .last = on_last, .event = on_event,
+		.turn = on_turn,
 	};
 	int status, end;
 
@@ -134,7 +154,7 @@ static int choose(const char *option, const char *const *names, size_t count)
 	for (size_t i = 0; i < count; i++)
 		if (!strcmp(optarg, names[i]))
 			return i;
-	usage_error(&cmd_record, "--%s %s: %s, %s or %s, please", option,
+	usage_error(&cmd_record, "--%s %s: must be %s, %s or %s", option,
 		    optarg, names[0], names[1], names[2]);
 	return -1;
 }
@@ -175,7 +195,7 @@ static int take_rotate(struct recorder *recorder)
 
 	if (end == optarg || (*end && (!letter || end[1])) || bytes < 1 ||
 	    bytes > (ULONG_MAX >> 1) >> shift)
-		return usage_error(&cmd_record, "--rotate %s: a size, please: 4096, 100k, 20M, 1G",
+		return usage_error(&cmd_record, "--rotate %s: must be a size such as 4096, 100k, 20M or 1G",
 				   optarg);
 	recorder->file.rotate_bytes = bytes << shift;
 	return STATUS_OK;
@@ -185,7 +205,7 @@ static int take_keep(struct recorder *recorder)
 {
 	if (parse_number(optarg, 9999, &recorder->file.keep))
 		return STATUS_OK;
-	return usage_error(&cmd_record, "--keep %s: a number up to 9999, please",
+	return usage_error(&cmd_record, "--keep %s: must be a number from 0 to 9999",
 			   optarg);
 }
 
@@ -220,6 +240,8 @@ static int settle(struct recorder *recorder)
 		recorder->format = FORMAT_JSON;
 	if (recorder->format == FORMAT_CSV)
 		recorder->file.header = csv_header();
+	if (recorder->format == FORMAT_JSON)
+		recorder->file.first = '{';
 	return STATUS_OK;
 }
 

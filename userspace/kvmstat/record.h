@@ -10,6 +10,8 @@ enum sync_policy { SYNC_NEVER, SYNC_CLOSE, SYNC_SAMPLE };
 struct recfile {
 	const char *path;		/* NULL: standard output */
 	const char *header;		/* first line of each file; NULL: none */
+	char first;			/* byte of a file without; 0: any */
+	bool began;			/* no file, and its header is written */
 	unsigned long rotate_bytes;	/* 0: never */
 	unsigned long keep;		/* files besides the one written to */
 	enum sync_policy sync;
@@ -37,5 +39,9 @@ void columns_free(struct columns *columns);
 /* One line for all VMs, below a banner now and then. */
 void columns_sample(FILE *out, struct columns *columns,
 		    const struct fleet *fleet, uint64_t wall_ns);
+/* The same of one VM, which goes. */
+void columns_last(FILE *out, struct columns *columns,
+		  const struct fleet *fleet, const struct vm *vm,
+		  uint64_t wall_ns);
 
 #endif /* KVMSTAT_RECORD_H */

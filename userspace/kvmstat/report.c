@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* listen --json: one object a line, each complete by itself */
+/* JSON lines: one object a line, each complete by itself */
 #include <time.h>
 
 #include "vm.h"
@@ -33,8 +33,8 @@ static void json_vm(struct json *json, const struct vm *vm)
 			   kvmstats_peer_name(vm->peer) : vm->name);
 	json_member_string(json, "uuid", vm_uuid(vm));
 	json_member_i64(json, "pid", vm->pid);
-	json_member_i64(json, "uid", vm_uid(vm));
-	json_member_i64(json, "gid", vm_gid(vm));
+	json_member_i64(json, "uid", vm->uid);
+	json_member_i64(json, "gid", vm->gid);
 	json_member_u64(json, "descriptors", vm->count);
 	json_member_u64(json, "rejected", vm->rejected);
 	json_close(json, '}');
@@ -81,6 +81,11 @@ static void json_watch(struct json *json, const struct watch *watch,
 
 	json_open(json, '{');
 	json_scope(json, watch->source);
+	json_key(json, "fd");
+	if (watch->fd >= 0)
+		json_i64(json, watch->fd);
+	else
+		json_null(json);
 	json_member_u64(json, "interval_ns", watch->now_ns - watch->before_ns);
 	json_member_i64(json, "restarts", watch->restarts);
 	json_key(json, "stats");

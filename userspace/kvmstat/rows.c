@@ -8,13 +8,22 @@
 #define LABEL_WIDTH	32
 #define LABEL_LEAST	12
 #define NUMBERS_WIDTH	36
+#define PERCENT_WIDTH	8
 #define RANGES_WIDTH	63
+
+/* Then the percentages go, which are not sorted by. */
+static bool is_narrow(const struct view *view)
+{
+	return view->columns && view->columns < LABEL_LEAST + NUMBERS_WIDTH;
+}
 
 /* On a narrow screen names are cut, not numbers. */
 static int label_width(const struct view *view)
 {
 	int left = view->columns - (view->hists && !view->by_guest ?
-				    RANGES_WIDTH : NUMBERS_WIDTH);
+				    RANGES_WIDTH : is_narrow(view) ?
+				    NUMBERS_WIDTH - PERCENT_WIDTH :
+				    NUMBERS_WIDTH);
 
 	if (!view->columns || left > LABEL_WIDTH)
 		return LABEL_WIDTH;
@@ -45,8 +54,8 @@ static void plain(char text[SI_TEXT_SIZE], double value)
 /* Events are counted out, all else has a unit. */
 static void total_text(const struct row *row, char text[SI_TEXT_SIZE])
 {
-	if (!row->desc || kvmstats_desc_unit(row->desc) ==
-	    KVMSTATS_UNIT_NONE || kvmstats_desc_is_hist(row->desc))
+	if (!row->desc || !*unit_letter(row->desc) ||
+	    kvmstats_desc_is_hist(row->desc))
 		snprintf(text, SI_TEXT_SIZE, "%ju", (uintmax_t)row->total);
 	else
 		si_text(text, kvmstats_to_base(row->desc, row->total),
@@ -142,6 +151,8 @@ void view_line(const struct view *view, const struct row *row,
 		put_more(line, " %14s %10s  %-17s %-17s", total, rate,
 			 range_text(row->desc, row->p50, row->has_p50, p50),
 			 range_text(row->desc, row->p99, row->has_p99, p99));
+	else if (is_narrow(view))
+		put_more(line, " %14s %12s", total, rate);
 	else
 		put_more(line, " %14s %7s %12s", total, percent, rate);
 }
@@ -154,7 +165,10 @@ void view_heading(const struct view *view, char line[LINE_BYTES])
 			 "Median within", "99% within");
 	} else {
 		put_label(view, view->by_guest ? "Guest" : "Event", line);
-		put_more(line, " %14s %7s %12s", "Total", "%Total",
+		if (is_narrow(view))
+			put_more(line, " %14s %12s", "Total", "CurAvg/s");
+		else
+			put_more(line, " %14s %7s %12s", "Total", "%Total",
 			 "CurAvg/s");
 	}
 }
@@ -166,7 +180,11 @@ void view_footing(const struct view *view, char line[LINE_BYTES])
 
 	plain(rate, view->events_rate);
 	put_label(view, "Total of events", line);
-	put_more(line, " %14ju %7s %12s", (uintmax_t)view->events, "", rate);
+	if (is_narrow(view))
+		put_more(line, " %14ju %12s", (uintmax_t)view->events, rate);
+	else
+		put_more(line, " %14ju %7s %12s", (uintmax_t)view->events, "",
+			 rate);
 }
 
 void view_summary(const struct view *view, char line[LINE_BYTES])
@@ -177,6 +195,10 @@ void view_summary(const struct view *view, char line[LINE_BYTES])
 			  "kvm statistics - %zu VM%s, %zu descriptor%s",
 			  view->vms, view->vms == 1 ? "" : "s", view->sources,
 			  view->sources == 1 ? "" : "s");
+	if (view->without)
+		length += snprintf(line + length, LINE_BYTES - length,
+				   " - %zu more without statistics",
+				   view->without);
 	if (*view->guest)
 		length += snprintf(line + length, LINE_BYTES - length,
 				   " - guest %.80s", view->guest);
@@ -186,4 +208,38 @@ void view_summary(const struct view *view, char line[LINE_BYTES])
 	if (view->restarts)
 		snprintf(line + length, LINE_BYTES - length,
 			 " - %d counters restarted", view->restarts);
+}
+
+static bool is_missing(const struct view *view, const struct vm *vm)
+{
+	return vm->vmm && !vm->gone && kvmstats_vmm_missing(vm->vmm) &&
+	       fleet_names(view->fleet, vm);
+}
+
+size_t view_missing_count(const struct view *view)
+{
+	const struct fleet *fleet = view->fleet;
+	size_t count = fleet->hidden || fleet->trouble;
+
+	for (size_t i = 0; i < fleet->count; i++)
+		count += is_missing(view, fleet->vms[i]);
+	return count;
+}
+
+void view_missing_line(const struct view *view, size_t index,
+		       char line[LINE_BYTES])
+{
+	const struct fleet *fleet = view->fleet;
+	char problem[LINE_BYTES - 64];
+
+	for (size_t i = 0; i < fleet->count; i++) {
+		const struct vm *vm = fleet->vms[i];
+
+		if (!is_missing(view, vm) || index--)
+			continue;
+		vm_problem(vm, problem, sizeof(problem));
+		snprintf(line, LINE_BYTES, "%.60s: %s", vm_name(vm), problem);
+		return;
+	}
+	fleet_trouble(fleet, line, LINE_BYTES);
 }

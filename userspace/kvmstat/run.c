@@ -9,15 +9,17 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "run.h"
+#include "view.h"
 
 struct run {
 	struct request request;
 	struct fleet fleet;
+	struct view view;		/* of totals */
 	struct preload preload;
 	const char *preload_option;
 	char directory[PATH_MAX], socket[PATH_MAX + 16];
@@ -26,10 +28,7 @@ struct run {
 	unsigned long columns;
 	bool all;
 	bool seen_vm, seen_stats, fleet_is_open;
-	int out_fd;
-	FILE *out;			/* what is written at the end of a turn */
-	char *text;
-	size_t length;
+	struct output output;
 };
 
 /* Each vCPU's descriptor comes by itself: people see the first of them. */
@@ -42,9 +41,44 @@ static void on_event(void *context, const struct vm *vm, const char *name,
 	if (vm->count)
 		run->seen_stats = true;
 	if (run->request.as_json)
-		report_event(run->out, vm, name, reason);
+		report_event(run->output.out, vm, name, reason);
 	else if (strcmp(name, "sent") || vm->count <= 1)
-		text_event(run->out, vm, name, reason);
+		text_event(run->output.out, vm, name, reason);
+}
+
+/* Since the VM's first sample: in the table of rates a short one is lost. */
+static void print_totals(struct run *run, const struct vm *vm)
+{
+	struct view *view = &run->view;
+	char line[LINE_BYTES];
+
+	view->fleet = &run->fleet;
+	view->only = vm;
+	view->zeros = run->all;
+	view->sort = SORT_TOTAL;
+	view->fields = run->request.fields;
+	view_build(view);
+	fprintf(run->output.out, "totals of VM %s (pid %ld)\n", vm_name(vm),
+		vm->pid);
+	view_heading(view, line);
+	fprintf(run->output.out, "%s\n", line);
+	for (size_t i = 0; i < view->row_count; i++) {
+		view_line(view, &view->rows[i], line);
+		fprintf(run->output.out, "%s\n", line);
+	}
+	fputc('\n', run->output.out);
+	view_release(view);
+}
+
+/* What it did since the last table, and in all. */
+static void on_last(void *context, const struct vm *vm)
+{
+	struct run *run = context;
+
+	if (run->request.as_json)
+		report_sample(run->output.out, vm, &run->request);
+	else
+		print_totals(run, vm);
 }
 
 static bool on_tick(void *context)
@@ -58,9 +92,9 @@ static bool on_tick(void *context)
 		if (!vm->count || !fleet_shows(&run->fleet, vm))
 			continue;
 		if (run->request.as_json)
-			report_sample(run->out, vm, &run->request);
+			report_sample(run->output.out, vm, &run->request);
 		else
-			table_print(run->out, vm, &run->request.fields,
+			table_print(run->output.out, vm, &run->request.fields,
 				    run->all, run->columns);
 	}
 	return true;
@@ -69,85 +103,111 @@ static bool on_tick(void *context)
 /* A VMM that goes into the background has ended, and its VM has not. */
 static bool all_ended(const struct run *run)
 {
-	struct pollfd queue = { .fd = run->fleet.listen_fd, .events = POLLIN };
+	struct pollfd queues[] = {
+		{ .fd = run->fleet.listen_fd, .events = POLLIN },
+		{ .fd = run->fleet.handoff_fd, .events = POLLIN },
+	};
 
 	return run_status() >= 0 && !run->fleet.count &&
-	       poll(&queue, 1, 0) != 1;
+	       poll(queues, 2, 0) < 1;
 }
 
 static int on_turn(void *context)
 {
 	struct run *run = context;
-	int ret;
 
 	if (all_ended(run))
 		run->fleet.done = true;
-	if (fflush(run->out) == EOF)
-		return -ENOMEM;
-	ret = signals_write(&run->fleet.while_waiting, run->out_fd, run->text,
-			    ftello(run->out));
-	rewind(run->out);
-	return ret;
+	return output_flush(&run->output, &run->fleet.while_waiting);
 }
 
-/* A directory that only this user can enter */
-static int make_directory(struct run *run)
+/* In a directory that only this user can enter: 0 or -errno. */
+static int try_place(struct run *run, const char *place)
 {
-	const char *place = getenv("XDG_RUNTIME_DIR");
+	int ret;
 
 	if (!place || !*place)
-		place = getenv("TMPDIR");
-	if (!place || !*place)
-		place = "/tmp";
+		return -ENOENT;
 	snprintf(run->directory, sizeof(run->directory), "%s/kvmstat-XXXXXX",
 		 place);
 	if (!mkdtemp(run->directory)) {
 		run->directory[0] = 0;
-		return fail(RUN_FAILED, "%s: %s", place, strerror(errno));
+		return -errno;
 	}
 	snprintf(run->socket, sizeof(run->socket), "%s/socket",
 		 run->directory);
-	return STATUS_OK;
+	ret = kvmstats_listen(run->socket, 0600);
+	if (ret >= 0) {
+		run->fleet.listen_fd = ret;
+		return 0;
+	}
+	rmdir(run->directory);
+	run->directory[0] = 0;
+	return ret;
+}
+
+/* Variables of another user's session, or a long path, are no reason to fail. */
+static int open_socket(struct run *run)
+{
+	const char *const places[] = {
+		getenv("XDG_RUNTIME_DIR"), getenv("TMPDIR"), "/tmp",
+	};
+	int ret = -ENOENT;
+
+	for (size_t i = 0; i < sizeof(places) / sizeof(*places) && ret; i++)
+		ret = try_place(run, places[i]);
+	return ret ? fail(RUN_FAILED, "/tmp: no socket can be made there: %s",
+			  strerror(-ret)) : STATUS_OK;
 }
 
 static int open_output(struct run *run)
 {
 	const char *path = run->request.output;
+	int fd = STDERR_FILENO;
 
-	run->out = open_memstream(&run->text, &run->length);
-	if (!run->out)
-		return fail(RUN_FAILED, "no memory");
-	run->out_fd = STDERR_FILENO;
-	if (!path)
-		return STATUS_OK;
-	run->out_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
-			   0666);
-	if (run->out_fd < 0)
+	if (path)
+		fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	if (fd < 0)
 		return fail(RUN_FAILED, "%s: %s", path, strerror(errno));
+	if (output_open(&run->output, fd))
+		return fail(RUN_FAILED, "no memory");
+	run->output.may_wait = true;
 	return STATUS_OK;
 }
 
 static int open_fleet(struct run *run)
 {
 	static const struct fleet_ops ops = {
-		.tick = on_tick, .event = on_event, .turn = on_turn,
+		.tick = on_tick, .last = on_last, .event = on_event,
+		.turn = on_turn,
 	};
-	int listen_fd = kvmstats_listen(run->socket, 0600);
+	int sockets[2], status;
+	struct stat st;
 
-	if (listen_fd < 0)
-		return fail(RUN_FAILED, "%s: %s", run->socket,
-			    strerror(-listen_fd));
+	/* totals are those of the VM, from its start */
+	run->request.include_past = true;
 	run->request.socket = run->socket;
-	run->preload.socket = run->socket;
 	run->fleet = (struct fleet){
 		.request = &run->request, .ops = &ops, .context = run,
-		.listen_fd = listen_fd, .input_fd = -1,
+		.listen_fd = -1, .handoff_fd = -1, .input_fd = -1,
 		.interval_ms = run->request.interval_ms,
 		.samples_left = run->request.count,
+		.next_scan_ns = UINT64_MAX,
 	};
 	run->fleet_is_open = true;
+	status = open_socket(run);
+	if (status)
+		return status;
 	if (kvmstats_cache_new(&run->fleet.cache))
 		return fail(RUN_FAILED, "no memory");
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
+		       0, sockets) < 0 || fstat(sockets[1], &st) < 0)
+		return fail(RUN_FAILED, "socketpair: %s", strerror(errno));
+	run->fleet.handoff_fd = sockets[0];
+	run->preload.socket = run->socket;
+	run->preload.handoff_fd = sockets[1];
+	snprintf(run->preload.handoff, sizeof(run->preload.handoff), "%d:%ju",
+		 sockets[1], (uintmax_t)st.st_ino);
 	return STATUS_OK;
 }
 
@@ -176,7 +236,10 @@ static int judge(struct run *run, int shown, int status)
 		fprintf(stderr, "kvmstat: run: %s\n", strerror(-shown));
 		return status ? status : STATUS_FAILED;
 	}
-	if (!run->seen_vm)
+	if (!run->seen_vm && !run->fleet.preloaded)
+		fprintf(stderr, "kvmstat: the library was not loaded into %s, or %s closed all its descriptors: no VM was seen\n",
+			name, name);
+	else if (!run->seen_vm)
 		fprintf(stderr, "kvmstat: %s made no VM, or in a way that cannot be seen\n",
 			name);
 	else if (!run->seen_stats)
@@ -185,26 +248,17 @@ static int judge(struct run *run, int shown, int status)
 	return status;
 }
 
-/* For VMs of many vCPUs. The VMM has started, with the limit as it was. */
-static void allow_descriptors(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit))
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 static int start_and_show(struct run *run)
 {
 	int status = run_start(run->program, run->argv, &run->preload,
 			       &run->fleet.while_waiting);
 	int shown;
 
+	close(run->preload.handoff_fd);
 	if (status)
 		return status;
-	allow_descriptors();
+	/* for VMs of many vCPUs; the VMM has the limit as it was */
+	kvmstats_raise_fd_limit();
 	shown = fleet_run(&run->fleet);
 	close_fleet(run);
 	return judge(run, shown, await_end(run));
@@ -222,8 +276,6 @@ static int run_vmm(struct run *run)
 	if (!status)
 		status = open_output(run);
 	if (!status)
-		status = make_directory(run);
-	if (!status)
 		status = open_fleet(run);
 	if (!status)
 		status = start_and_show(run);
@@ -235,9 +287,7 @@ static void release(struct run *run)
 	close_fleet(run);
 	if (run->directory[0])
 		rmdir(run->directory);
-	if (run->out)
-		fclose(run->out);
-	free(run->text);
+	output_close(&run->output);
 	request_free(&run->request);
 }
 
@@ -245,7 +295,7 @@ static int take_columns(struct run *run)
 {
 	if (parse_number(optarg, ULONG_MAX, &run->columns))
 		return STATUS_OK;
-	return usage_error(&cmd_run, "--columns %s: a number, please", optarg);
+	return usage_error(&cmd_run, "--columns %s: must be a number", optarg);
 }
 
 static int take_opt(struct run *run, int letter)
@@ -301,7 +351,7 @@ static int run_run(const struct command *command, int argc, char **argv)
 	status = parse(run, command, own_argc, argv);
 	if (!status && own_argc + 1 >= argc)
 		status = usage_error(command,
-				     "say what to run: -- VMM ARGUMENTS...");
+				     "name the VMM to run: -- VMM ARGUMENTS...");
 	if (!status) {
 		run->argv = argv + own_argc + 1;
 		status = run_vmm(run);

@@ -16,6 +16,8 @@
 struct preload {
 	char path[PATH_MAX];
 	const char *socket, *name, *uuid;
+	int handoff_fd;			/* for connections without a path */
+	char handoff[64];		/* its number and inode */
 };
 
 /* run_check.c: STATUS_OK, or the status for an error that was printed */

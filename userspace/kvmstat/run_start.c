@@ -82,7 +82,9 @@ static int set_environment(const struct preload *preload)
 		return -1;
 	ret = setenv("LD_PRELOAD", list, 1);
 	free(list);
-	return ret || add_variable("KVMSTATS_SOCKET", preload->socket) ||
+	return ret || fcntl(preload->handoff_fd, F_SETFD, 0) < 0 ||
+	       add_variable("KVMSTATS_SOCKET", preload->socket) ||
+	       add_variable("KVMSTATS_HANDOFF", preload->handoff) ||
 	       add_variable("KVMSTATS_NAME", preload->name) ||
 	       add_variable("KVMSTATS_UUID", preload->uuid) ? -1 : 0;
 }

@@ -5,6 +5,7 @@
 #ifdef HAVE_NCURSESW
 
 #include <curses.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include "guard.h"
@@ -105,11 +106,15 @@ static void put_line(int y, const char *line, int attributes)
 	attrset(A_NORMAL);
 }
 
-void screen_draw(struct screen_lines *lines)
+void screen_draw(struct screen_lines *lines, const sigset_t *while_waiting)
 {
+	struct pollfd terminal = { .fd = STDOUT_FILENO, .events = POLLOUT };
 	size_t room = screen_room();
 	char line[LINE_BYTES];
 
+	/* stopped (^S): the next picture will do */
+	if (poll(&terminal, 1, 0) == 0)
+		return;
 	if (lines->first + room > lines->count)
 		lines->first = lines->count > room ? lines->count - room : 0;
 	put_line(0, lines->title, A_BOLD);
@@ -123,7 +128,9 @@ void screen_draw(struct screen_lines *lines)
 	if (LINES > TOP_LINES)
 		put_line(LINES - 1, lines->status, A_BOLD);
 	curs_set(lines->prompting);
+	signals_begin_drawing(while_waiting);
 	refresh();
+	signals_end_drawing();
 }
 
 #else
@@ -152,9 +159,10 @@ int screen_columns(void)
 	return 0;
 }
 
-void screen_draw(struct screen_lines *lines)
+void screen_draw(struct screen_lines *lines, const sigset_t *while_waiting)
 {
 	(void)lines;
+	(void)while_waiting;
 }
 
 #endif

@@ -236,15 +236,6 @@ static int print_all(struct look *look)
 	return STATUS_OK;
 }
 
-static void on_event(void *context, const struct vm *vm, const char *event,
-		     const char *reason)
-{
-	(void)context;
-	(void)vm;
-	(void)event;
-	(void)reason;
-}
-
 static size_t count_shown(const struct fleet *fleet)
 {
 	size_t shown = 0;
@@ -253,19 +244,6 @@ static size_t count_shown(const struct fleet *fleet)
 		shown += fleet_shows(fleet, fleet->vms[i]) &&
 			 fleet->vms[i]->count;
 	return shown;
-}
-
-static int explain_nothing(const struct fleet *fleet)
-{
-	const struct request *request = fleet->request;
-	char excuse[640];
-
-	fleet_excuse(fleet, excuse, sizeof(excuse));
-	return fail(STATUS_NOTHING, "%s%s%s%s%s", request->socket ?
-		    "no VM has registered" : "no VM",
-		    request->guest ? " of the name " : "",
-		    request->guest ? request->guest : "",
-		    *excuse ? "; " : "", excuse);
 }
 
 static void drop_others(struct fleet *fleet)
@@ -277,7 +255,7 @@ static void drop_others(struct fleet *fleet)
 
 static int open_look(struct look *look)
 {
-	static const struct fleet_ops ops = { .event = on_event };
+	static const struct fleet_ops ops = { .input = NULL };
 	struct fleet *fleet = &look->fleet;
 	int status = fleet_open(fleet, &look->request, &ops, look);
 	int ret = 0;
@@ -288,14 +266,9 @@ static int open_look(struct look *look)
 	if (ret)
 		status = fail(STATUS_FAILED, "wait: %s", strerror(-ret));
 	if (!status && !count_shown(fleet))
-		status = explain_nothing(fleet);
+		status = fleet_fail_empty(fleet);
 	drop_others(fleet);
 	return status;
-}
-
-static bool names_any(const struct request *request)
-{
-	return request->wish_count || request->socket || request->guest;
 }
 
 static int parse(const struct command *command, int argc, char **argv,
@@ -306,12 +279,7 @@ static int parse(const struct command *command, int argc, char **argv,
 	request_init(request, command, argc, argv);
 	while (!status && (letter = next_opt(command, argc, argv)) != -1)
 		status = request_opt(request, letter);
-	if (!status)
-		status = request_end(request, argc, argv);
-	if (!status && !names_any(request))
-		status = usage_error(command,
-				     "say whose statistics: --pid, --guest, --socket, --fd or --image");
-	return status;
+	return status ? status : request_end(request, argc, argv);
 }
 
 static int run_look(const struct command *command, int argc, char **argv,
@@ -322,8 +290,12 @@ static int run_look(const struct command *command, int argc, char **argv,
 
 	if (!status) {
 		status = open_look(&look);
-		if (!status)
+		if (!status) {
+			fleet_explain(&look.fleet);
 			status = act(&look);
+		}
+		if (!status)
+			status = fleet_judge(&look.fleet);
 		fleet_close(&look.fleet);
 	}
 	request_free(&look.request);
@@ -338,14 +310,26 @@ static int run_print(const struct command *command, int argc, char **argv)
 static int write_file(const char *path, const void *bytes, size_t size_bytes)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-	ssize_t written;
+	int ret = 0;
 
 	if (fd < 0)
 		return -errno;
-	written = write(fd, bytes, size_bytes);
-	if (close(fd) < 0)
-		return -errno;
-	return (size_t)written == size_bytes ? 0 : -EIO;
+	while (size_bytes && !ret) {
+		ssize_t written = write(fd, bytes, size_bytes);
+
+		if (written < 0 && errno != EINTR)
+			ret = -errno;
+		if (written > 0) {
+			bytes = (const char *)bytes + written;
+			size_bytes -= written;
+		}
+	}
+	if (close(fd) < 0 && !ret)
+		ret = -errno;
+	/* a part of an image is none, and would be in the way of the next */
+	if (ret)
+		unlink(path);
+	return ret;
 }
 
 static int dump_one(const char *directory, const struct kvmstats_source *source,
@@ -409,20 +393,18 @@ static const struct opt dump_opts[] = {
 	{ 0 }
 };
 
-#define WHOSE " {--pid PID | --guest NAME | --socket PATH | --fd N | --image FILE}..."
-
 const struct command cmd_show = {
-	"show", WHOSE " [OPTIONS]",
-	"show every statistic once, in base units", show_opts, run_print
+	"show", " [OPTIONS]",
+	"show every statistic once, in base units; of all VMs, or those named", show_opts, run_print
 };
 
 const struct command cmd_schema = {
-	"schema", WHOSE " [OPTIONS]",
+	"schema", " [OPTIONS]",
 	"show what statistics there are", schema_opts, run_print
 };
 
 const struct command cmd_dump = {
-	"dump", WHOSE " [OPTIONS]",
+	"dump", " [OPTIONS]",
 	"write the bytes of statistics descriptors to files", dump_opts,
 	run_dump
 };

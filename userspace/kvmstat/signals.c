@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -7,9 +8,17 @@
 
 atomic_bool interrupted, hung_up;
 
+static volatile sig_atomic_t drawing;
+
+/*
+ * A terminal can be stopped in the middle of a picture (^S): no signal gets the
+ * terminal's library out of there. The guard restores the terminal then.
+ */
 static void on_signal(int number)
 {
 	(void)number;
+	if (drawing)
+		_exit(0);
 	interrupted = true;
 }
 
@@ -80,4 +89,51 @@ int signals_write(const sigset_t *while_waiting, int fd, const char *text,
 	if (while_waiting)
 		sigprocmask(SIG_SETMASK, &blocked, NULL);
 	return ret;
+}
+
+static sigset_t before_drawing;
+
+void signals_begin_drawing(const sigset_t *while_waiting)
+{
+	sigset_t mask = *while_waiting;
+
+	/* the size is looked at between two pictures */
+	sigaddset(&mask, SIGWINCH);
+	drawing = 1;
+	sigprocmask(SIG_SETMASK, &mask, &before_drawing);
+}
+
+void signals_end_drawing(void)
+{
+	sigprocmask(SIG_SETMASK, &before_drawing, NULL);
+	drawing = 0;
+}
+
+int output_open(struct output *output, int fd)
+{
+	output->fd = fd;
+	output->may_wait = signals_may_wait(fd);
+	output->out = open_memstream(&output->text, &output->length);
+	return output->out ? 0 : -ENOMEM;
+}
+
+int output_flush(struct output *output, const sigset_t *while_waiting)
+{
+	int ret;
+
+	if (fflush(output->out) == EOF)
+		return -ENOMEM;
+	ret = signals_write(output->may_wait ? while_waiting : NULL, output->fd,
+			    output->text, ftello(output->out));
+	rewind(output->out);
+	return ret;
+}
+
+void output_close(struct output *output)
+{
+	if (output->out)
+		fclose(output->out);
+	free(output->text);
+	output->out = NULL;
+	output->text = NULL;
 }

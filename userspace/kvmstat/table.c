@@ -65,6 +65,10 @@ static void print_values(struct table *table, const struct kvmstats_desc *desc)
 	for (size_t i = 0; i < table->columns; i++) {
 		uint64_t raw = kvmstats_value(desc, group->watches[i]->now, 0);
 
+		if (kvmstats_desc_unit(desc) == KVMSTATS_UNIT_BOOLEAN) {
+			print_cell(table->out, raw ? "1" : "0");
+			continue;
+		}
 		print_cell(table->out,
 			   si_text(text, kvmstats_to_base(desc, raw),
 				   unit_letter(desc)));
@@ -245,7 +249,7 @@ static void print_vm_line(FILE *out, const struct vm *vm)
 	localtime_r(&t, &tm);
 	strftime(now, sizeof(now), "%H:%M:%S", &tm);
 	fprintf(out, "%s  VM %s%s%s  pid %ld uid %ld  %zu descriptors", now,
-		vm_name(vm), *uuid ? " " : "", uuid, vm->pid, vm_uid(vm),
+		vm_name(vm), *uuid ? " " : "", uuid, vm->pid, vm->uid,
 		vm->count);
 	if (vm->rejected)
 		fprintf(out, ", %u rejected", vm->rejected);
@@ -273,5 +277,5 @@ void text_event(FILE *out, const struct vm *vm, const char *event,
 		const char *reason)
 {
 	fprintf(out, "VM %s (pid %ld, uid %ld) %s: %s\n", vm_name(vm), vm->pid,
-		vm_uid(vm), event, reason);
+		vm->uid, event, reason);
 }

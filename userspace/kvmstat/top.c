@@ -41,7 +41,7 @@ static bool apply_delay(struct top *top, const char *answer)
 		return true;
 	if (!parse_seconds(answer, &interval_ms) || interval_ms < 100) {
 		snprintf(top->message, sizeof(top->message),
-			 "seconds from 0.1 to 86400, please");
+			 "must be from 0.1 to 86400 seconds");
 		return false;
 	}
 	top->fleet.interval_ms = interval_ms;
@@ -84,7 +84,7 @@ static void help_line(void *context, size_t index, char line[LINE_BYTES])
 	snprintf(line, LINE_BYTES, "%s", help_lines[index]);
 }
 
-static void excuse_line(void *context, size_t index, char line[LINE_BYTES])
+static void empty_line(void *context, size_t index, char line[LINE_BYTES])
 {
 	struct top *top = context;
 
@@ -92,7 +92,7 @@ static void excuse_line(void *context, size_t index, char line[LINE_BYTES])
 		snprintf(line, LINE_BYTES, "%s", top->request.socket ?
 			 "no VM has registered yet" : "no VM with statistics");
 	else
-		fleet_excuse(&top->fleet, line, LINE_BYTES);
+		view_missing_line(&top->view, index - 1, line);
 }
 
 static void guest_line(void *context, size_t index, char line[LINE_BYTES])
@@ -119,11 +119,12 @@ static void fill_lines(struct top *top)
 		lines->line = guest_line;
 		lines->count = top_count_guests(&top->fleet);
 	} else if (!top->view.vms) {
-		lines->line = excuse_line;
-		lines->count = 2;
+		lines->line = empty_line;
+		lines->count = 1 + view_missing_count(&top->view);
 	} else {
 		lines->line = top_row_line;
-		lines->count = top->view.row_count + 1;
+		lines->count = top->view.row_count + 1 +
+			       view_missing_count(&top->view);
 	}
 }
 
@@ -150,7 +151,7 @@ static void draw(struct top *top)
 	top->lines.status = status;
 	top->lines.prompting = top->prompt;
 	top->lines.context = top;
-	screen_draw(&top->lines);
+	screen_draw(&top->lines, &top->fleet.while_waiting);
 }
 
 static void rebuild(struct top *top)

@@ -16,7 +16,8 @@ struct top {
 	size_t answer_length;
 	char message[160];		/* until the next key */
 	bool help, batch, once, quit;
-	int write_error;
+	struct output output;		/* of tables without a screen */
+	size_t tables;			/* written */
 };
 
 /* batch.c: tables without a screen */

@@ -11,6 +11,8 @@ bool view_selects(const struct view *view, const struct vm *vm)
 {
 	char pid[24];
 
+	if (view->only)
+		return vm == view->only;
 	if (!fleet_shows(view->fleet, vm))
 		return false;
 	snprintf(pid, sizeof(pid), "%ld", vm->pid);
@@ -367,12 +369,17 @@ void view_build(struct view *view)
 	view_release(view);
 	view->vms = 0;
 	view->sources = 0;
+	view->without = 0;
 	view->events = 0;
 	view->events_rate = 0;
 	view->restarts = 0;
 	view->no_memory = false;
 	for (size_t i = 0; i < fleet->count; i++) {
-		if (!view_selects(view, fleet->vms[i]))
+		const struct vm *vm = fleet->vms[i];
+
+		view->without += vm->vmm && !vm->count && !view->only &&
+				 fleet_names(fleet, vm);
+		if (!view_selects(view, vm))
 			continue;
 		view->vms++;
 		if (view->by_guest)

@@ -29,6 +29,7 @@ struct pool {
 
 struct view {
 	const struct fleet *fleet;
+	const struct vm *only;			/* NULL: all */
 	struct filter fields;
 	char guest[KVMSTATS_NAME_MAX + 1];	/* name or pid; "": all */
 	enum sort_order sort;
@@ -41,6 +42,7 @@ struct view {
 	struct row *rows;
 	size_t row_count, row_room;
 	size_t vms, sources;
+	size_t without;				/* VMs that have no source */
 	uint64_t events;			/* over all shown counters */
 	double events_rate;
 	int restarts;
@@ -58,6 +60,10 @@ void view_heading(const struct view *view, char line[LINE_BYTES]);
 void view_line(const struct view *view, const struct row *row,
 	       char line[LINE_BYTES]);
 void view_footing(const struct view *view, char line[LINE_BYTES]);
+/* VMs of which statistics are missing, and why; what else could not be seen. */
+size_t view_missing_count(const struct view *view);
+void view_missing_line(const struct view *view, size_t index,
+		       char line[LINE_BYTES]);
 
 /* screen.c */
 struct screen_lines {
@@ -83,6 +89,6 @@ void screen_close(void);
 int screen_key(void);
 size_t screen_room(void);
 int screen_columns(void);
-void screen_draw(struct screen_lines *lines);
+void screen_draw(struct screen_lines *lines, const sigset_t *while_waiting);
 
 #endif /* KVMSTAT_VIEW_H */

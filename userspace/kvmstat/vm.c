@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -15,20 +16,59 @@ uint64_t clock_ns(void)
 	return now.tv_sec * 1000000000ull + now.tv_nsec;
 }
 
-/* Takes over @pidfd; NULL without memory. */
-struct vm *vm_new(long pid, int pidfd, const char *name)
+static void find_owner(struct vm *vm)
+{
+	struct stat st;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%ld", vm->pid);
+	if (vm->pid && !stat(path, &st)) {
+		vm->uid = st.st_uid;
+		vm->gid = st.st_gid;
+	}
+}
+
+/* The command's name is the process's own choice: nothing of it may act. */
+void vm_command(long pid, char name[KVMSTATS_NAME_MAX + 1])
+{
+	char path[64];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%ld/comm", pid);
+	file = fopen(path, "re");
+	name[0] = 0;
+	if (file && fgets(name, KVMSTATS_NAME_MAX + 1, file))
+		name[strcspn(name, "\n")] = 0;
+	if (file)
+		fclose(file);
+	kvmstats_text_clean(name);
+}
+
+/* NULL without memory. The name of @vmm is its own, or else its command's. */
+struct vm *vm_new(const char *name, struct kvmstats_vmm *vmm)
 {
 	struct vm *vm = calloc(1, sizeof(*vm));
+	char command[KVMSTATS_NAME_MAX + 1];
 
 	if (!vm)
 		return NULL;
+	vm->uid = -1;
+	vm->gid = -1;
+	if (vmm) {
+		vm->pid = kvmstats_vmm_pid(vmm);
+		find_owner(vm);
+		name = kvmstats_vmm_name(vmm);
+		if (!*name) {
+			vm_command(vm->pid, command);
+			name = command;
+		}
+	}
 	vm->name = strdup(name);
 	if (!vm->name) {
 		free(vm);
 		return NULL;
 	}
-	vm->pid = pid;
-	vm->pidfd = pidfd;
+	vm->vmm = vmm;
 	return vm;
 }
 
@@ -41,8 +81,9 @@ int vm_accept(int listen_fd, struct vm **result)
 		free(vm);
 		return ret;
 	}
-	vm->pidfd = -1;
 	vm->pid = kvmstats_peer_pid(vm->peer);
+	vm->uid = kvmstats_peer_uid(vm->peer);
+	vm->gid = kvmstats_peer_gid(vm->peer);
 	if (!kvmstats_peer_uid(vm->peer) ||
 	    kvmstats_peer_uid(vm->peer) == geteuid())
 		kvmstats_peer_allow_on_behalf(vm->peer);
@@ -59,36 +100,63 @@ const char *vm_name(const struct vm *vm)
 
 const char *vm_uuid(const struct vm *vm)
 {
+	if (vm->vmm)
+		return kvmstats_vmm_uuid(vm->vmm);
 	return vm->peer ? kvmstats_peer_uuid(vm->peer) : "";
-}
-
-/* -1: unknown */
-long vm_uid(const struct vm *vm)
-{
-	if (vm->peer)
-		return kvmstats_peer_uid(vm->peer);
-	return vm->pid ? proc_owner(vm->pid, NULL) : -1;
-}
-
-long vm_gid(const struct vm *vm)
-{
-	long gid = -1;
-
-	if (vm->peer)
-		return kvmstats_peer_gid(vm->peer);
-	if (vm->pid)
-		proc_owner(vm->pid, &gid);
-	return gid;
 }
 
 int vm_pidfd(const struct vm *vm)
 {
-	return vm->peer ? kvmstats_peer_pidfd(vm->peer) : vm->pidfd;
+	if (vm->peer)
+		return kvmstats_peer_pidfd(vm->peer);
+	return vm->vmm ? kvmstats_vmm_pidfd(vm->vmm) : -1;
+}
+
+static const char *remedy(int error, bool any)
+{
+	switch (error) {
+	case -EIO:
+		return any ?
+		       "the VMM keeps statistics descriptors of a part only, and this kernel makes none for others; kvmstat run starts a VMM with all of them" :
+		       "the VMM keeps no statistics descriptor, and this kernel makes none for others; kvmstat run starts a VMM with them";
+	case -ENOTTY:
+		return "this kernel has no statistics descriptors";
+	case -EPERM:
+	case -EACCES:
+		return "this needs the rights of a debugger: the same user, where kernel.yama.ptrace_scope is 0, or CAP_SYS_PTRACE, and no filter of system calls that forbids pidfd_getfd";
+	case -ENOSYS:
+		return "pidfd_getfd is missing, or a container's filter of system calls refuses it";
+	case -EMFILE:
+	case -ENFILE:
+		return "raise the limit of open files (ulimit -n)";
+	case -EOPNOTSUPP:
+		return "its descriptors are those of one thread, which kernels before 6.9 give to nobody";
+	case 0:
+		return "no descriptor to take";
+	default:
+		return "try again";
+	}
+}
+
+void vm_problem(const struct vm *vm, char *text, size_t text_bytes)
+{
+	size_t missing = vm->vmm ? kvmstats_vmm_missing(vm->vmm) : 0;
+	int error = missing ? kvmstats_vmm_error(vm->vmm) : 0;
+
+	text[0] = 0;
+	if (!missing)
+		return;
+	snprintf(text, text_bytes, "process %ld: %s%zu of %zu %s%s%s: %s",
+		 vm->pid, vm->count ? "" : "no statistics, ", missing,
+		 missing + vm->count, "descriptors cannot be had",
+		 error ? ": " : "", error ? strerror(-error) : "",
+		 remedy(error, vm->count));
 }
 
 static void watch_end(struct watch *watch)
 {
-	kvmstats_source_close(watch->source);
+	if (watch->owned)
+		kvmstats_source_close(watch->source);
 	free(watch->memory);
 	memset(watch, 0, sizeof(*watch));
 }
@@ -141,8 +209,7 @@ static int compare_watches(const void *a, const void *b)
 	return i != j ? (i > j) - (i < j) : (x->fd > y->fd) - (x->fd < y->fd);
 }
 
-/* Takes over @source, on failure too. 0 or -errno. */
-int vm_add(struct vm *vm, struct kvmstats_source *source, long fd)
+int vm_add(struct vm *vm, struct kvmstats_source *source, long fd, bool owned)
 {
 	struct watch *watches = realloc(vm->watches, (vm->count + 1) *
 					sizeof(*watches));
@@ -155,20 +222,51 @@ int vm_add(struct vm *vm, struct kvmstats_source *source, long fd)
 	if (ret) {
 		if (watches)
 			free(watches[vm->count].memory);
-		kvmstats_source_close(source);
+		if (owned)
+			kvmstats_source_close(source);
 		return ret;
 	}
+	watches[vm->count].owned = owned;
 	watches[vm->count++].fd = fd;
-	qsort(watches, vm->count, sizeof(*watches), compare_watches);
+	qsort(vm->watches, vm->count, sizeof(*watches), compare_watches);
 	return 0;
 }
 
-bool vm_has_fd(const struct vm *vm, long fd)
+static bool has_source(const struct vm *vm, const struct kvmstats_source *source)
 {
 	for (size_t i = 0; i < vm->count; i++)
-		if (vm->watches[i].fd == fd)
+		if (vm->watches[i].source == source)
 			return true;
 	return false;
+}
+
+int vm_add_found(struct vm *vm)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < kvmstats_vmm_source_count(vm->vmm); i++) {
+		struct kvmstats_source *source =
+			kvmstats_vmm_source(vm->vmm, i);
+		int error = 0;
+
+		if (!has_source(vm, source))
+			error = vm_add(vm, source,
+				       kvmstats_vmm_source_number(vm->vmm, i),
+				       false);
+		ret = error ? error : ret;
+	}
+	return ret;
+}
+
+/* The finder closes their sources: before that, forget them. */
+void vm_drop_gone(struct vm *vm)
+{
+	for (size_t i = 0; i < kvmstats_vmm_gone_count(vm->vmm); i++)
+		for (size_t j = 0; j < vm->count; j++)
+			if (vm->watches[j].source ==
+			    kvmstats_vmm_gone(vm->vmm, i))
+				vm->watches[j].error = -ENODATA;
+	vm_drop_failed(vm);
 }
 
 /* Everything that is there. 0: there may be more later; else -errno. */
@@ -181,7 +279,7 @@ int vm_receive(struct vm *vm, struct kvmstats_cache *cache)
 	ret = kvmstats_peer_receive(vm->peer, cache, sources, &rejected);
 	vm->rejected += rejected;
 	for (int i = 0; i < ret; i++) {
-		int error = vm_add(vm, sources[i], -1);
+		int error = vm_add(vm, sources[i], -1, true);
 
 		failed = error ? error : failed;
 	}
@@ -203,8 +301,7 @@ void vm_free(struct vm *vm)
 	vm_close_sources(vm);
 	free(vm->watches);
 	kvmstats_peer_free(vm->peer);
-	if (vm->pidfd >= 0)
-		close(vm->pidfd);
+	kvmstats_vmm_free(vm->vmm);
 	free(vm->name);
 	free(vm);
 }

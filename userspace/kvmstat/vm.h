@@ -16,24 +16,26 @@ struct watch {
 	int restarts;			/* statistics, in the last interval */
 	int error;			/* of the last sample; ends the watch */
 	long fd;			/* number over there; -1: none */
+	bool owned;			/* the source is ours, not the finder's */
 };
 
 /*
  * One VM: a connection, a process, or descriptors of equal identification
- * that were given to us. (The VMs of one process cannot be told apart: the
- * kernel calls them alike.)
+ * that were given to us. The VMs of one process are one of these: the kernel
+ * calls them alike. What tells them apart is the descriptors' numbers.
  */
 struct vm {
 	struct kvmstats_peer *peer;	/* NULL: no connection */
+	struct kvmstats_vmm *vmm;	/* NULL: not found by us */
 	long pid;			/* 0: unknown */
-	int pidfd;			/* our own; -1: none */
+	long uid, gid;			/* -1: unknown */
 	char *name;			/* NULL: ask the peer */
 	struct watch *watches;		/* VM first, then vCPUs by number */
 	size_t count;
 	unsigned int rejected;
-	unsigned int seen;		/* bits: kinds of descriptors it has */
-	int refused;			/* why the kernel makes us none: -errno */
-	int denied;			/* why we may not take them: -errno */
+	int said;			/* the last problem that was told */
+	bool wondered;			/* there may be one: seen once */
+	bool removed;			/* told of, and about to be freed */
 	const char *ending;		/* no connection; has the process ended? */
 	uint64_t ending_until_ns;	/* when to ask no longer, monotonic */
 	const char *gone;		/* the reason; NULL: alive */
@@ -53,17 +55,22 @@ struct group {
 /* vm.c */
 uint64_t clock_ns(void);
 int vm_accept(int listen_fd, struct vm **vm);
-struct vm *vm_new(long pid, int pidfd, const char *name);
+/* Takes over @vmm, if not NULL, on success. */
+struct vm *vm_new(const char *name, struct kvmstats_vmm *vmm);
 int vm_receive(struct vm *vm, struct kvmstats_cache *cache);
-int vm_add(struct vm *vm, struct kvmstats_source *source, long fd);
-bool vm_has_fd(const struct vm *vm, long fd);
+/* Takes over @source if @owned, on failure too. */
+int vm_add(struct vm *vm, struct kvmstats_source *source, long fd, bool owned);
+/* What the finder has found since; 0 or -errno. */
+int vm_add_found(struct vm *vm);
+void vm_drop_gone(struct vm *vm);
 void vm_free(struct vm *vm);
 void vm_close_sources(struct vm *vm);
 const char *vm_name(const struct vm *vm);
 const char *vm_uuid(const struct vm *vm);
-long vm_uid(const struct vm *vm);
-long vm_gid(const struct vm *vm);
+void vm_command(long pid, char name[KVMSTATS_NAME_MAX + 1]);
 int vm_pidfd(const struct vm *vm);
+/* Why statistics are missing, in words; "" if none are. */
+void vm_problem(const struct vm *vm, char *text, size_t text_bytes);
 
 /* Two steps, so that a sum is taken over one and the same moment. */
 void vm_sample(struct vm *vm);
@@ -75,16 +82,13 @@ void vm_reset(struct vm *vm, bool include_past);
 bool group_next(const struct vm *vm, size_t *position, struct group *group);
 void group_free(struct group *group);
 
-/* take.c: descriptors of a process, of the caller, of a file */
-int take_process(struct vm *vm, struct kvmstats_cache *cache);
-void take_reason(const struct vm *vm, char *text, size_t text_bytes);
-int open_image(const char *path, struct kvmstats_cache *cache,
-	       struct kvmstats_source **source);
-
 /* fleet.c: the VMs that a request asks for, for as long as they live */
 struct fleet_ops {
 	/* every interval, when all samples are taken; false ends the run */
 	bool (*tick)(void *context);
+	/* the last sample of a VM that goes is there; may be NULL */
+	void (*last)(void *context, const struct vm *vm);
+	/* may be NULL */
 	void (*event)(void *context, const struct vm *vm, const char *event,
 		      const char *reason);
 	/* when input_fd is readable; may be NULL */
@@ -98,18 +102,25 @@ struct fleet {
 	const struct fleet_ops *ops;
 	void *context;
 	struct kvmstats_cache *cache;
+	struct kvmstats_finder *finder;
 	struct vm **vms;
 	size_t count;
 	int listen_fd;		/* -1: does not listen */
+	int handoff_fd;		/* VMMs pass connections over it; -1: none */
+	bool preloaded;		/* the library has said so over it */
 	int input_fd;		/* -1: none */
 	bool paused;		/* no descriptor free for one more connection */
 	bool scanning;		/* all processes; else those given */
 	uint64_t next_scan_ns;
 	unsigned int hidden;	/* processes that we may not look into */
+	int trouble;		/* what else kept us from looking: -errno */
 	unsigned long interval_ms;
 	unsigned long first_ms;	/* to the first sample; 0: the interval */
 	uint64_t deadline_ns;	/* of the next sample; may be set to now */
+	uint64_t sampled_ns;	/* the last time */
 	unsigned long samples_left;
+	bool sample_on_signal;	/* a last one; what it is written to never waits */
+	unsigned long shown;	/* samples and last samples with a VM */
 	sigset_t while_waiting;
 	bool done;
 };
@@ -119,17 +130,22 @@ int fleet_open(struct fleet *fleet, const struct request *request,
 int fleet_run(struct fleet *fleet);
 /* Wait for a first VM, at most @wait_ms. 0 or -errno. */
 int fleet_await(struct fleet *fleet, unsigned long wait_ms);
-void fleet_sample(struct fleet *fleet);
 void fleet_stop_listening(struct fleet *fleet);
 void fleet_close(struct fleet *fleet);
-void fleet_scan(struct fleet *fleet);
-int fleet_add_process(struct fleet *fleet, long pid, struct vm **vm);
-struct vm *fleet_new_vm(struct fleet *fleet, long pid, int pidfd,
-			const char *name);
 /* Has statistics and is one of those that the request names. */
 bool fleet_shows(const struct fleet *fleet, const struct vm *vm);
-/* Why there is nothing to see: one line. */
-void fleet_excuse(const struct fleet *fleet, char *text, size_t text_bytes);
+/* Is one of those, whether it has statistics or not. */
+bool fleet_names(const struct fleet *fleet, const struct vm *vm);
+/* What could not be read, a line for each VM and reason, to standard error. */
+void fleet_explain(const struct fleet *fleet);
+/* What kept us from looking at processes at all; "" if nothing did. */
+void fleet_trouble(const struct fleet *fleet, char *text, size_t text_bytes);
+/* Why there is nothing to see, one line, and a status for it. */
+int fleet_fail_empty(const struct fleet *fleet);
+/* No process has a VM, as far as could be seen; on standard error only. */
+int fleet_fail_list(const struct fleet *fleet);
+/* STATUS_OK, or a status if what was shown is not all there was. */
+int fleet_judge(const struct fleet *fleet);
 
 /* signals.c */
 extern atomic_bool interrupted, hung_up;
@@ -137,6 +153,23 @@ void signals_catch(sigset_t *while_waiting, bool hangup_reopens);
 bool signals_may_wait(int fd);
 int signals_write(const sigset_t *while_waiting, int fd, const char *text,
 		  size_t length);
+/* While it draws on a terminal that may be stopped, a signal is the end. */
+void signals_begin_drawing(const sigset_t *while_waiting);
+void signals_end_drawing(void);
+
+/* Text that is collected, and written in one piece at the end of a turn. */
+struct output {
+	FILE *out;
+	char *text;
+	size_t length;
+	int fd;
+	bool may_wait;
+};
+
+int output_open(struct output *output, int fd);
+/* 0, -EINTR or -errno. */
+int output_flush(struct output *output, const sigset_t *while_waiting);
+void output_close(struct output *output);
 
 /* table.c, report.c: what listen prints, into a buffer */
 void table_print(FILE *out, const struct vm *vm, const struct filter *fields,

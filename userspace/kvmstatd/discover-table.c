@@ -13,7 +13,6 @@
 #include "discover.h"
 
 #define WAIT_MAX_INTERVALS 16
-#define PUT_OFF_MAX 8
 
 /* Numbers come in ascending order; any other is harmless, if slower. */
 static struct process *find(const struct table *old, size_t *position,
@@ -55,8 +54,7 @@ static int merge(DIR *dir, struct table *old, struct table *fresh)
 		struct process new_process = { .pid = atoi(entry->d_name) };
 		struct process *known;
 
-		if (new_process.pid <= 0 || new_process.pid == getpid() ||
-		    new_process.pid == old->worker.pid)
+		if (new_process.pid <= 0 || new_process.pid == getpid())
 			continue;
 		known = find(old, &position, new_process.pid);
 		if (append(fresh, known ? known : &new_process))
@@ -86,12 +84,13 @@ static int read_processes(struct table *table)
 	return ret;
 }
 
+/* Once for each process and reason. */
 static void complain(struct process *process, const char *what, int error)
 {
-	if (!process->complained)
+	if (process->complained != (error ? error : 1))
 		say("pid %d: %s%s%s", process->pid, what, error ? ": " : "",
 		    error ? strerror(-error) : "");
-	process->complained = true;
+	process->complained = error ? error : 1;
 }
 
 /* A VMM that begins may take its descriptors in the next moment. */
@@ -100,53 +99,100 @@ static bool is_young(const struct table *table, const struct process *process)
 	return process->wait_ns < 4 * table->interval_ns;
 }
 
+/* What is missing of a process that has a VM. */
 static void explain(const struct table *table, struct process *process,
-		    const struct answer *answer)
+		    const struct kvmstats_vmm *found)
 {
-	switch (answer->outcome) {
-	case FOUND_NO_STATS:
-		if (is_young(table, process))
-			break;
-		complain(process,
+	int error = kvmstats_vmm_error(found);
+
+	if (!kvmstats_vmm_missing(found) || is_young(table, process))
+		return;
+	if (error == -EIO || error == -ENOTTY)
+		complain(process, kvmstats_vmm_source_count(found) ?
+			 "has statistics descriptors for a part of its VM only, and the kernel gives us no others" :
 			 "has a VM but no statistics descriptors, and the kernel gives us none",
-			 answer->error);
-		break;
-	case FOUND_DENIED:
-		complain(process, "has a VM whose descriptors we may not have",
-			 answer->error);
-		break;
-	case FOUND_FAILED:
-		complain(process, "could not be looked at", answer->error);
-		break;
-	default:
-		break;
-	}
-	if (answer->ambiguous && answer->outcome == FOUND_VM)
+			 error);
+	else if (error == -EOPNOTSUPP)
 		complain(process,
-			 "has more than one VM descriptor; those of the first found are taken",
+			 "has a VM in a thread with descriptors of its own, which this kernel gives to nobody (Linux 6.9 does)",
 			 0);
+	else if (error)
+		complain(process,
+			 "has a VM whose descriptors cannot be copied", error);
 }
 
-/* The old registration ends first: there is never a moment with two. */
-static void update(const struct table *table, struct process *process,
-		   struct look *look)
+/* Why it could not be looked at. What is the same for all is said once. */
+static void explain_failure(struct table *table, struct process *process,
+			    int error)
 {
-	enum outcome outcome = look->answer.outcome;
-	int ret;
-
-	explain(table, process, &look->answer);
-	if (outcome == FOUND_SAME || outcome == FOUND_FAILED)
+	switch (error) {
+	case -ESRCH:
+		return;		/* it has ended */
+	case -EACCES:
+		return;		/* another user's, and we may not: said at the start */
+	case -ETIME:
+		complain(process, "does not let itself be looked at", error);
 		return;
-	if (process->vmm)
-		say("%s (pid %d): its descriptors have changed",
-		    process->vmm->name, process->pid);
+	case -ENOSYS:
+	case -EBUSY:
+	case -EMFILE:
+	case -ENFILE:
+	case -ENOMEM:
+		if (!table->complained)
+			say("processes cannot be looked at: %s",
+			    strerror(-error));
+		table->complained = true;
+		return;
+	default:
+		complain(process, "could not be looked at", error);
+	}
+}
+
+static void drop(struct process *process)
+{
+	say("%s (pid %d): its VM has gone", process->vmm->name, process->pid);
 	vmm_free(process->vmm);
 	process->vmm = NULL;
-	if (outcome != FOUND_VM)
-		return;
-	ret = vmm_new(process->pid, look, &process->vmm);
+}
+
+/* 0 or -errno of the look. */
+static int look_again(struct table *table, struct process *process)
+{
+	struct vmm *vmm = process->vmm;
+	int ret = kvmstats_vmm_look(vmm->found);
+
+	if (ret == -ENODATA || ret == -ESRCH) {
+		drop(process);
+		return 0;
+	}
+	if (ret < 0)
+		return ret;
+	explain(table, process, vmm->found);
+	kvmstats_vmm_settle(vmm->found);
+	ret = ret ? vmm_renew(vmm) : 0;
 	if (ret)
 		complain(process, "cannot be registered", ret);
+	return 0;
+}
+
+static int look_first(struct table *table, struct process *process)
+{
+	struct kvmstats_vmm *found;
+	int ret = kvmstats_finder_look(table->finder, process->pid, &found);
+
+	if (ret <= 0)
+		return ret;
+	explain(table, process, found);
+	if (!kvmstats_vmm_source_count(found)) {
+		kvmstats_vmm_free(found);
+		return 0;
+	}
+	ret = vmm_new(found, &process->vmm);
+	if (ret) {
+		complain(process, "cannot be registered", ret);
+		kvmstats_vmm_free(found);
+	}
+	return 0;
 }
 
 static void schedule(struct table *table, struct process *process,
@@ -161,45 +207,27 @@ static void schedule(struct table *table, struct process *process,
 	process->look_ns = now + process->wait_ns;
 }
 
-/*
- * Whether this process blocked the worker or the machine was busy is not
- * known: try again, but more rarely each time, as it costs the others time.
- */
-static void put_off(struct table *table, struct process *process, uint64_t now)
-{
-	if (process->put_off < PUT_OFF_MAX)
-		process->put_off++;
-	process->look_ns = now + (WAIT_MAX_INTERVALS * table->interval_ns <<
-				  process->put_off);
-}
-
 static void look_at(struct table *table, struct process *process, uint64_t now)
 {
-	struct inquiry inquiry = {
-		.pid = process->pid,
-		.known = process->vmm,
-		.mark = process->vmm ? process->vmm->mark : 0,
-	};
-	struct look look;
-	int ret = worker_ask(&table->worker, &inquiry, &look);
+	int ret = process->vmm ? look_again(table, process) :
+				 look_first(table, process);
 
 	schedule(table, process, now);
-	if (ret == -ETIME)
-		put_off(table, process, now);
-	if (ret) {
-		complain(process, ret == -ETIME ? "does not let itself be looked at" :
-			 "could not be looked at", ret);
-		return;
-	}
-	update(table, process, &look);
-	look_end(&look);
+	if (ret)
+		explain_failure(table, process, ret);
 }
 
 /* 0, or -errno: then there was nothing to look at. */
 int table_scan(struct table *table, uint64_t now)
 {
-	int ret = read_processes(table);
+	int ret = 0;
 
+	if (!table->finder)
+		ret = kvmstats_cache_new(&table->cache);
+	if (!ret && !table->finder)
+		ret = kvmstats_finder_new(0, table->cache, &table->finder);
+	if (!ret)
+		ret = read_processes(table);
 	for (size_t i = 0; i < table->count && !ret; i++)
 		if (table->processes[i].look_ns <= now)
 			look_at(table, &table->processes[i], now);
@@ -208,8 +236,9 @@ int table_scan(struct table *table, uint64_t now)
 
 void table_free(struct table *table)
 {
-	worker_stop(&table->worker);
 	for (size_t i = 0; i < table->count; i++)
 		vmm_free(table->processes[i].vmm);
 	free(table->processes);
+	kvmstats_finder_free(table->finder);
+	kvmstats_cache_free(table->cache);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* A process with a VM, and the connection that registers it. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,46 +11,55 @@
 #define RETRY_FIRST_NS	1000000000ull
 #define RETRY_MAX_NS	60000000000ull
 
-/* A name that the sender does not take has been replaced before. */
-static int fill_sender(struct kvmstats_sender *sender, struct look *look,
-		       pid_t pid)
+static int make_sender(struct vmm *vmm)
 {
-	int ret = kvmstats_sender_on_behalf(sender, pid,
-					    look->answer.start_ticks);
+	const struct kvmstats_vmm *found = vmm->found;
+	int ret = kvmstats_sender_new(vmm->name, kvmstats_vmm_uuid(found),
+				      &vmm->sender);
 
-	while (!ret && look->count) {
-		ret = kvmstats_sender_add_stats(sender,
-						look->stats[look->count - 1]);
-		if (!ret)
-			look->count--;
-	}
+	if (!ret)
+		ret = kvmstats_sender_on_behalf(vmm->sender,
+						kvmstats_vmm_pid(found),
+						kvmstats_vmm_start_ticks(found));
+	for (size_t i = 0; !ret && i < kvmstats_vmm_source_count(found); i++)
+		ret = kvmstats_sender_add_source(vmm->sender,
+						 kvmstats_vmm_source(found, i));
 	return ret;
 }
 
-int vmm_new(pid_t pid, struct look *look, struct vmm **result)
+int vmm_new(struct kvmstats_vmm *found, struct vmm **result)
 {
 	struct vmm *vmm = calloc(1, sizeof(*vmm));
 	int ret;
 
 	if (!vmm)
 		return -ENOMEM;
-	vmm->pidfd = -1;
-	vmm->count = look->count;
-	ret = kvmstats_sender_new(look->answer.name, look->answer.uuid,
-				  &vmm->sender);
-	if (!ret)
-		ret = fill_sender(vmm->sender, look, pid);
+	vmm->found = found;
+	snprintf(vmm->name, sizeof(vmm->name), "%s", kvmstats_vmm_name(found));
+	if (!*vmm->name)
+		snprintf(vmm->name, sizeof(vmm->name), "pid-%d",
+			 kvmstats_vmm_pid(found));
+	ret = make_sender(vmm);
 	if (ret) {
-		vmm_free(vmm);
+		kvmstats_sender_free(vmm->sender);
+		free(vmm);
 		return ret;
 	}
-	vmm->pid = pid;
-	vmm->pidfd = look->pidfd;
-	look->pidfd = -1;
-	vmm->mark = look->answer.mark;
-	strcpy(vmm->name, look->answer.name);
 	*result = vmm;
 	return 0;
+}
+
+/* The old registration ends first: there is never a moment with two. */
+int vmm_renew(struct vmm *vmm)
+{
+	say("%s (pid %d): its descriptors have changed", vmm->name,
+	    kvmstats_vmm_pid(vmm->found));
+	kvmstats_sender_free(vmm->sender);
+	vmm->sender = NULL;
+	vmm->connected = false;
+	vmm->sent = false;
+	vmm->retry_ns = 0;
+	return make_sender(vmm);
 }
 
 static void try_later(struct vmm *vmm, uint64_t now)
@@ -67,7 +77,8 @@ static void failed(struct vmm *vmm, const char *socket_path, int error,
 {
 	if (vmm->error != error)
 		say("%s (pid %d): not registered at %s: %s", vmm->name,
-		    vmm->pid, socket_path, strerror(-error));
+		    kvmstats_vmm_pid(vmm->found), socket_path,
+		    strerror(-error));
 	vmm->error = error;
 	try_later(vmm, now);
 }
@@ -90,8 +101,9 @@ void vmm_register(struct vmm *vmm, const char *socket_path, uint64_t now)
 		failed(vmm, socket_path, ret, now);
 		return;
 	}
-	say("%s (pid %d): registered, %zu descriptors", vmm->name, vmm->pid,
-	    vmm->count);
+	say("%s (pid %d): registered, %zu descriptors", vmm->name,
+	    kvmstats_vmm_pid(vmm->found),
+	    kvmstats_vmm_source_count(vmm->found));
 	vmm->sent = true;
 	vmm->error = 0;
 }
@@ -106,7 +118,7 @@ void vmm_lost(struct vmm *vmm, uint64_t now)
 		vmm->retry_wait_ns = 0;
 	if (vmm->sent)
 		say("%s (pid %d): connection closed by the reader", vmm->name,
-		    vmm->pid);
+		    kvmstats_vmm_pid(vmm->found));
 	vmm->sent = false;
 	try_later(vmm, now);
 }
@@ -114,7 +126,8 @@ void vmm_lost(struct vmm *vmm, uint64_t now)
 void vmm_end(struct vmm *vmm)
 {
 	if (vmm)
-		say("%s (pid %d): has ended", vmm->name, vmm->pid);
+		say("%s (pid %d): has ended", vmm->name,
+		    kvmstats_vmm_pid(vmm->found));
 	vmm_free(vmm);
 }
 
@@ -123,7 +136,6 @@ void vmm_free(struct vmm *vmm)
 	if (!vmm)
 		return;
 	kvmstats_sender_free(vmm->sender);
-	if (vmm->pidfd >= 0)
-		close(vmm->pidfd);
+	kvmstats_vmm_free(vmm->found);
 	free(vmm);
 }

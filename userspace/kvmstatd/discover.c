@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 #ifdef HAVE_SYSTEMD
@@ -90,7 +89,9 @@ static size_t fill_polls(struct discover *discover)
 
 		if (!vmm)
 			continue;
-		polls[slots++] = (struct pollfd){ vmm->pidfd, POLLIN, 0 };
+		polls[slots++] = (struct pollfd){
+			kvmstats_vmm_pidfd(vmm->found), POLLIN, 0
+		};
 		polls[slots++] = (struct pollfd){
 			vmm->connected ? kvmstats_sender_fd(vmm->sender) : -1,
 			vmm->sent ? POLLIN : POLLIN | POLLOUT, 0
@@ -194,17 +195,6 @@ static void catch_signals(sigset_t *while_waiting)
 		sigdelset(while_waiting, ends[i]);
 }
 
-/* A descriptor for each vCPU and two for each VM: more than 1024, maybe. */
-static void raise_limit(void)
-{
-	struct rlimit limit;
-
-	if (!getrlimit(RLIMIT_NOFILE, &limit)) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
-	}
-}
-
 static int run(struct discover *discover)
 {
 	int ret = keep_only_ptrace();
@@ -216,7 +206,7 @@ static int run(struct discover *discover)
 	}
 	if (!ret)
 		say("without CAP_SYS_PTRACE: sees the VMs of this user only");
-	raise_limit();
+	kvmstats_raise_fd_limit();
 	catch_signals(&while_waiting);
 	tell_systemd("READY=1");
 	loop(discover, &while_waiting);

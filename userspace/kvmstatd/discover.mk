@@ -3,7 +3,7 @@
 # systemd where there is libsystemd.
 
 discover_src := $(wildcard kvmstatd/discover*.c)
-discover_obj := $(call objs,$(discover_src)) $(O)/kvmstat/kvmfds.o
+discover_obj := $(call objs,$(discover_src))
 
 # links HEADER LIBRARY
 links = $(shell printf '%s\n' '$(hash)include <$(1)>' 'int main(void) { return 0; }' | \
@@ -25,9 +25,6 @@ $(O)/kvmstatd/kvmstatd-discover: $(discover_obj) $(O)/lib/libkvmstats.a
 	$(Q)$(CC) $^ $(ALL_LDFLAGS) $(DISCOVER_LIBS) -o $@
 
 all: $(discover)
-
-$(O)/tests/test_discover: $(patsubst %,$(O)/asan/%.o,kvmstat/kvmfds \
-	$(addprefix kvmstatd/discover-,fds look worker))
 
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 BINDIR ?= $(PREFIX)/bin

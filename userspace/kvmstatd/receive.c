@@ -171,6 +171,7 @@ static enum reject reject_of(int error)
 {
 	switch (error) {
 	case -E2BIG:
+	case -EBUSY:
 		return REJECT_DESCRIPTORS;
 	case -EPERM:
 	case -ESRCH:

@@ -8,10 +8,9 @@
 #include <unistd.h>
 
 #include "cpu_stats.h"
+#include "finder.h"
 
 #define KVM_RUN		0xae80
-#define VCPU_LINK	"anon_inode:kvm-vcpu:"
-#define VM_LINK		"anon_inode:kvm-vm"
 
 struct thread {
 	pid_t tid;
@@ -46,17 +45,6 @@ static int each_number(const char *path, int (*found)(void *context, int number)
 	return ret;
 }
 
-static const char *read_fd_link(pid_t pid, int fd, char link[64])
-{
-	char path[64];
-	ssize_t length;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
-	length = readlink(path, link, 63);
-	link[length < 0 ? 0 : length] = 0;
-	return link;
-}
-
 /*
  * The system call that a thread waits in, as /proc/PID/task/TID/syscall shows
  * it: number, six arguments, stack pointer, program counter. The number of
@@ -79,16 +67,20 @@ bool run_from_syscall(const char *text, int *fd)
 
 static int running_vcpu(pid_t pid, pid_t tid)
 {
-	size_t prefix = strlen(VCPU_LINK);
-	char path[64], text[256], link[64];
+	char path[64], text[256];
+	struct kvm_file file;
+	ssize_t length;
 	int fd;
 
 	snprintf(path, sizeof(path), "/proc/%d/task/%d/syscall", pid, tid);
 	if (read_proc(path, text, sizeof(text)) <= 0 ||
 	    !run_from_syscall(text, &fd))
 		return -1;
-	read_fd_link(pid, fd, link);
-	return strncmp(link, VCPU_LINK, prefix) ? -1 : atoi(link + prefix);
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+	length = readlink(path, text, sizeof(text) - 1);
+	text[length < 0 ? 0 : length] = 0;
+	return kvm_file_from_link(text, &file) &&
+	       file.kind == KVMSTATS_FD_VCPU ? file.vcpu : -1;
 }
 
 /* QEMU with debug-threads=on (libvirt asks for it), and its younger relatives */
@@ -137,25 +129,19 @@ static int add_thread(void *context, int tid)
 	return 0;
 }
 
-static int count_vm(void *context, int fd)
-{
-	struct threads *threads = context;
-	char link[64];
-
-	if (!strcmp(read_fd_link(threads->pid, fd, link), VM_LINK))
-		threads->count++;
-	return 0;
-}
-
 /* vCPUs of two VMs have the same numbers, and nobody says whose is whose. */
 static bool has_several_vms(pid_t pid)
 {
-	struct threads counter = { .pid = pid };
+	struct kvm_files files = { 0 };
 	char path[64];
+	size_t count;
 
 	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
-	each_number(path, count_vm, &counter);
-	return counter.count > 1;
+	kvm_files_list(&files, path);
+	kvm_files_unique(&files, pid);
+	count = kvm_files_count(&files, KVMSTATS_FD_VM);
+	free(files.list);
+	return count > 1;
 }
 
 static int number_of(const struct kvmstats_cpu *cpu)

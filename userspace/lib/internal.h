@@ -93,10 +93,8 @@ int message_from_wire(const void *bytes, size_t size_bytes,
 		      struct wire_message *message);
 int wire_address(const char *path, void *sockaddr_un);
 
-/* discard.c: close foreign descriptors without waiting for it */
-void discard_fds(const int *fds, size_t count);
-
 /* process.c */
+int parse_int(const char *text);
 ssize_t read_proc(const char *path, char *text, size_t text_bytes);
 /* Start time of a process in clock ticks since boot, 0 unknown. */
 uint64_t process_start_ticks(const char *proc_name);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,24 +103,6 @@ static int read_credentials(struct kvmstats_peer *peer)
 	return 0;
 }
 
-int kvmstats_peer_accept(int listen_fd, struct kvmstats_peer **result)
-{
-	struct kvmstats_peer *peer = calloc(1, sizeof(*peer));
-	int ret;
-
-	if (!peer)
-		return -ENOMEM;
-	peer->pidfd = -1;
-	peer->socket_fd = accept4(listen_fd, NULL, NULL,
-				  SOCK_CLOEXEC | SOCK_NONBLOCK);
-	ret = peer->socket_fd < 0 ? -errno : read_credentials(peer);
-	if (ret) {
-		kvmstats_peer_free(peer);
-		return ret;
-	}
-	*result = peer;
-	return 0;
-}
 
 /*
  * The number that SO_PEERCRED gave may meanwhile belong to another process.
@@ -195,14 +178,12 @@ static void take_fds(const struct cmsghdr *cmsg, struct fd_list *list)
 	const unsigned char *data = CMSG_DATA(cmsg);
 	size_t count = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = 0; i < count && list->count < KVMSTATS_MESSAGE_FDS;
+	     i++) {
 		int fd;
 
 		memcpy(&fd, data + i * sizeof(fd), sizeof(fd));
-		if (list->count < KVMSTATS_MESSAGE_FDS)
-			list->fd[list->count++] = fd;
-		else
-			close(fd);
+		list->fd[list->count++] = fd;
 	}
 }
 
@@ -233,6 +214,59 @@ static ssize_t receive(int socket_fd, void *bytes, size_t size_bytes,
 	return msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? -EBADMSG : length;
 }
 
+static int get_option(int fd, int option)
+{
+	socklen_t size_bytes = sizeof(int);
+	int value = -1;
+
+	getsockopt(fd, SOL_SOCKET, option, &value, &size_bytes);
+	return value;
+}
+
+/* A connection that came over @fd, or -errno; what else came is closed. */
+static int receive_connection(int fd)
+{
+	struct fd_list list = { .count = 0 };
+	char byte;
+	ssize_t length = receive(fd, &byte, sizeof(byte), &list);
+
+	if (length > 0 && list.count == 1 &&
+	    get_option(list.fd[0], SO_DOMAIN) == AF_UNIX &&
+	    get_option(list.fd[0], SO_TYPE) == SOCK_SEQPACKET &&
+	    !get_option(list.fd[0], SO_ACCEPTCONN)) {
+		fcntl(list.fd[0], F_SETFL, O_NONBLOCK);
+		return list.fd[0];
+	}
+	kvmstats_close_later(KVMSTATS_CLOSE_FOREIGN, list.fd, list.count);
+	if (length < 0)
+		return length;
+	return length && !list.count ? -ENOMSG : length ? -EBADMSG : -EPIPE;
+}
+
+int kvmstats_peer_accept(int fd, struct kvmstats_peer **result)
+{
+	struct kvmstats_peer *peer = calloc(1, sizeof(*peer));
+	int ret;
+
+	if (!peer)
+		return -ENOMEM;
+	peer->pidfd = -1;
+	if (get_option(fd, SO_ACCEPTCONN)) {
+		ret = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		ret = ret < 0 ? -errno : ret;
+	} else {
+		ret = receive_connection(fd);
+	}
+	peer->socket_fd = ret;
+	ret = ret < 0 ? ret : read_credentials(peer);
+	if (ret) {
+		kvmstats_peer_free(peer);
+		return ret;
+	}
+	*result = peer;
+	return 0;
+}
+
 static int open_sources(struct fd_list *list, struct kvmstats_cache *cache,
 			struct kvmstats_source **sources,
 			unsigned int *rejected)
@@ -247,7 +281,7 @@ static int open_sources(struct fd_list *list, struct kvmstats_cache *cache,
 		else
 			count++;
 	}
-	discard_fds(list->fd, bad);
+	kvmstats_close_later(KVMSTATS_CLOSE_FOREIGN, list->fd, bad);
 	*rejected = bad;
 	return count;
 }
@@ -295,9 +329,12 @@ int kvmstats_peer_receive(struct kvmstats_peer *peer,
 	if (!rejected)
 		rejected = &ignored;
 	*rejected = 0;
+	if (kvmstats_close_full(KVMSTATS_CLOSE_FOREIGN))
+		return -EBUSY;
 	ret = receive_checked(peer, &list);
 	if (ret) {
-		discard_fds(list.fd, list.count);
+		kvmstats_close_later(KVMSTATS_CLOSE_FOREIGN, list.fd,
+				     list.count);
 		return ret;
 	}
 	peer->total_fds += list.count;
@@ -359,12 +396,30 @@ const char *kvmstats_peer_uuid(const struct kvmstats_peer *peer)
 	return peer->uuid;
 }
 
+/*
+ * What was sent and not received goes with the socket, and closing a foreign
+ * descriptor can wait.
+ */
+static void hang_up(int socket_fd)
+{
+	char byte;
+	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	shutdown(socket_fd, SHUT_RDWR);
+	if (recvmsg(socket_fd, &msg, MSG_PEEK | MSG_DONTWAIT) > 0 ||
+	    msg.msg_flags & MSG_CTRUNC)
+		kvmstats_close_later(KVMSTATS_CLOSE_FOREIGN, &socket_fd, 1);
+	else
+		close(socket_fd);
+}
+
 void kvmstats_peer_free(struct kvmstats_peer *peer)
 {
 	if (!peer)
 		return;
 	if (peer->socket_fd >= 0)
-		close(peer->socket_fd);
+		hang_up(peer->socket_fd);
 	if (peer->pidfd >= 0)
 		close(peer->pidfd);
 	free(peer);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -10,10 +10,28 @@
 
 #define START_TIME_FIELD 22
 
+/* A whole decimal number, or -1. */
+int parse_int(const char *text)
+{
+	long long number = 0;
+
+	if (!*text)
+		return -1;
+	for (; *text; text++) {
+		if (*text < '0' || *text > '9')
+			return -1;
+		number = 10 * number + *text - '0';
+		if (number > INT_MAX)
+			return -1;
+	}
+	return number;
+}
+
 /* The second field, the command, may hold spaces and parentheses. */
 uint64_t start_ticks_from_stat(const char *stat)
 {
 	const char *p = strrchr(stat, ')');
+	uint64_t ticks = 0;
 
 	if (!p)
 		return 0;
@@ -22,7 +40,9 @@ uint64_t start_ticks_from_stat(const char *stat)
 		if (!p)
 			return 0;
 	}
-	return strtoull(p, NULL, 10);
+	for (p += strspn(p, " "); *p >= '0' && *p <= '9'; p++)
+		ticks = 10 * ticks + *p - '0';
+	return ticks;
 }
 
 /*

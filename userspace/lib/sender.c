@@ -12,6 +12,7 @@
 struct kvmstats_sender {
 	int socket_fd;		/* -1: not connected */
 	int *fds;
+	bool *borrowed;		/* a source's: not to be closed here */
 	size_t count, room;
 	size_t sent;		/* of fds, over the present connection */
 	bool greeted;		/* a message went over it, maybe without fds */
@@ -64,25 +65,45 @@ int kvmstats_sender_on_behalf(struct kvmstats_sender *sender, pid_t pid,
 static int make_room(struct kvmstats_sender *sender)
 {
 	size_t room = sender->room ? 2 * sender->room : 16;
+	bool *borrowed;
 	int *fds;
 
 	if (sender->count < sender->room)
 		return 0;
 	fds = realloc(sender->fds, room * sizeof(*fds));
-	if (!fds)
+	if (fds)
+		sender->fds = fds;
+	borrowed = realloc(sender->borrowed, room * sizeof(*borrowed));
+	if (borrowed)
+		sender->borrowed = borrowed;
+	if (!fds || !borrowed)
 		return -ENOMEM;
-	sender->fds = fds;
 	sender->room = room;
+	return 0;
+}
+
+static int add(struct kvmstats_sender *sender, int fd, bool borrowed)
+{
+	int ret = make_room(sender);
+
+	if (ret)
+		return ret;
+	sender->borrowed[sender->count] = borrowed;
+	sender->fds[sender->count++] = fd;
 	return 0;
 }
 
 int kvmstats_sender_add_stats(struct kvmstats_sender *sender, int stats_fd)
 {
-	int ret = make_room(sender);
+	return add(sender, stats_fd, false);
+}
 
-	if (!ret)
-		sender->fds[sender->count++] = stats_fd;
-	return ret;
+int kvmstats_sender_add_source(struct kvmstats_sender *sender,
+			       const struct kvmstats_source *source)
+{
+	int fd = kvmstats_source_fd(source);
+
+	return fd < 0 ? -EBADF : add(sender, fd, true);
 }
 
 int kvmstats_sender_add(struct kvmstats_sender *sender, int kvm_fd)
@@ -214,7 +235,9 @@ void kvmstats_sender_free(struct kvmstats_sender *sender)
 		return;
 	disconnect(sender);
 	for (size_t i = 0; i < sender->count; i++)
-		close(sender->fds[i]);
+		if (!sender->borrowed[i])
+			close(sender->fds[i]);
 	free(sender->fds);
+	free(sender->borrowed);
 	free(sender);
 }

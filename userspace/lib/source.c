@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "finder.h"
 
 struct kvmstats_source {
 	int fd;				/* -1: an image */
@@ -19,34 +18,18 @@ struct kvmstats_source {
 	struct kvmstats_schema *schema;
 };
 
-#define VM_LINK		"anon_inode:kvm-vm-stats"
-#define VCPU_LINK	"anon_inode:kvm-vcpu-stats:"
-
-/* A whole decimal number, or -1. */
-static int parse_number(const char *text)
-{
-	long number;
-	char *end;
-
-	if (*text < '0' || *text > '9')
-		return -1;
-	errno = 0;
-	number = strtol(text, &end, 10);
-	if (errno || *end || number > INT_MAX)
-		return -1;
-	return number;
-}
-
 /* What /proc/self/fd says of a statistics descriptor; -ENODEV for others. */
 int scope_from_link(const char *link, int *vcpu)
 {
+	struct kvm_file file;
+
 	*vcpu = -1;
-	if (!strcmp(link, VM_LINK))
-		return 0;
-	if (strncmp(link, VCPU_LINK, strlen(VCPU_LINK)))
+	if (!kvm_file_from_link(link, &file) ||
+	    (file.kind != KVMSTATS_FD_VM_STATS &&
+	     file.kind != KVMSTATS_FD_VCPU_STATS))
 		return -ENODEV;
-	*vcpu = parse_number(link + strlen(VCPU_LINK));
-	return *vcpu < 0 ? -ENODEV : 0;
+	*vcpu = file.vcpu;
+	return 0;
 }
 
 static int check_link(int fd, int *vcpu)
@@ -234,7 +217,7 @@ static int vcpu_from_id(const char *id)
 {
 	const char *slash = strstr(id, "/vcpu-");
 
-	return slash ? parse_number(slash + strlen("/vcpu-")) : -1;
+	return slash ? parse_int(slash + strlen("/vcpu-")) : -1;
 }
 
 int kvmstats_source_open_image(const void *image, size_t size_bytes,

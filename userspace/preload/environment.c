@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -20,6 +22,29 @@ static char name[KVMSTATS_NAME_MAX + 1], uuid[KVMSTATS_NAME_MAX + 1];
 static char others[4096];	/* LD_PRELOAD=, without us */
 
 const char *preload_socket, *preload_name, *preload_uuid;
+int preload_handoff = -1;
+static unsigned long long handoff_inode;
+
+/* A program may have closed it, and its next file has the number. */
+bool preload_has_handoff(void)
+{
+	struct stat st;
+
+	return preload_handoff >= 0 && !fstat(preload_handoff, &st) &&
+	       S_ISSOCK(st.st_mode) && st.st_ino == handoff_inode;
+}
+
+/* "NUMBER:INODE". Whoever gave it learns that we are here. */
+static void find_handoff(void)
+{
+	const char *text = getenv("KVMSTATS_HANDOFF");
+
+	if (!text || sscanf(text, "%d:%llu", &preload_handoff,
+			    &handoff_inode) != 2)
+		preload_handoff = -1;
+	if (preload_has_handoff())
+		send(preload_handoff, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
 
 /* What the VMM's own command line says of its VM. */
 static void names_of_command_line(void)
@@ -82,7 +107,8 @@ void preload_environment(void)
 			      "KVMSTATS_SOCKET");
 	preload_name = copy(name, sizeof(name), "KVMSTATS_NAME");
 	preload_uuid = copy(uuid, sizeof(uuid), "KVMSTATS_UUID");
-	if (preload_socket)
+	find_handoff();
+	if (preload_socket || preload_handoff >= 0)
 		names_of_command_line();
 }
 

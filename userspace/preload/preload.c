@@ -8,7 +8,10 @@
  * descriptor there and then, before the first KVM_RUN, and sends it to the
  * socket that the environment names:
  *
- *   KVMSTATS_SOCKET  where a reader listens; without it nothing is done
+ *   KVMSTATS_SOCKET  where a reader listens
+ *   KVMSTATS_HANDOFF a socket that was inherited, for connections to a reader
+ *                    that cannot be reached by a path any more; its number and
+ *                    inode. Without either nothing is done.
  *   KVMSTATS_NAME    the name of the VM (default: what the VMM's
  *                    command line calls it, or else the program's name)
  *   KVMSTATS_UUID    its uuid (default: that of the command line, or none)

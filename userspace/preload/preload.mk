@@ -2,7 +2,15 @@
 # What kvmstat run loads into a VMM. A static build has nothing to load.
 
 preload_so := $(if $(STATIC),,$(O)/preload/libkvmstats-preload.so)
-preload_obj := $(call objs,$(wildcard preload/*.c)) $(O)/lib/wire.o $(O)/lib/process.o $(O)/lib/cmdline.o
+# It goes into programs of any C library: no function that only one has, as
+# those that _FORTIFY_SOURCE puts in place of others.
+preload_obj := $(patsubst %.c,$(O)/preload/obj/%.o,$(wildcard preload/*.c) \
+	       $(addprefix lib/,wire.c process.c cmdline.c kvm_file.c))
+
+$(O)/preload/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=0 -c $< -o $@
 
 all: $(preload_so)
 

@@ -7,7 +7,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kcmp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -19,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../lib/internal.h"
+#include "../lib/finder.h"
 #include "preload.h"
 
 #define MAX_LINKS	1024	/* VMs of one process */
@@ -74,11 +73,6 @@ static void hang_up(struct link *link)
 	link->socket_fd = -1;
 }
 
-static bool same_file(pid_t pid, int a, int b)
-{
-	return !syscall(SYS_kcmp, pid, pid, KCMP_FILE, a, b);
-}
-
 static struct link *find_number(int vm_fd)
 {
 	pid_t pid = getpid();
@@ -95,7 +89,7 @@ static struct link *find_file(int vm_fd)
 	pid_t pid = getpid();
 
 	for (struct link *link = links; link < links + MAX_LINKS; link++)
-		if (link->pid == pid && same_file(pid, link->vm_fd, vm_fd)) {
+		if (link->pid == pid && same_file(pid, link->vm_fd, pid, vm_fd) == 1) {
 			/* the number that will last, as the VMM uses it */
 			link->vm_fd = vm_fd;
 			return link;
@@ -133,19 +127,63 @@ static int connect_to(int fd, const struct sockaddr_un *address)
 	}
 }
 
-static void call_up(struct link *link)
+/* A connection by its path, or -1. */
+static int connect_by_path(void)
 {
 	struct sockaddr_un address;
-	struct stat st;
+	int fd;
 
 	if (!preload_socket || wire_address(preload_socket, &address))
-		return;
-	link->socket_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC |
-				 SOCK_NONBLOCK, 0);
+		return -1;
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd >= 0 && connect_to(fd, &address)) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+static ssize_t send_fd(int socket_fd, void *bytes, size_t size_bytes, int fd);
+
+/*
+ * One end of a new pair, the other having been passed over the inherited
+ * socket: for a VMM that has changed its user or its root, or has another /tmp
+ * by now. Or -1.
+ */
+static int connect_by_handoff(void)
+{
+	int fds[2], sent = 0;
+
+	if (!preload_has_handoff() ||
+	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
+		       0, fds))
+		return -1;
+	for (long waited_ms = 0; !sent && waited_ms < WAIT_MS;
+	     waited_ms += RETRY_MS) {
+		if (send_fd(preload_handoff, "", 1, fds[1]) >= 0)
+			sent = 1;
+		else if (errno == EAGAIN)
+			wait_ms(RETRY_MS);
+		else
+			break;
+	}
+	close(fds[1]);
+	if (sent)
+		return fds[0];
+	close(fds[0]);
+	return -1;
+}
+
+static void connect_link(struct link *link)
+{
+	struct stat st;
+
+	link->socket_fd = connect_by_handoff();
+	if (link->socket_fd < 0)
+		link->socket_fd = connect_by_path();
 	if (link->socket_fd < 0)
 		return;
-	if (fstat(link->socket_fd, &st) ||
-	    connect_to(link->socket_fd, &address)) {
+	if (fstat(link->socket_fd, &st)) {
 		close(link->socket_fd);
 		link->socket_fd = -1;
 		return;
@@ -178,10 +216,9 @@ static size_t encode(uint32_t num_fds, void *bytes)
 	return wire_encode(&message, bytes);
 }
 
-/* @fd -1: no descriptor, only that there is a VM */
-static ssize_t send_message(int socket_fd, int fd)
+/* @fd -1: no descriptor */
+static ssize_t send_fd(int socket_fd, void *bytes, size_t size_bytes, int fd)
 {
-	char bytes[WIRE_MESSAGE_BYTES];
 	union {
 		char bytes[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr header;
@@ -189,16 +226,24 @@ static ssize_t send_message(int socket_fd, int fd)
 		.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
 		.cmsg_len = CMSG_LEN(sizeof(fd)),
 	} };
-	struct iovec iov = { .iov_base = bytes };
+	struct iovec iov = { .iov_base = bytes, .iov_len = size_bytes };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 
-	iov.iov_len = encode(fd >= 0, bytes);
 	if (fd >= 0) {
 		memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
 		msg.msg_control = control.bytes;
 		msg.msg_controllen = sizeof(control.bytes);
 	}
 	return sendmsg(socket_fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* Without a descriptor: only that there is a VM. */
+static ssize_t send_message(int socket_fd, int fd)
+{
+	char bytes[WIRE_MESSAGE_BYTES];
+	size_t size_bytes = encode(fd >= 0, bytes);
+
+	return send_fd(socket_fd, bytes, size_bytes, fd);
 }
 
 /*
@@ -233,15 +278,16 @@ static void send_stats_of(struct link *link, int kvm_fd, bool even_without)
 /* Another driver may have the same number for something else. */
 static bool is_vm(int fd)
 {
-	char path[40], link[32];
-	ssize_t length;
+	struct kvm_file file;
 
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	length = readlink(path, link, sizeof(link) - 1);
-	if (length < 0)
-		return true;	/* no /proc */
-	link[length] = 0;
-	return !strcmp(link, "anon_inode:kvm-vm");
+	if (kvm_file_of_own(fd, &file))
+		return file.kind == KVMSTATS_FD_VM;
+	return access("/proc/self/fd", F_OK);	/* no /proc to ask */
+}
+
+static bool is_watched(void)
+{
+	return preload_socket || preload_handoff >= 0;
 }
 
 static struct link *introduce(int vm_fd)
@@ -251,7 +297,7 @@ static struct link *introduce(int vm_fd)
 	if (!link)
 		return NULL;
 	*link = (struct link){ .pid = getpid(), .vm_fd = vm_fd, .socket_fd = -1 };
-	call_up(link);
+	connect_link(link);
 	send_stats_of(link, vm_fd, true);
 	return link;
 }
@@ -260,7 +306,7 @@ void preload_vm_created(int vm_fd)
 {
 	struct link *old;
 
-	if (!preload_socket || !is_vm(vm_fd) || !take_lock())
+	if (!is_watched() || !is_vm(vm_fd) || !take_lock())
 		return;
 	preload_leave_environment();
 	/* its number is given anew, so that VM is no more */
@@ -277,7 +323,7 @@ void preload_vcpu_created(int vm_fd, int vcpu_fd)
 {
 	struct link *link;
 
-	if (!preload_socket || !is_vm(vm_fd) || !take_lock())
+	if (!is_watched() || !is_vm(vm_fd) || !take_lock())
 		return;
 	link = find_number(vm_fd);
 	if (!link)

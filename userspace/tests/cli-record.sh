@@ -91,7 +91,7 @@ torn_line()
 		python3 -c '
 import csv
 rows = list(csv.reader(open("torn.csv")))
-assert [len(row) == 19 for row in rows].count(False) == 1, rows[-1]'
+assert [len(row) == 20 for row in rows].count(False) == 1, rows[-1]'
 }
 
 # By size: all files are whole, none too large, none too many.
@@ -211,6 +211,68 @@ ends_by_duration()
 		[ "$(wc -l <duration)" -ge 1 ] && [ "$(wc -l <duration)" -le 5 ]
 }
 
+# logrotate's copytruncate, or somebody's ": >file"
+emptied_file()
+{
+	start emptied.csv || return 1
+	: >emptied.csv
+	until_written emptied.csv && kill $recorder &&
+		status_is 0 wait $recorder &&
+		[ "$(head -n 1 emptied.csv | cut -c 1-13)" = time,time_ns, ] &&
+		[ "$(grep -c ^time, emptied.csv)" = 1 ] &&
+		record --count 1 --output emptied.csv
+}
+
+# on_small_disk COMMAND...: of 64 KiB, in ./small
+on_small_disk()
+{
+	mkdir -p small
+	unshare -m sh -c 'mount -t tmpfs -o size=64k none small && "$@"' sh "$@"
+}
+
+# Emptied, and then the disk is full: what did not fit is taken back, and no
+# byte is there that nobody wrote.
+emptied_and_full()
+{
+	export kvmstat vcpu recorder
+	on_small_disk bash -c '
+		"$kvmstat" record --image "$vcpu" --interval 0.01 \
+			--output small/r.csv 2>err &
+		recorder=$!
+		until [ -s small/r.csv ]; do sleep 0.02; done
+		: >small/r.csv
+		dd if=/dev/zero of=small/filler bs=1k 2>/dev/null
+		timeout 30 tail --pid=$recorder -f /dev/null
+		wait $recorder
+		echo status $? >>err
+		tr -d "\0" <small/r.csv | cmp - small/r.csv'
+	local status=$?
+	cat err
+	[ $status = 0 ] && grep -q 'No space left' err && grep -q 'status 1' err
+}
+
+dump_on_full_disk()
+{
+	export kvmstat vcpu
+	on_small_disk bash -c '
+		dd if=/dev/zero of=small/filler bs=1k 2>/dev/null
+		"$kvmstat" dump --image "$vcpu" --output small 2>err
+		[ $? = 1 ] && grep -q "No space left" err && ! ls small/*.bin &&
+			rm small/filler && "$kvmstat" dump --image "$vcpu" --output small'
+}
+
+other_format()
+{
+	record --count 1 --output kept.csv && cp kept.csv kept &&
+		status_is 1 record --count 1 --json --output kept.csv &&
+		cmp kept kept.csv
+}
+
+closed_output()
+{
+	status_is 1 record --count 1 >&- && status_is 1 "$kvmstat" list --help >&-
+}
+
 # calls POLICY: how often it asks that data be on the disk
 calls()
 {
@@ -283,6 +345,13 @@ check "a reader that does not read" stuck_reader
 check "closed pipe is an end" closed_pipe
 check "full disk" full_disk
 check "limit of the file's size" file_size_limit
+check "a file that is emptied meanwhile" emptied_file
+if [ "$(id -u)" = 0 ]; then
+	check "a file that is emptied, and a full disk" emptied_and_full
+	check "dump on a full disk leaves nothing" dump_on_full_disk
+fi
+check "JSON is not appended to CSV" other_format
+check "an output that is closed" closed_output
 check "ends by duration" ends_by_duration
 check "data is on the disk when it was asked for" fsync_policies
 check "the wall clock jumps" clock_jumps

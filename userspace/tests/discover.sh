@@ -153,10 +153,11 @@ stats_fds_of()
 	find "/proc/$1/fd" -lname 'anon_inode:kvm*' 2>/dev/null | wc -l
 }
 
-# An open descriptor would keep the VM's memory.
+# An open descriptor would keep the VM's memory. Where the helper made them
+# itself, it has one more, of the VM.
 gone_with_its_descriptors()
 {
-	[ "$(stats_fds_of "$helper")" = 3 ] || return 1
+	[ "$(stats_fds_of "$helper")" -ge 3 ] || return 1
 	stop_vmm_only
 	wait_until event gone "process ended" || evidence || return 1
 	wait_until nothing_held || evidence
@@ -320,6 +321,101 @@ is_called()
 	return $status
 }
 
+# remade: the same numbers, another VM
+remade_in_the_same_process()
+{
+	local exits
+
+	start_vmm
+	registered || return 1
+	tell run 5
+	tell remake 2
+	tell run 700
+	wait_until shown_exits 700 || evidence || return 1
+	tell exits
+	# the helper holds nothing of the first any more
+	[ "$(stats_fds_of "$helper")" -le 3 ]
+	local status=$?
+	stop_vmm
+	return $status
+}
+
+# shown_exits N: of both vCPUs, in the reader's last sample of this VM
+shown_exits()
+{
+	grep '"event":"sample"' "$tap_dir/events" | grep "\"name\":\"pid-$vmm\"" |
+		tail -n 1 | jq -e --argjson n "$1" '[.sources[].stats[] |
+			select(.name == "exits").values[0]] |
+			length == 2 and all(. >= $n and . < $n + 5)' >/dev/null
+}
+
+# A child that inherited all of it is no VM of its own.
+forked_vmm_is_one()
+{
+	local status before
+
+	start_vmm
+	registered || return 1
+	before=$(grep -c '"event":"sent"' "$tap_dir/events")
+	tell fork 60
+	# two looks and more
+	sleep 1.5
+	[ "$(grep -c '"event":"sent"' "$tap_dir/events")" = "$before" ] ||
+		evidence
+	status=$?
+	pkill -P "$vmm"
+	stop_vmm
+	return $status
+}
+
+# Every duplicate of one VM, its vCPUs and their statistics counts once.
+duplicates_are_one()
+{
+	start_vmm
+	tell dup
+	registered || return 1
+	! log "^kvmstatd-discover: pid $vmm" || evidence || return 1
+	stop_vmm
+}
+
+# refused ERRNO CALL TEXT: a system call that a container's filter refuses
+call_refused()
+{
+	end "$helper"
+	start_helper "$build/tests/refuse" "$1" "$2" --
+	start_vmm
+	wait_until log "$3" || evidence
+	local status=$?
+	stop_vmm
+	[ "$(grep -c "$3" "$tap_dir/helper")" = 1 ] || status=1
+	end "$helper"
+	start_helper
+	return $status
+}
+
+refused_calls_are_said()
+{
+	local getfd=438 open=434
+
+	call_refused 38 $getfd 'cannot be copied: Function not implemented' &&
+		call_refused 1 $getfd 'cannot be copied: Operation not permitted' &&
+		call_refused 38 $open 'cannot be looked at: Function not implemented'
+}
+
+# Without kcmp numbers have to do: a duplicate is one more, nothing is lost.
+without_kcmp()
+{
+	end "$helper"
+	start_helper "$build/tests/refuse" 38 312 --
+	start_vmm
+	wait_until event sent "4 descriptors accepted, 0 rejected" || evidence
+	local status=$?
+	stop_vmm
+	end "$helper"
+	start_helper
+	return $status
+}
+
 # The table of what QEMU makes of its options, and other VMMs of theirs.
 called_as_their_vmms_say()
 {
@@ -381,6 +477,11 @@ check "a worker that is stuck is replaced" stuck_worker
 check "a vCPU that is added" hot_added_vcpu
 check "a VM that ends before its process" vm_closed_process_lives
 stop_vmm
+check "a VM that is made again in the same process" remade_in_the_same_process
+check "a child of the VMM is no VM" forked_vmm_is_one
+check "duplicates are one VM" duplicates_are_one
+check "system calls that are refused" refused_calls_are_said
+[ "$(uname -m)" != x86_64 ] || check "without kcmp" without_kcmp
 check "names are those that the VMMs use" called_as_their_vmms_say
 if command -v qemu-system-x86_64 >/dev/null; then
 	check "Debian's QEMU" qemu

@@ -268,6 +268,16 @@ static void do_limit(void)
 	make_vcpu(vm_fd, 0);
 }
 
+/* Another root, in which there is nothing, not even /proc. */
+static void do_chroot(void)
+{
+	int vm_fd;
+
+	CHECK(!chroot("/proc/self/fdinfo") && !chdir("/"));
+	vm_fd = make_vm();
+	make_vcpu(vm_fd, 0);
+}
+
 /* One vCPU at the start, one for each line of input. */
 static void do_hotadd(void)
 {
@@ -287,6 +297,7 @@ static const struct {
 	{ "dup", do_dup }, { "fork", do_fork }, { "limit", do_limit },
 	{ "environment", do_environment }, { "threads", do_threads },
 	{ "hotadd", do_hotadd }, { "vms", do_vms }, { "kcmp", do_kcmp },
+	{ "chroot", do_chroot },
 };
 
 int main(int argc, char **argv)

@@ -135,14 +135,66 @@ leaves_nothing()
 {
 	mkdir "$tap_dir/private"
 	TMPDIR=$tap_dir/private XDG_RUNTIME_DIR='' run -- "$vmm" errno &&
-		status_is 125 env -u XDG_RUNTIME_DIR TMPDIR=/nonexistent \
-			"$kvmstat" run -- true &&
+		XDG_RUNTIME_DIR=/nonexistent TMPDIR=$(printf '/%090d' 0) \
+			run -- "$vmm" errno && [ "$(events sent)" -gt 0 ] &&
 		[ -z "$(ls -A "$tap_dir/private")" ]
 }
 
 no_vm_is_said()
 {
 	says 'true made no VM' 0 run -- true
+}
+
+# Of a VMM that cannot reach our socket by its path any more.
+sees_a_vm()
+{
+	run -- "$@" && [ "$(events sent)" -gt 0 ] &&
+		grep -q '"event":"sample".*"scope":"vcpu"' "$tap_dir/json"
+}
+
+drops_its_rights()
+{
+	mknod -m 666 "$tap_dir/kvm" c 10 232 && chmod 755 "$tap_dir" &&
+		cp "$vmm" "$tap_dir/copy/lib/vmm" &&
+		sees_a_vm unshare -m sh -c 'mount --bind "$1/kvm" /dev/kvm &&
+			exec setpriv --reuid 65534 --regid 65534 --clear-groups \
+			"$1/copy/lib/vmm" errno' sh "$tap_dir"
+}
+
+has_another_tmp()
+{
+	cp "$vmm" "$tap_dir/copy/lib/vmm" && cp "$tap_dir/copy/lib/"* /var/tmp/ &&
+		"$kvmstat" run --json --interval 0.1 --output "$tap_dir/json" \
+			--preload /var/tmp/libkvmstats-preload.so -- \
+			unshare -m sh -c 'mount -t tmpfs none /tmp &&
+				exec /var/tmp/vmm errno'
+	local status=$?
+	rm -f /var/tmp/vmm /var/tmp/libkvmstats-preload.so
+	[ $status = 0 ] && [ "$(events sent)" -gt 0 ]
+}
+
+changes_its_root()
+{
+	sees_a_vm "$vmm" chroot
+}
+
+# The last moments of a VM, and all of a short one.
+short_vm_is_counted()
+{
+	"$kvmstat" run --interval 60 -- "$build/demo/demo-vmm" --no-stats \
+		--seconds 0.6 --vcpus 2 2>"$tap_dir/err" &&
+		grep -q '^totals of VM demo-vmm' "$tap_dir/err" &&
+		grep -qE '^exits +[1-9]' "$tap_dir/err" || { cat "$tap_dir/err"; return 1; }
+	run --interval 60 -- "$build/demo/demo-vmm" --no-stats --seconds 0.3 &&
+		[ "$(events sample)" = 1 ]
+}
+
+no_library_is_said()
+{
+	local other
+
+	other=$(ldd "$vmm" | sed -n 's/.*=> \(.*libc\.so[^ ]*\) .*/\1/p')
+	says 'was not loaded' 0 run --preload "$other" -- true
 }
 
 not_found()
@@ -449,6 +501,13 @@ of_the_process()
 	check "arguments are passed as they are" arguments_are_passed
 	check "signals are forwarded" forwards_every_signal
 	check "the terminal's interrupt comes once" interrupt_of_terminal_comes_once
+	check "a VM of less than an interval" short_vm_is_counted
+	check "a library that is not loaded is said" no_library_is_said
+	if [ "$(id -u)" = 0 ]; then
+		check "a VMM that drops its rights" drops_its_rights
+		check "a VMM with a /tmp of its own" has_another_tmp
+		check "a VMM that changes its root" changes_its_root
+	fi
 	check "a program that cannot be run" not_found
 	check "wrong usage" usage
 	check "no VM: that is said" no_vm_is_said

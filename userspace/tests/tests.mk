@@ -75,4 +75,10 @@ $(O)/tests/fuzz-%: $(O)/fuzz/tests/fuzz_%.o $(fuzz_obj)
 
 $(O)/tests/fuzz-elf: $(O)/fuzz/kvmstat/run_elf.o
 
+# what the scripts use
+check: $(O)/tests/refuse
+$(O)/tests/refuse: $(O)/tests/refuse.o
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@
+
 .SECONDARY:

@@ -3,7 +3,7 @@
 """A VMM that does what its standard input says, a line at a time.
 
 vm        create a VM
-vcpu      add a vCPU, with its kvm_run mapped, and a statistics descriptor
+vcpu [N]  add a vCPU, with its kvm_run mapped, and a statistics descriptor
 bare      add a vCPU, without a statistics descriptor
 hold      take the VM's statistics descriptor
 again     one more descriptor of the VM and statistics descriptor of a vCPU
@@ -80,7 +80,7 @@ def obey(word, argument):
     if word == "vm":
         create_vm()
     elif word in ("vcpu", "bare"):
-        create_vcpu(len(vcpus), word == "vcpu")
+        create_vcpu(int(argument or len(vcpus)), word == "vcpu")
     elif word == "hold":
         others.append(fcntl.ioctl(vms[-1], KVM_GET_STATS_FD, 0))
     elif word == "again":

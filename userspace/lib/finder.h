@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef KVMSTATS_LIB_FINDER_H
+#define KVMSTATS_LIB_FINDER_H
+
+#include "internal.h"
+
+#ifndef SYS_pidfd_getfd
+#define SYS_pidfd_getfd 438
+#endif
+
+/* A descriptor of KVM's, in some process. */
+struct kvm_file {
+	enum kvmstats_fd_kind kind;
+	int vcpu;		/* -1: the VM's */
+	int number;
+	bool matched;		/* is a source, or what one was made from */
+};
+
+struct kvm_files {
+	struct kvm_file *list;
+	size_t count, room;
+};
+
+/* kvm_file.c */
+bool kvm_file_from_link(const char *link, struct kvm_file *file);
+/* Of the descriptor @name in a directory such as /proc/PID/fd. */
+bool kvm_file_from_fd(int dir_fd, const char *name, struct kvm_file *file);
+/* Of a descriptor of this process; false if it is none of KVM's. */
+bool kvm_file_of_own(int fd, struct kvm_file *file);
+/* 1 for the same open file, 0 for another, or -errno. */
+int same_file(pid_t tid_a, int a, pid_t tid_b, int b);
+
+/* kvm_files.c */
+int kvm_files_add(struct kvm_files *files, const struct kvm_file *file);
+/* What a directory such as /proc/PID/fd names. 0 or -errno. */
+int kvm_files_list(struct kvm_files *files, const char *directory);
+/* By vCPU and kind; of descriptors of one file, one stays. */
+void kvm_files_unique(struct kvm_files *files, pid_t tid);
+size_t kvm_files_count(const struct kvm_files *files,
+		       enum kvmstats_fd_kind kind);
+
+/* finder_worker.c: the process that touches what is foreign */
+#define ASK_FILES	120	/* two descriptors each fit one message */
+#define ASK_COPY	1u	/* the descriptor itself */
+#define ASK_STATS	2u	/* statistics made from it */
+
+enum ask_about { ASK_NAMES, ASK_PROBE, ASK_TAKE };
+
+struct ask {
+	enum ask_about about;
+	pid_t pid;
+	size_t count;
+	struct kvm_file files[ASK_FILES];
+	unsigned int wanted[ASK_FILES];
+};
+
+/* With the descriptors, in order: for each file its copy, its statistics. */
+struct answer {
+	int error;
+	bool more;
+	size_t count;
+	struct kvm_file files[ASK_FILES];
+	unsigned int given[ASK_FILES];
+	int errors[ASK_FILES];
+	char name[KVMSTATS_NAME_MAX + 1];
+	char uuid[KVMSTATS_NAME_MAX + 1];
+};
+
+#define STUCK_MAX	16
+
+struct worker {
+	pid_t pid;		/* 0: none */
+	int socket_fd;
+	pid_t stuck[STUCK_MAX];	/* killed, but not dead yet */
+};
+
+/*
+ * One question, and all of its answer: @take is called for each message, with
+ * @fds of which it owns those it sets to -1. 0 or -errno of asking.
+ */
+int worker_ask(struct worker *worker, const struct ask *ask, int pidfd,
+	       int (*take)(void *context, const struct answer *answer,
+			   int *fds, size_t count), void *context);
+void worker_stop(struct worker *worker);
+
+#endif /* KVMSTATS_LIB_FINDER_H */

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* One descriptor of KVM's. The preloaded library is linked with this, too. */
+#include <errno.h>
+#include <linux/kcmp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "finder.h"
+
+static const struct {
+	const char *text;
+	bool numbered;		/* the vCPU's number follows */
+} names[KVMSTATS_FD_KINDS] = {
+	[KVMSTATS_FD_VM]	 = { "anon_inode:kvm-vm", false },
+	[KVMSTATS_FD_VCPU]	 = { "anon_inode:kvm-vcpu:", true },
+	[KVMSTATS_FD_VM_STATS]	 = { "anon_inode:kvm-vm-stats", false },
+	[KVMSTATS_FD_VCPU_STATS] = { "anon_inode:kvm-vcpu-stats:", true },
+};
+
+bool kvm_file_from_link(const char *link, struct kvm_file *file)
+{
+	for (int kind = 0; kind < KVMSTATS_FD_KINDS; kind++) {
+		size_t length = strlen(names[kind].text);
+
+		if (strncmp(link, names[kind].text, length))
+			continue;
+		file->kind = kind;
+		file->vcpu = names[kind].numbered ?
+			     parse_int(link + length) : -1;
+		if (names[kind].numbered ? file->vcpu >= 0 : !link[length])
+			return true;
+	}
+	return false;
+}
+
+bool kvm_file_from_fd(int dir_fd, const char *name, struct kvm_file *file)
+{
+	char link[64];
+	ssize_t length = readlinkat(dir_fd, name, link, sizeof(link) - 1);
+
+	if (length < 0)
+		return false;
+	link[length] = 0;
+	return kvm_file_from_link(link, file);
+}
+
+bool kvm_file_of_own(int fd, struct kvm_file *file)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	file->number = fd;
+	file->matched = false;
+	return kvm_file_from_fd(-1, path, file);
+}
+
+int same_file(pid_t tid_a, int a, pid_t tid_b, int b)
+{
+	long ret = syscall(SYS_kcmp, tid_a, tid_b, KCMP_FILE, a, b);
+
+	return ret < 0 ? -errno : !ret;
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* KVM's descriptors in other processes: which there are, which are one file. */
+#include <dirent.h>
+#include <errno.h>
+#include <linux/kcmp.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "finder.h"
+
+int kvm_files_add(struct kvm_files *files, const struct kvm_file *file)
+{
+	if (files->count == files->room) {
+		size_t room = files->room ? 2 * files->room : 64;
+		struct kvm_file *list = realloc(files->list,
+						room * sizeof(*list));
+
+		if (!list)
+			return -ENOMEM;
+		files->list = list;
+		files->room = room;
+	}
+	files->list[files->count++] = *file;
+	return 0;
+}
+
+/* A descriptor that is closed while we look is simply not there any more. */
+int kvm_files_list(struct kvm_files *files, const char *directory)
+{
+	DIR *dir = opendir(directory);
+	struct dirent *entry;
+	int ret = 0;
+
+	if (!dir)
+		return -errno;
+	while (!ret && (entry = readdir(dir))) {
+		struct kvm_file file = { .number = atoi(entry->d_name) };
+
+		if (kvm_file_from_fd(dirfd(dir), entry->d_name, &file))
+			ret = kvm_files_add(files, &file);
+	}
+	closedir(dir);
+	return ret;
+}
+
+/* The kernel gives open files an order, in which equal ones are neighbours. */
+static int compare(const void *a, const void *b, void *context)
+{
+	const struct kvm_file *x = a, *y = b;
+	pid_t tid = *(pid_t *)context;
+	long order;
+
+	if (x->vcpu != y->vcpu)
+		return x->vcpu < y->vcpu ? -1 : 1;
+	if (x->kind != y->kind)
+		return x->kind < y->kind ? -1 : 1;
+	order = syscall(SYS_kcmp, tid, tid, KCMP_FILE, x->number, y->number);
+	if (order == 1 || order == 2)
+		return order == 1 ? -1 : 1;
+	return (x->number > y->number) - (x->number < y->number);
+}
+
+void kvm_files_unique(struct kvm_files *files, pid_t tid)
+{
+	size_t kept = 0;
+
+	if (files->count)
+		qsort_r(files->list, files->count, sizeof(*files->list),
+			compare, &tid);
+	for (size_t i = 0; i < files->count; i++) {
+		const struct kvm_file *file = &files->list[i];
+		const struct kvm_file *last = &files->list[kept - 1];
+
+		if (kept && last->kind == file->kind &&
+		    last->vcpu == file->vcpu &&
+		    same_file(tid, last->number, tid, file->number) == 1)
+			continue;
+		files->list[kept++] = *file;
+	}
+	files->count = kept;
+}
+
+size_t kvm_files_count(const struct kvm_files *files,
+		       enum kvmstats_fd_kind kind)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < files->count; i++)
+		count += files->list[i].kind == kind;
+	return count;
+}

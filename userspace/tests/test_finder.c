@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The finder with processes that have no VM, and its worker. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../lib/finder.h"
+#include "image.h"
+
+static void links(void **state)
+{
+	struct kvm_file file;
+
+	(void)state;
+	assert_true(kvm_file_from_link("anon_inode:kvm-vm", &file));
+	assert_int_equal(file.kind, KVMSTATS_FD_VM);
+	assert_int_equal(file.vcpu, -1);
+	assert_true(kvm_file_from_link("anon_inode:kvm-vcpu:12", &file));
+	assert_int_equal(file.kind, KVMSTATS_FD_VCPU);
+	assert_int_equal(file.vcpu, 12);
+	assert_true(kvm_file_from_link("anon_inode:kvm-vm-stats", &file));
+	assert_int_equal(file.kind, KVMSTATS_FD_VM_STATS);
+	assert_true(kvm_file_from_link("anon_inode:kvm-vcpu-stats:0", &file));
+	assert_int_equal(file.kind, KVMSTATS_FD_VCPU_STATS);
+	assert_false(kvm_file_from_link("anon_inode:kvm-vcpu:", &file));
+	assert_false(kvm_file_from_link("anon_inode:kvm-vcpu:1x", &file));
+	assert_false(kvm_file_from_link("anon_inode:kvm-vm-", &file));
+	assert_false(kvm_file_from_link("/anon_inode:kvm-vm", &file));
+	assert_false(kvm_file_from_link("", &file));
+}
+
+static void same_files(void **state)
+{
+	pid_t pid = getpid();
+	int fds[2], again;
+
+	(void)state;
+	assert_int_equal(pipe(fds), 0);
+	again = dup(fds[0]);
+	if (same_file(pid, fds[0], pid, again) == -ENOSYS)
+		skip();
+	assert_int_equal(same_file(pid, fds[0], pid, again), 1);
+	assert_int_equal(same_file(pid, fds[0], pid, fds[1]), 0);
+	close(again);
+	assert_int_equal(same_file(pid, fds[0], pid, again), -EBADF);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+static void nothing_there(void **state)
+{
+	unsigned int fds = count_open_fds();
+	struct kvmstats_finder *finder;
+	struct kvmstats_vmm *vmm;
+	pid_t child = fork();
+
+	(void)state;
+	if (!child)
+		_exit(0);
+	assert_int_equal(kvmstats_finder_new(1, NULL, &finder), -EINVAL);
+	assert_int_equal(kvmstats_finder_new(0, NULL, &finder), 0);
+	assert_int_equal(kvmstats_finder_look(finder, getpid(), &vmm), 0);
+	assert_null(vmm);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	assert_int_equal(kvmstats_finder_look(finder, child, &vmm), -ESRCH);
+	assert_int_equal(kvmstats_finder_look(finder, -1, &vmm), -ESRCH);
+	assert_int_equal(kvmstats_finder_look(finder, INT32_MAX, &vmm),
+			 -ESRCH);
+	kvmstats_finder_free(finder);
+	kvmstats_finder_free(NULL);
+	assert_int_equal(count_open_fds(), fds);
+}
+
+struct result {
+	int error;
+	unsigned int given;
+	char name[KVMSTATS_NAME_MAX + 1];
+};
+
+static int keep(void *context, const struct answer *answer, int *fds,
+		size_t count)
+{
+	struct result *result = context;
+
+	(void)fds;
+	(void)count;
+	result->error = answer->count ? answer->errors[0] : answer->error;
+	result->given = answer->count ? answer->given[0] : 0;
+	strcpy(result->name, answer->name);
+	return 0;
+}
+
+static int ask_about(struct worker *worker, pid_t pid, int number,
+		     struct result *result)
+{
+	struct ask ask = {
+		.about = ASK_TAKE, .pid = pid, .count = 1,
+		.files[0] = { .kind = KVMSTATS_FD_VM, .vcpu = -1,
+			      .number = number },
+		.wanted[0] = ASK_COPY | ASK_STATS,
+	};
+	int pidfd = syscall(SYS_pidfd_open, pid, 0);
+	int ret;
+
+	assert_true(pidfd >= 0);
+	memset(result, 0, sizeof(*result));
+	ret = worker_ask(worker, &ask, pidfd, keep, result);
+	close(pidfd);
+	return ret;
+}
+
+/* What is no VM by now is neither kept nor asked for statistics. */
+static void something_else_by_now(void **state)
+{
+	struct worker worker = { 0 };
+	struct result result;
+
+	(void)state;
+	assert_int_equal(ask_about(&worker, getpid(), 0, &result), 0);
+	assert_int_equal(result.error, -EBADF);
+	assert_int_equal(result.given, 0);
+	assert_int_equal(ask_about(&worker, getpid(), 999, &result), 0);
+	assert_int_equal(result.error, -EBADF);
+	worker_stop(&worker);
+}
+
+/* It died, for whatever reason. */
+static void dead_worker_is_replaced(void **state)
+{
+	struct worker worker = { 0 };
+	struct result result;
+	pid_t dead;
+
+	(void)state;
+	assert_int_equal(ask_about(&worker, getpid(), 0, &result), 0);
+	dead = worker.pid;
+	assert_int_equal(kill(dead, SIGKILL), 0);
+	assert_int_equal(waitpid(dead, NULL, 0), dead);
+	assert_true(ask_about(&worker, getpid(), 0, &result) < 0);
+	assert_int_equal(ask_about(&worker, getpid(), 0, &result), 0);
+	assert_int_not_equal(worker.pid, dead);
+	worker_stop(&worker);
+}
+
+/* ---- a file system in userspace that does not answer to close */
+
+static void reply(int fuse, uint64_t unique, const void *body, size_t size)
+{
+	struct {
+		struct fuse_out_header header;
+		char body[256];
+	} out = { .header = { .len = sizeof(out.header) + size,
+			      .unique = unique } };
+
+	memcpy(out.body, body, size);
+	if (write(fuse, &out, out.header.len) < 0)
+		_exit(1);
+}
+
+/* Its root is a file, which can be opened. */
+static void serve(int fuse)
+{
+	struct fuse_init_out init = {
+		.major = FUSE_KERNEL_VERSION,
+		.minor = FUSE_KERNEL_MINOR_VERSION,
+		.max_write = 4096,
+	};
+	struct fuse_attr_out attr = {
+		.attr = { .ino = 1, .mode = S_IFREG | 0644, .nlink = 1 },
+	};
+	struct fuse_open_out open_out = { .fh = 1 };
+	static char request[1 << 17];
+	struct fuse_in_header *in = (void *)request;
+
+	while (read(fuse, request, sizeof(request)) > 0)
+		switch (in->opcode) {
+		case FUSE_INIT:
+			reply(fuse, in->unique, &init, sizeof(init));
+			break;
+		case FUSE_GETATTR:
+			reply(fuse, in->unique, &attr, sizeof(attr));
+			break;
+		case FUSE_OPEN:
+			reply(fuse, in->unique, &open_out, sizeof(open_out));
+			break;
+		}
+}
+
+/* Two processes: one serves, one has the file open as descriptor 100. */
+static void hold_file(const char *path, int ready)
+{
+	char options[64];
+	int fuse = open("/dev/fuse", O_RDWR), fd;
+
+	snprintf(options, sizeof(options),
+		 "fd=%d,rootmode=100644,user_id=0,group_id=0", fuse);
+	if (fuse < 0 || unshare(CLONE_NEWNS) ||
+	    mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("fuse", path, "fuse", 0, options)) {
+		fd = write(ready, "n", 1);
+		_exit(1);
+	}
+	if (fork()) {
+		serve(fuse);
+		_exit(0);
+	}
+	close(fuse);
+	fd = open(path, O_RDONLY);
+	if (fd < 0 || dup2(fd, 100) < 0 ||
+	    write(ready, &(pid_t){ getpid() }, sizeof(pid_t)) < 0)
+		_exit(1);
+	pause();
+	_exit(0);
+}
+
+static double seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec + now.tv_nsec / 1e9;
+}
+
+/* A descriptor whose close never returns costs neither us nor the worker. */
+static void close_that_never_returns(void **state)
+{
+	char path[] = "/tmp/kvmstats-fuse-XXXXXX";
+	struct worker worker = { 0 };
+	struct result result;
+	pid_t server, holder = 0;
+	double begin;
+	int ready[2];
+
+	(void)state;
+	if (getuid() || access("/dev/fuse", F_OK))
+		skip();
+	assert_int_equal(close(mkstemp(path)), 0);
+	assert_int_equal(pipe(ready), 0);
+	server = fork();
+	if (!server)
+		hold_file(path, ready[1]);
+	if (read(ready[0], &holder, sizeof(holder)) != sizeof(holder)) {
+		waitpid(server, NULL, 0);
+		unlink(path);
+		skip();
+	}
+	begin = seconds();
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(ask_about(&worker, holder, 100, &result), 0);
+		assert_int_equal(result.error, -EBADF);
+	}
+	worker_stop(&worker);
+	assert_true(seconds() - begin < KVMSTATS_FINDER_PATIENCE_MS / 1000.);
+	/* it cannot die, but the next one is there */
+	assert_int_not_equal(worker.stuck[0] + worker.stuck[STUCK_MAX - 1], 0);
+	assert_int_equal(ask_about(&worker, getpid(), 0, &result), 0);
+	kill(holder, SIGKILL);
+	kill(server, SIGKILL);
+	waitpid(server, NULL, 0);
+	worker_stop(&worker);
+	unlink(path);
+}
+
+int main(void)
+{
+	TEST_LIST = {
+		cmocka_unit_test(links),
+		cmocka_unit_test(same_files),
+		cmocka_unit_test(nothing_there),
+		cmocka_unit_test(something_else_by_now),
+		cmocka_unit_test(dead_worker_is_replaced),
+		cmocka_unit_test(close_that_never_returns),
+	};
+
+	return RUN(tests);
+}
