@@ -125,6 +125,14 @@ struct fleet {
 	bool done;
 };
 
+/* fleet.c: among its own files. Takes over @vm, on failure too. */
+int fleet_append(struct fleet *fleet, struct vm *vm);
+void fleet_event(struct fleet *fleet, const struct vm *vm, const char *name,
+		 const char *reason);
+void fleet_announce_gone(struct fleet *fleet, struct vm *vm);
+void fleet_remove_gone(struct fleet *fleet);
+void fleet_scan(struct fleet *fleet);
+
 int fleet_open(struct fleet *fleet, const struct request *request,
 	       const struct fleet_ops *ops, void *context);
 int fleet_run(struct fleet *fleet);

@@ -83,4 +83,60 @@ int worker_ask(struct worker *worker, const struct ask *ask, int pidfd,
 			   int *fds, size_t count), void *context);
 void worker_stop(struct worker *worker);
 
+/* A process that did not answer is asked again rarely: it costs the others. */
+#define SLOW_MAX	16
+
+struct slow {
+	pid_t pid;
+	uint64_t wait_ns, until_ns;
+};
+
+struct kvmstats_finder {
+	struct slow slow[SLOW_MAX];
+	struct kvmstats_vmm *first;
+	struct kvmstats_cache *cache;
+	struct worker worker;
+};
+
+/* One source. Its file is the VMM's own, or was made from one of the VMM's. */
+struct held {
+	struct kvmstats_source *source;
+	int number;		/* over there */
+	bool made;
+};
+
+/* A copy of a VM's own descriptor: what a VM is known by if we made its sources. */
+struct token {
+	int fd;			/* here */
+	int number;		/* over there */
+};
+
+struct kvmstats_vmm {
+	struct kvmstats_vmm *next;
+	struct kvmstats_finder *finder;
+	pid_t pid;
+	pid_t tid;		/* a thread that has the table of descriptors */
+	int pidfd;
+	int table_fd;		/* a pidfd of that thread; -1: cannot be had */
+	uint64_t start_ticks;
+	struct kvm_files files;	/* as of the last look, each once */
+	struct token *tokens;
+	size_t token_count;
+	struct held *held, *gone;
+	size_t count, gone_count;
+	size_t missing;
+	int refused;		/* why the kernel makes us no statistics */
+	int error;		/* why nothing could be copied */
+	char name[KVMSTATS_NAME_MAX + 1];
+	char uuid[KVMSTATS_NAME_MAX + 1];
+};
+
+/* vmm.c: what a vmm has, against what the process has now */
+bool has_machine(const struct kvm_files *files);
+/* What has gone goes to @gone. Returns changes, or -ENOMEM. */
+int vmm_match(struct kvmstats_vmm *vmm);
+/* Copy what is missing. Returns KVMSTATS_VMM_GREW, 0, or -errno of asking. */
+int vmm_take(struct kvmstats_vmm *vmm);
+void vmm_drop_token(struct kvmstats_vmm *vmm, size_t index);
+
 #endif /* KVMSTATS_LIB_FINDER_H */

@@ -235,6 +235,7 @@ on_small_disk()
 emptied_and_full()
 {
 	export kvmstat vcpu recorder
+	# shellcheck disable=SC2016 # that shell expands them
 	on_small_disk bash -c '
 		"$kvmstat" record --image "$vcpu" --interval 0.01 \
 			--output small/r.csv 2>err &
@@ -254,6 +255,7 @@ emptied_and_full()
 dump_on_full_disk()
 {
 	export kvmstat vcpu
+	# shellcheck disable=SC2016 # that shell expands them
 	on_small_disk bash -c '
 		dd if=/dev/zero of=small/filler bs=1k 2>/dev/null
 		"$kvmstat" dump --image "$vcpu" --output small 2>err

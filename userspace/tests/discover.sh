@@ -324,15 +324,12 @@ is_called()
 # remade: the same numbers, another VM
 remade_in_the_same_process()
 {
-	local exits
-
 	start_vmm
 	registered || return 1
 	tell run 5
 	tell remake 2
 	tell run 700
 	wait_until shown_exits 700 || evidence || return 1
-	tell exits
 	# the helper holds nothing of the first any more
 	[ "$(stats_fds_of "$helper")" -le 3 ]
 	local status=$?

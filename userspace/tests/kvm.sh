@@ -14,41 +14,8 @@ PATH=$(dirname "$kvmstat"):$PATH
 # other VMs of this machine have another name
 guest=vm$$
 
-# Nothing here may depend on how fast the machine is: what is waited for is an
-# event, and this only ends the wait for one that never comes.
-limit_s=60
-
-# wait_until PID COMMAND...: for as long as the process lives
-wait_until()
-{
-	local pid=$1 end=$((SECONDS + limit_s))
-
-	shift
-	while ! "$@"; do
-		kill -0 "$pid" && [ $SECONDS -lt $end ] || return 1
-		sleep 0.05
-	done
-}
-
-# It lives until it is stopped, however long the tests take.
-run_vmm()
-{
-	"$tap_dir/$guest" --seconds 36000 "$@" >"$tap_dir/vmm" 2>&1 &
-	vmm=$!
-}
-
-stop_vmm()
-{
-	kill -9 "$vmm"
-	wait "$vmm"
-	vmm=
-} 2>/dev/null
-
-shows_four_vcpus()
-{
-	"$kvmstat" show --pid "$vmm" --json >"$tap_dir/show" 2>/dev/null &&
-		[ "$(grep -o '"scope":"vcpu"' "$tap_dir/show" | wc -l)" = 4 ]
-}
+# shellcheck source=userspace/tests/vms.sh
+. "$here/vms.sh"
 
 # A VM that holds its descriptors and tells nobody.
 start_vmm()
@@ -215,16 +182,6 @@ every_death_is_one()
 	done
 }
 
-# events_are NAME...: the events of the record, samples as one
-events_are()
-{
-	local events
-
-	events=$(grep -o '^{"event":"[a-z ]*"' "$tap_dir/record" | uniq |
-		cut -d'"' -f4 | tr '\n' ' ')
-	[ "$events" = "$* " ] || { echo "$events"; return 1; }
-}
-
 # Two lives of one VM in one record.
 record_births_and_deaths()
 {
@@ -239,16 +196,6 @@ record_births_and_deaths()
 	done
 	kill "$recorder" && status_is 0 wait "$recorder" &&
 		events_are found sample gone found sample gone
-}
-
-last_is()
-{
-	tail -n 1 "$tap_dir/record" | grep -q "^{\"event\":\"$1\""
-}
-
-has_new_sample()
-{
-	last_is sample && grep -q "\"pid\":$vmm," "$tap_dir/record"
 }
 
 record_ends_with_vm()
@@ -346,199 +293,6 @@ lists_guest()
 {
 	"$kvmstat" list --json | jq -e --arg name "$1" \
 		'.processes[] | select(.guest == $name and .vcpus == 1)' >/dev/null
-}
-
-# ---- VMs that do as they are told, see vmm.py
-
-# start_told [ARGUMENT...]: a VMM of this name
-start_told()
-{
-	coproc told { exec "$here/vmm.py" -name "$guest" "$@"; }
-	# shellcheck disable=SC2154 # the coprocess's number
-	vmm=$told_PID
-}
-
-# tell WORDS...
-tell()
-{
-	echo "$@" >&"${told[1]}" && read -r answer <&"${told[0]}" &&
-		[ "$answer" = "done" ]
-}
-
-end_told()
-{
-	pkill -P "$vmm"
-	kill -9 "$vmm"
-	wait "$vmm"
-	return 0
-} 2>/dev/null
-
-# exits_shown: of each vCPU, by show
-exits_shown()
-{
-	"$kvmstat" show --pid "$vmm" --fields '^exits$' --json |
-		jq -c '[.sources[] | select(.scope == "vcpu") |
-			.stats[].values[0]]'
-}
-
-# However many descriptors and processes have it.
-each_vm_once()
-{
-	start_told && tell vm && tell vcpu && tell vcpu && tell hold &&
-		tell again && tell dup && tell run 500 && tell fork 600 || return 1
-	"$kvmstat" top --once --guest "$guest" --include-past --interval 0.1 \
-		--fields '^exits$' >"$tap_dir/top"
-	"$kvmstat" list --json >"$tap_dir/list"
-	exits_shown >"$tap_dir/exits"
-	end_told
-	cat "$tap_dir/top" "$tap_dir/exits"
-	grep -q '1 VM, 3 descriptors' "$tap_dir/top" &&
-		grep -qE '^exits +100[0-4] ' "$tap_dir/top" &&
-		grep -qE '^\[50[0-2],50[0-2]\]$' "$tap_dir/exits" &&
-		jq -e --arg name "$guest" '[.processes[] | select(.guest == $name) |
-			.vms == 1 and .vcpus == 2] == [true]' "$tap_dir/list"
-}
-
-# Same process, same numbers, another VM.
-vm_made_again()
-{
-	start_told && tell vm && tell vcpu && tell vcpu && tell run 5 || return 1
-	"$kvmstat" record --pid "$vmm" --json --interval 0.2 --fields '^exits$' \
-		>"$tap_dir/record" 2>/dev/null &
-	recorder=$!
-	wait_until "$recorder" has_new_sample && tell remake 2 && tell run 700 &&
-		wait_until "$recorder" last_exits_are 700 &&
-		events_are found sample gone found sample
-	local status=$?
-	# nothing of the first is held any more: two sources
-	[ "$(find "/proc/$recorder/fd" -lname 'anon_inode:kvm*' | wc -l)" -le 3 ] ||
-		status=1
-	end_told
-	wait "$recorder"
-	return $status
-}
-
-last_exits_are()
-{
-	tail -n 1 "$tap_dir/record" | jq -e --argjson n "$1" \
-		'[.sources[].stats[].values[0]] | length == 2 and
-			all(. >= $n and . < $n + 5)' >/dev/null 2>&1
-}
-
-# The lines of two VMs of one process have different keys.
-two_vms_of_a_process()
-{
-	start_told && tell vm && tell vcpu 0 && tell vm && tell vcpu 0 || return 1
-	"$kvmstat" record --pid "$vmm" --count 1 --interval 0.1 \
-		--fields '^exits$' >"$tap_dir/csv"
-	end_told
-	cat "$tap_dir/csv"
-	[ "$(cut -d, -f5-11 "$tap_dir/csv" | sort | uniq -d | wc -l)" = 0 ] &&
-		[ "$(grep -c ,exits, "$tap_dir/csv")" = 2 ]
-}
-
-# It is not passed over, whichever command looks.
-without_statistics_is_said()
-{
-	local status
-
-	start_told && tell vm && tell bare || return 1
-	"$kvmstat" list >"$tap_dir/list" 2>&1
-	status_is 3 "$kvmstat" top --once --guest "$guest" >"$tap_dir/top" 2>&1
-	status=$?
-	"$kvmstat" record --guest "$guest" --json --interval 0.1 --duration 3 \
-		>"$tap_dir/record" 2>"$tap_dir/said"
-	end_told
-	cat "$tap_dir/list" "$tap_dir/top" "$tap_dir/record" "$tap_dir/said"
-	[ $status = 0 ] && grep -q "$guest: .*no statistics" "$tap_dir/list" &&
-		grep -q 'makes none for others' "$tap_dir/top" &&
-		grep -q 'makes none for others' "$tap_dir/said"
-}
-
-# Where the kernel makes them for others, nothing is missing.
-kernel_makes_them()
-{
-	start_told && tell vm && tell bare && "$kvmstat" show --pid "$vmm" >/dev/null
-	local status=$?
-	end_told
-	return $status
-}
-
-# A part is no whole: it is counted, and no success.
-too_few_numbers()
-{
-	start_told && tell vm && for i in $(seq 40); do tell vcpu; done || return 1
-	(ulimit -n 32; status_is 1 "$kvmstat" top --once --interval 0.1 \
-		--guest "$guest" >"$tap_dir/top" 2>&1)
-	local status=$?
-	(ulimit -Sn 32; "$kvmstat" top --once --interval 0.1 --guest "$guest" |
-		grep -q '40 descriptors') || status=1
-	end_told
-	cat "$tap_dir/top"
-	[ $status = 0 ] && grep -q 'did not fit into this process' "$tap_dir/top"
-}
-
-# Longer than the VM lives, and than the time between two looks.
-long_interval()
-{
-	"$kvmstat" record --guest "$guest" --json --interval 3600 --duration 60 \
-		--until-gone >"$tap_dir/record" 2>/dev/null &
-	recorder=$!
-	run_vmm
-	wait_until "$recorder" grep -q '"event":"found"' "$tap_dir/record" || return 1
-	stop_vmm
-	status_is 0 wait "$recorder" && events_are found sample gone &&
-		jq -es '.[] | select(.event == "sample") |
-			.sources[0].interval_ns > 1000000' "$tap_dir/record"
-}
-
-# Nobody reads its output.
-batch_ends_by_signal()
-{
-	mkfifo "$tap_dir/fifo"
-	sleep 600 <"$tap_dir/fifo" &
-	sleeper=$!
-	run_vmm
-	wait_until "$vmm" shows_four_vcpus || return 1
-	"$kvmstat" top --batch --interval 0.01 --all --split --pid "$vmm" \
-		>"$tap_dir/fifo" &
-	top=$!
-	wait_until "$top" grep -q pipe_write "/proc/$top/wchan" && kill "$top" &&
-		timeout 20 tail --pid=$top -f /dev/null
-	local status=$?
-	kill -9 "$top" 2>/dev/null
-	kill "$sleeper"
-	stop_vmm
-	return $status
-}
-
-# Before the first table of a long interval.
-once_of_a_short_life()
-{
-	"$tap_dir/$guest" --seconds 1 &
-	vmm=$!
-	wait_until "$vmm" shows_four_vcpus || return 1
-	"$kvmstat" top --once --pid "$vmm" --interval 60 --include-past \
-		>"$tap_dir/top" && grep -qE '^exits +[1-9]' "$tap_dir/top"
-}
-
-nothing_is_no_success()
-{
-	status_is 3 "$kvmstat" top --once --guest "no$guest" --interval 0.1 &&
-		status_is 3 "$kvmstat" record --guest "no$guest" --duration 0.2 &&
-		status_is 3 "$kvmstat" show --guest "no$guest"
-}
-
-# No longer than half an interval: what there was by then.
-short_duration()
-{
-	run_vmm
-	wait_until "$vmm" shows_four_vcpus || return 1
-	"$kvmstat" record --pid "$vmm" --interval 60 --duration 0.5 \
-		--fields '^exits$' >"$tap_dir/csv"
-	local status=$?
-	stop_vmm
-	[ $status = 0 ] && [ "$(grep -c ,exits, "$tap_dir/csv")" = 4 ]
 }
 
 # A screen on which a VM appears, counts, is sorted, and ends.
@@ -653,23 +407,6 @@ check_as_root "no root for one's own VM" own_process_without_root
 check "a VMM of the distribution" qemu_keeps_none
 check "top sees a VM come and go" top_lives
 check "examples of the manual" examples
-check "each VM once, whoever has it" each_vm_once
-check "a VM that is made again" vm_made_again
-check "two VMs of one process" two_vms_of_a_process
-if start_told && tell vm && tell bare &&
-	"$kvmstat" show --pid "$vmm" >/dev/null 2>&1; then
-	end_told
-	check "statistics are made for us" kernel_makes_them
-else
-	end_told
-	check "a VM without statistics is said" without_statistics_is_said
-fi
-check "too few descriptors are counted" too_few_numbers
-check "an interval longer than the VM's life" long_interval
-check "SIGTERM ends top whose output is blocked" batch_ends_by_signal
-check "top --once of a VM that ends" once_of_a_short_life
-check "nothing shown is no success" nothing_is_no_success
-check "a duration shorter than the interval" short_duration
 if [ $# -eq 1 ]; then
 	check "a death is no closed connection" every_death_is_one
 	check "record in valgrind" in_valgrind

@@ -1,0 +1,461 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Where a fleet's VMs are from: processes, descriptors, images; what is missing. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vm.h"
+
+#define SCAN_NS		2000000000ull	/* to look at all processes is work */
+#define IMAGE_MAX_BYTES (KVMSTATS_MAX_OFFSET + 0ul)
+
+/* A VMM that begins may take its descriptors in the next moment. */
+static void tell_problem(struct fleet *fleet, struct vm *vm)
+{
+	int problem = kvmstats_vmm_missing(vm->vmm) ?
+		      kvmstats_vmm_error(vm->vmm) - 1 : 0;
+	char text[512];
+
+	if (problem == vm->said)
+		return;
+	if (problem && !vm->wondered) {
+		vm->wondered = true;
+		return;
+	}
+	vm->said = problem;
+	vm_problem(vm, text, sizeof(text));
+	if (*text)
+		fleet_event(fleet, vm, "incomplete", text);
+}
+
+/* What it has by now. Its first descriptors are announced. */
+static void add_found(struct fleet *fleet, struct vm *vm)
+{
+	size_t before = vm->count;
+	char text[80];
+	int ret = vm_add_found(vm);
+
+	if (ret)
+		fleet->trouble = ret;
+	if (vm->count == before)
+		return;
+	if (fleet->request->include_past)
+		vm_reset(vm, true);
+	snprintf(text, sizeof(text), "%zu descriptors taken",
+		 vm->count - before);
+	fleet_event(fleet, vm, before ? "grown" : "found", text);
+}
+
+/* Another VM of the same process, for us: the old one ends first. */
+static void begin_anew(struct fleet *fleet, struct vm *vm)
+{
+	vm->gone = "the process closed its VM and made another";
+	fleet_announce_gone(fleet, vm);
+	vm_close_sources(vm);
+	kvmstats_vmm_settle(vm->vmm);
+	vm->said = 0;
+	vm->wondered = false;
+	add_found(fleet, vm);
+}
+
+static void look_again(struct fleet *fleet, struct vm *vm)
+{
+	int ret = kvmstats_vmm_look(vm->vmm);
+
+	if (ret == -ESRCH) {
+		vm->gone = "process ended";
+	} else if (ret == -ENODATA) {
+		vm->gone = "the process closed its VM";
+	} else if (ret < 0) {
+		fleet->trouble = ret;
+	} else if (ret & KVMSTATS_VMM_NEW_VM) {
+		begin_anew(fleet, vm);
+	} else {
+		vm_drop_gone(vm);
+		kvmstats_vmm_settle(vm->vmm);
+		add_found(fleet, vm);
+		tell_problem(fleet, vm);
+	}
+}
+
+static bool is_known(const struct fleet *fleet, pid_t pid)
+{
+	for (size_t i = 0; i < fleet->count; i++)
+		if (fleet->vms[i]->vmm && fleet->vms[i]->pid == pid)
+			return true;
+	return false;
+}
+
+/* 1 and *vm, or as kvmstats_finder_look. */
+static int look_first(struct fleet *fleet, pid_t pid, struct vm **result)
+{
+	struct kvmstats_vmm *vmm;
+	struct vm *vm;
+	int ret = kvmstats_finder_look(fleet->finder, pid, &vmm);
+
+	if (ret <= 0)
+		return ret;
+	vm = vm_new(NULL, vmm);
+	if (!vm) {
+		kvmstats_vmm_free(vmm);
+		return -ENOMEM;
+	}
+	if (fleet_append(fleet, vm))
+		return -ENOMEM;
+	add_found(fleet, vm);
+	tell_problem(fleet, vm);
+	*result = vm;
+	return 1;
+}
+
+static void look_at_all(struct fleet *fleet)
+{
+	DIR *dir = opendir("/proc");
+	struct dirent *entry;
+	struct vm *vm;
+
+	if (!dir) {
+		fleet->trouble = -errno;
+		return;
+	}
+	fleet->hidden = 0;
+	while ((entry = readdir(dir))) {
+		pid_t pid = atoi(entry->d_name);
+		int ret = 0;
+
+		if (pid > 0 && pid != getpid() && !is_known(fleet, pid))
+			ret = look_first(fleet, pid, &vm);
+		if (ret == -EACCES || ret == -EPERM)
+			fleet->hidden++;
+		else if (ret < 0 && ret != -ESRCH)
+			fleet->trouble = ret;
+	}
+	closedir(dir);
+}
+
+/* Known processes may have new vCPUs, and there may be new processes. */
+void fleet_scan(struct fleet *fleet)
+{
+	for (size_t i = 0; i < fleet->count; i++)
+		if (fleet->vms[i]->vmm)
+			look_again(fleet, fleet->vms[i]);
+	if (fleet->scanning)
+		look_at_all(fleet);
+	fleet_remove_gone(fleet);
+	fleet->next_scan_ns = clock_ns() + SCAN_NS;
+}
+
+/* ---- what the command line names */
+
+static int open_pid(struct fleet *fleet, const char *number)
+{
+	char problem[512];
+	unsigned long pid;
+	struct vm *vm;
+	int ret, error;
+
+	if (!parse_number(number, INT_MAX, &pid) || !pid)
+		return fail(STATUS_USAGE, "\"%s\" is no process number",
+			    number);
+	if (is_known(fleet, pid))
+		return STATUS_OK;
+	ret = look_first(fleet, pid, &vm);
+	if (ret == -ESRCH)
+		return fail(STATUS_NOTHING, "no process %lu", pid);
+	if (ret == -EACCES || ret == -EPERM)
+		return fail(STATUS_DENIED, "process %lu: %s; this needs the rights of a debugger: the same user, where kernel.yama.ptrace_scope is 0, or CAP_SYS_PTRACE",
+			    pid, strerror(-ret));
+	if (ret < 0)
+		return fail(status_of(ret), "process %lu: %s", pid,
+			    strerror(-ret));
+	if (!ret && fleet->count)
+		return fail(STATUS_NOTHING,
+			    "process %lu runs no VM, or only shares another's",
+			    pid);
+	if (!ret)
+		return fail(STATUS_NOTHING, "process %lu runs no VM", pid);
+	vm_problem(vm, problem, sizeof(problem));
+	error = kvmstats_vmm_error(vm->vmm);
+	if (!vm->count)
+		return fail(error == -EIO || error == -ENOTTY || !error ?
+			    STATUS_NOTHING : status_of(error), "%s", problem);
+	return STATUS_OK;
+}
+
+/* Sources of one VM stand together; the kernel's id says of which they are. */
+static int add_given(struct fleet *fleet, struct kvmstats_source *source,
+		     long fd)
+{
+	const char *id = kvmstats_source_id(source);
+	char name[KVMSTATS_NAME_MAX + 1];
+	struct vm *vm = NULL;
+
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(id, "/"), id);
+	for (size_t i = 0; i < fleet->count && !vm; i++)
+		if (fleet->vms[i]->name && !fleet->vms[i]->pid &&
+		    !strcmp(fleet->vms[i]->name, name))
+			vm = fleet->vms[i];
+	if (!vm) {
+		vm = vm_new(name, NULL);
+		if (!vm || fleet_append(fleet, vm)) {
+			kvmstats_source_close(source);
+			return -ENOMEM;
+		}
+	}
+	return vm_add(vm, source, fd, true);
+}
+
+static int open_fd(struct fleet *fleet, const char *number)
+{
+	struct kvmstats_source *source;
+	unsigned long fd;
+	int ret;
+
+	if (!parse_number(number, INT_MAX, &fd))
+		return fail(STATUS_USAGE, "\"%s\" is no descriptor number",
+			    number);
+	ret = kvmstats_source_open(fd, fleet->cache, &source);
+	if (!ret)
+		ret = add_given(fleet, source, fd);
+	if (ret == -EBADF)
+		return fail(STATUS_NOTHING, "descriptor %s is not open", number);
+	if (ret == -ENODEV)
+		return fail(STATUS_FAILED,
+			    "descriptor %s is no KVM statistics descriptor",
+			    number);
+	if (ret)
+		return fail(status_of(ret), "descriptor %s: %s", number,
+			    strerror(-ret));
+	return STATUS_OK;
+}
+
+static int read_open_file(int fd, void **bytes, size_t *size_bytes)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode) || (size_t)st.st_size > IMAGE_MAX_BYTES)
+		return -EPROTO;
+	*size_bytes = st.st_size;
+	*bytes = malloc(st.st_size + 1);
+	if (!*bytes)
+		return -ENOMEM;
+	return read(fd, *bytes, st.st_size) == st.st_size ? 0 : -EIO;
+}
+
+/* *bytes is to be freed, on failure as well. */
+static int read_file(const char *path, void **bytes, size_t *size_bytes)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = read_open_file(fd, bytes, size_bytes);
+	close(fd);
+	return ret;
+}
+
+static int open_image(const char *path, struct kvmstats_cache *cache,
+	       struct kvmstats_source **source)
+{
+	size_t size_bytes = 0;
+	void *bytes = NULL;
+	int ret = read_file(path, &bytes, &size_bytes);
+
+	if (!ret)
+		ret = kvmstats_source_open_image(bytes, size_bytes, cache,
+						 source);
+	free(bytes);
+	return ret;
+}
+
+static int open_file(struct fleet *fleet, const char *path)
+{
+	struct kvmstats_source *source;
+	int ret = open_image(path, fleet->cache, &source);
+
+	if (!ret)
+		ret = add_given(fleet, source, -1);
+	if (ret)
+		return fail(status_of(ret), "%s: %s", path, ret == -EPROTO || ret == -E2BIG ?
+			    "not the image of a statistics descriptor" :
+			    strerror(-ret));
+	return STATUS_OK;
+}
+
+static int open_wish(struct fleet *fleet, const struct wish *wish)
+{
+	switch (wish->letter) {
+	case 'p':
+		return open_pid(fleet, wish->argument);
+	case 'f':
+		return open_fd(fleet, wish->argument);
+	default:
+		return open_file(fleet, wish->argument);
+	}
+}
+
+static int open_socket(struct fleet *fleet, const char *path)
+{
+	fleet->listen_fd = kvmstats_listen(path, fleet->request->socket_mode);
+	if (fleet->listen_fd < 0)
+		return fail(status_of(fleet->listen_fd), "%s: %s", path,
+			    strerror(-fleet->listen_fd));
+	fprintf(stderr, "kvmstat: listening on %s\n", path);
+	return STATUS_OK;
+}
+
+/* With nothing named, all processes are looked at. */
+int fleet_open(struct fleet *fleet, const struct request *request,
+	       const struct fleet_ops *ops, void *context)
+{
+	int status = STATUS_OK;
+
+	*fleet = (struct fleet){
+		.request = request, .ops = ops, .context = context,
+		.listen_fd = -1, .handoff_fd = -1, .input_fd = -1,
+		.interval_ms = request->interval_ms,
+		.samples_left = request->count,
+		.scanning = !request->wish_count && !request->socket,
+	};
+	if (ops->tick || request->socket)
+		signals_catch(&fleet->while_waiting, request->hangup_reopens);
+	kvmstats_raise_fd_limit();
+	if (kvmstats_cache_new(&fleet->cache) ||
+	    kvmstats_finder_new(0, fleet->cache, &fleet->finder))
+		return fail(STATUS_FAILED, "no memory");
+	for (size_t i = 0; i < request->wish_count && !status; i++)
+		status = open_wish(fleet, &request->wishes[i]);
+	if (!status && request->socket)
+		status = open_socket(fleet, request->socket);
+	if (!status && fleet->scanning)
+		fleet_scan(fleet);
+	fleet->next_scan_ns = clock_ns() + SCAN_NS;
+	if (!status && request->include_past)
+		for (size_t i = 0; i < fleet->count; i++)
+			vm_reset(fleet->vms[i], true);
+	return status;
+}
+
+/* The name is free for another reader from now on; connections stay. */
+void fleet_stop_listening(struct fleet *fleet)
+{
+	if (fleet->listen_fd < 0)
+		return;
+	unlink(fleet->request->socket);
+	close(fleet->listen_fd);
+	fleet->listen_fd = -1;
+}
+
+void fleet_close(struct fleet *fleet)
+{
+	fleet_stop_listening(fleet);
+	if (fleet->handoff_fd >= 0)
+		close(fleet->handoff_fd);
+	for (size_t i = 0; i < fleet->count; i++)
+		vm_free(fleet->vms[i]);
+	free(fleet->vms);
+	kvmstats_finder_free(fleet->finder);
+	kvmstats_cache_free(fleet->cache);
+}
+
+/* ---- what is missing */
+
+void fleet_trouble(const struct fleet *fleet, char *text, size_t text_bytes)
+{
+	text[0] = 0;
+	if (fleet->trouble)
+		snprintf(text, text_bytes, "processes could not be looked into: %s%s",
+			 strerror(-fleet->trouble), fleet->trouble == -ENOSYS ?
+			 " (pidfd_open; does a container refuse it?)" : "");
+	else if (fleet->hidden)
+		snprintf(text, text_bytes,
+			 "%u processes of other users could not be looked into",
+			 fleet->hidden);
+}
+
+void fleet_explain(const struct fleet *fleet)
+{
+	char text[512];
+
+	for (size_t i = 0; i < fleet->count; i++) {
+		struct vm *vm = fleet->vms[i];
+
+		if (!vm->vmm || !fleet_names(fleet, vm))
+			continue;
+		vm_problem(vm, text, sizeof(text));
+		if (*text)
+			fprintf(stderr, "kvmstat: %s: %s\n", vm_name(vm), text);
+		vm->said = *text ? kvmstats_vmm_error(vm->vmm) - 1 : 0;
+	}
+	fleet_trouble(fleet, text, sizeof(text));
+	if (*text)
+		fprintf(stderr, "kvmstat: %s\n", text);
+}
+
+/* One that may be seen by others, but not by us, is a reason of its own. */
+int fleet_fail_empty(const struct fleet *fleet)
+{
+	const struct request *request = fleet->request;
+	enum status status = fleet->hidden || fleet->trouble == -EPERM ?
+			     STATUS_DENIED : STATUS_NOTHING;
+	char text[512] = "";
+	int error;
+
+	for (size_t i = 0; i < fleet->count && !*text; i++) {
+		const struct vm *vm = fleet->vms[i];
+
+		if (!vm->vmm || !fleet_names(fleet, vm))
+			continue;
+		vm_problem(vm, text, sizeof(text));
+		error = kvmstats_vmm_error(vm->vmm);
+		if (*text && error != -EIO && error != -ENOTTY)
+			status = status_of(error);
+		else if (*text)
+			status = STATUS_NOTHING;
+	}
+	if (!*text)
+		fleet_trouble(fleet, text, sizeof(text));
+	if (fleet->trouble && status == STATUS_NOTHING && !fleet->hidden)
+		status = STATUS_FAILED;
+	return fail(status, "%s%s%s%s%s", request->socket ?
+		    "no VM has registered" : "no VM with statistics",
+		    request->guest ? " of the name " : "",
+		    request->guest ? request->guest : "",
+		    *text ? "; " : "", text);
+}
+
+int fleet_fail_list(const struct fleet *fleet)
+{
+	char text[512];
+
+	fleet_trouble(fleet, text, sizeof(text));
+	fprintf(stderr, "kvmstat: no process with a VM%s%s\n",
+		*text ? "; " : "", text);
+	return fleet->hidden ? STATUS_DENIED : fleet->trouble ? STATUS_FAILED :
+	       STATUS_NOTHING;
+}
+
+int fleet_judge(const struct fleet *fleet)
+{
+	size_t missing = 0;
+
+	for (size_t i = 0; i < fleet->count; i++) {
+		const struct vm *vm = fleet->vms[i];
+
+		if (vm->vmm && fleet_names(fleet, vm) &&
+		    kvmstats_vmm_error(vm->vmm) == -EMFILE)
+			missing += kvmstats_vmm_missing(vm->vmm);
+	}
+	if (missing)
+		return fail(STATUS_FAILED, "%zu descriptors did not fit into this process, so the figures are not complete; raise the limit of open files (ulimit -n)",
+			    missing);
+	return STATUS_OK;
+}

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* Copies of the statistics descriptors of one process. */
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "finder.h"
+
+bool has_machine(const struct kvm_files *files)
+{
+	return kvm_files_count(files, KVMSTATS_FD_VM) ||
+	       kvm_files_count(files, KVMSTATS_FD_VCPU);
+}
+
+void vmm_drop_token(struct kvmstats_vmm *vmm, size_t index)
+{
+	kvmstats_close_later(KVMSTATS_CLOSE_VM, &vmm->tokens[index].fd, 1);
+	vmm->tokens[index] = vmm->tokens[--vmm->token_count];
+}
+
+/* Where kcmp is refused, a number stands for its file. */
+static bool is_file(const struct kvmstats_vmm *vmm, int own_fd, int number,
+		    const struct kvm_file *file)
+{
+	int same = same_file(getpid(), own_fd, vmm->tid, file->number);
+
+	if (same < 0 && same != -EBADF)
+		return number == file->number;
+	return same == 1;
+}
+
+/* What is looked for is mostly where it was. */
+static struct kvm_file *find_file(struct kvmstats_vmm *vmm, int own_fd,
+				  int number, enum kvmstats_fd_kind kind,
+				  int vcpu)
+{
+	for (int pass = 0; pass < 2; pass++)
+		for (size_t i = 0; i < vmm->files.count; i++) {
+			struct kvm_file *file = &vmm->files.list[i];
+
+			if (file->kind == kind && file->vcpu == vcpu &&
+			    !file->matched &&
+			    (file->number == number) == !pass &&
+			    is_file(vmm, own_fd, number, file))
+				return file;
+		}
+	return NULL;
+}
+
+static struct kvm_file *find_number(struct kvmstats_vmm *vmm, int number,
+				    enum kvmstats_fd_kind kind, int vcpu)
+{
+	for (size_t i = 0; i < vmm->files.count; i++) {
+		struct kvm_file *file = &vmm->files.list[i];
+
+		if (file->number == number && file->kind == kind &&
+		    file->vcpu == vcpu)
+			return file;
+	}
+	return NULL;
+}
+
+/* True if the VMs are those of the last look. */
+static bool match_vms(struct kvmstats_vmm *vmm, size_t *kept)
+{
+	size_t before = vmm->token_count, i = 0;
+
+	*kept = 0;
+	while (i < vmm->token_count) {
+		struct token *token = &vmm->tokens[i];
+		struct kvm_file *file;
+
+		file = find_file(vmm, token->fd, token->number, KVMSTATS_FD_VM,
+				 -1);
+		if (!file) {
+			vmm_drop_token(vmm, i);
+			continue;
+		}
+		file->matched = true;
+		token->number = file->number;
+		i++;
+	}
+	*kept = vmm->token_count;
+	return vmm->token_count == before &&
+	       before == kvm_files_count(&vmm->files, KVMSTATS_FD_VM);
+}
+
+static struct kvm_file *match_held(struct kvmstats_vmm *vmm,
+				   struct held *held, bool same_vms)
+{
+	int vcpu = kvmstats_source_vcpu(held->source);
+	bool is_vm = vcpu < 0;
+
+	if (!held->made)
+		return find_file(vmm, kvmstats_source_fd(held->source),
+				 held->number, is_vm ? KVMSTATS_FD_VM_STATS :
+				 KVMSTATS_FD_VCPU_STATS, vcpu);
+	/* as long as the VMs are the same, so are their vCPUs' numbers */
+	return same_vms ? find_number(vmm, held->number, is_vm ?
+				      KVMSTATS_FD_VM : KVMSTATS_FD_VCPU, vcpu) :
+	       NULL;
+}
+
+/* Returns the changes: what is not there any more goes to @gone. */
+int vmm_match(struct kvmstats_vmm *vmm)
+{
+	size_t kept = 0, vms_kept, before = vmm->count;
+	size_t tokens_before = vmm->token_count;
+	bool same_vms = match_vms(vmm, &vms_kept);
+	int changes = 0;
+
+	vmm->gone = calloc(vmm->count + 1, sizeof(*vmm->gone));
+	if (!vmm->gone)
+		return -ENOMEM;
+	for (size_t i = 0; i < vmm->count; i++) {
+		struct held *held = &vmm->held[i];
+		struct kvm_file *file = match_held(vmm, held, same_vms);
+
+		if (!file) {
+			vmm->gone[vmm->gone_count++] = *held;
+			continue;
+		}
+		file->matched = true;
+		held->number = file->number;
+		vmm->held[kept++] = *held;
+	}
+	vmm->count = kept;
+	if (vmm->gone_count)
+		changes |= KVMSTATS_VMM_SHRANK;
+	if (tokens_before ? !vms_kept : before && !kept)
+		changes |= KVMSTATS_VMM_NEW_VM;
+	return changes;
+}
+
+/* ---- copying */
+
+/* What is to be asked for, in as many questions as that takes. */
+struct taking {
+	struct kvmstats_vmm *vmm;
+	struct ask ask;
+	bool tokens;		/* the copies are VMs, to be kept as tokens */
+	bool grew;
+};
+
+static int add_held(struct kvmstats_vmm *vmm, int fd, int number, bool made)
+{
+	struct held *list = realloc(vmm->held, (vmm->count + 1) *
+				    sizeof(*list));
+	struct kvmstats_source *source;
+	int ret;
+
+	if (!list)
+		return -ENOMEM;
+	vmm->held = list;
+	ret = kvmstats_source_open(fd, vmm->finder->cache, &source);
+	if (!ret)
+		list[vmm->count++] = (struct held){
+			.source = source, .number = number, .made = made,
+		};
+	return ret;
+}
+
+static int add_token(struct kvmstats_vmm *vmm, int fd, int number)
+{
+	struct token *tokens = realloc(vmm->tokens, (vmm->token_count + 1) *
+				       sizeof(*tokens));
+
+	if (!tokens)
+		return -ENOMEM;
+	vmm->tokens = tokens;
+	tokens[vmm->token_count++] = (struct token){ fd, number };
+	return 0;
+}
+
+/* Descriptors in the order of the files; too few of them: no room here. */
+static int keep_taken(void *context, const struct answer *answer, int *fds,
+		      size_t count)
+{
+	struct taking *taking = context;
+	struct kvmstats_vmm *vmm = taking->vmm;
+	size_t next = 0;
+
+	for (size_t i = 0; i < answer->count; i++) {
+		const struct kvm_file *file = &answer->files[i];
+		int error = answer->errors[i], ret = 0;
+
+		if (error && taking->ask.wanted[i] & ASK_STATS)
+			vmm->refused = error;
+		else if (error && error != -EBADF)
+			vmm->error = error;
+		for (unsigned int what = ASK_COPY; what <= ASK_STATS;
+		     what <<= 1) {
+			if (!(answer->given[i] & what))
+				continue;
+			if (next == count) {
+				vmm->error = -EMFILE;
+				return 0;
+			}
+			ret = taking->tokens ?
+			      add_token(vmm, fds[next], file->number) :
+			      add_held(vmm, fds[next], file->number,
+				       what == ASK_STATS);
+			if (!ret) {
+				fds[next] = -1;
+				taking->grew = true;
+			} else if (ret != -ENODEV) {
+				vmm->error = ret;
+			}
+			next++;
+		}
+	}
+	return 0;
+}
+
+static int flush(struct taking *taking)
+{
+	struct kvmstats_vmm *vmm = taking->vmm;
+	int ret = 0;
+
+	if (taking->ask.count)
+		ret = worker_ask(&vmm->finder->worker, &taking->ask,
+				 vmm->table_fd, keep_taken, taking);
+	taking->ask.count = 0;
+	return ret;
+}
+
+static int want(struct taking *taking, const struct kvm_file *file,
+		unsigned int what)
+{
+	struct ask *ask = &taking->ask;
+
+	ask->files[ask->count] = *file;
+	ask->wanted[ask->count++] = what;
+	return ask->count == ASK_FILES ? flush(taking) : 0;
+}
+
+/* VMs and vCPUs, or statistics, of the files from @begin on of one vCPU. */
+struct group {
+	size_t begin, end;
+	int vcpu;
+	size_t machines, stats;
+	size_t have;		/* sources */
+};
+
+static bool next_group(const struct kvmstats_vmm *vmm, struct group *group)
+{
+	const struct kvm_files *files = &vmm->files;
+	size_t i = group->end;
+
+	*group = (struct group){ .begin = i, .end = i };
+	if (i == files->count)
+		return false;
+	group->vcpu = files->list[i].vcpu;
+	for (; i < files->count && files->list[i].vcpu == group->vcpu; i++) {
+		if (files->list[i].kind < KVMSTATS_FD_VM_STATS)
+			group->machines++;
+		else
+			group->stats++;
+	}
+	group->end = i;
+	for (i = 0; i < vmm->count; i++)
+		group->have += kvmstats_source_vcpu(vmm->held[i].source) ==
+			       group->vcpu;
+	return true;
+}
+
+/*
+ * The VMM's own descriptors first, one for each vCPU. Of what it keeps none
+ * of, they are made, where the kernel does that for others than the VMM.
+ */
+static int take_group(struct taking *taking, const struct group *group)
+{
+	struct kvmstats_vmm *vmm = taking->vmm;
+	size_t wanted = group->machines ? group->machines : 1;
+	size_t have = group->have;
+	int ret = 0;
+
+	for (size_t i = group->begin; i < group->end && have < wanted && !ret;
+	     i++) {
+		const struct kvm_file *file = &vmm->files.list[i];
+
+		if (file->kind < KVMSTATS_FD_VM_STATS || file->matched)
+			continue;
+		ret = want(taking, file, ASK_COPY);
+		have++;
+	}
+	for (size_t i = group->begin; i < group->end && !have && !ret &&
+	     !vmm->refused; i++)
+		if (vmm->files.list[i].kind < KVMSTATS_FD_VM_STATS)
+			ret = want(taking, &vmm->files.list[i], ASK_STATS);
+	return ret;
+}
+
+/* The VMM's own statistics are files to know the VM by; ours are not. */
+static bool has_made(const struct kvmstats_vmm *vmm)
+{
+	for (size_t i = 0; i < vmm->count; i++)
+		if (vmm->held[i].made)
+			return true;
+	return false;
+}
+
+static int take_tokens(struct kvmstats_vmm *vmm)
+{
+	struct taking taking = {
+		.vmm = vmm, .tokens = true,
+		.ask = { .about = ASK_TAKE, .pid = vmm->pid },
+	};
+	int ret = 0;
+
+	for (size_t i = 0; i < vmm->files.count && !ret; i++) {
+		const struct kvm_file *file = &vmm->files.list[i];
+
+		if (file->kind == KVMSTATS_FD_VM && !file->matched)
+			ret = want(&taking, file, ASK_COPY);
+	}
+	return ret ? ret : flush(&taking);
+}
+
+static int compare_held(const void *a, const void *b)
+{
+	const struct held *x = a, *y = b;
+	int i = kvmstats_source_vcpu(x->source);
+	int j = kvmstats_source_vcpu(y->source);
+
+	return i != j ? (i > j) - (i < j) :
+	       (x->number > y->number) - (x->number < y->number);
+}
+
+static void count_missing(struct kvmstats_vmm *vmm)
+{
+	struct group group = { 0 };
+
+	vmm->missing = 0;
+	while (next_group(vmm, &group))
+		if (group.machines > group.have)
+			vmm->missing += group.machines - group.have;
+}
+
+/* Returns KVMSTATS_VMM_GREW, 0, or -errno of asking. */
+int vmm_take(struct kvmstats_vmm *vmm)
+{
+	struct taking taking = {
+		.vmm = vmm, .ask = { .about = ASK_TAKE, .pid = vmm->pid },
+	};
+	struct group group = { 0 };
+	int ret = 0;
+
+	vmm->error = 0;
+	if (vmm->table_fd < 0) {
+		vmm->error = -EOPNOTSUPP;
+	} else {
+		while (!ret && next_group(vmm, &group))
+			ret = take_group(&taking, &group);
+		if (!ret)
+			ret = flush(&taking);
+		if (!ret && has_made(vmm))
+			ret = take_tokens(vmm);
+	}
+	if (vmm->count)
+		qsort(vmm->held, vmm->count, sizeof(*vmm->held), compare_held);
+	count_missing(vmm);
+	if (ret)
+		return ret;
+	return taking.grew ? KVMSTATS_VMM_GREW : 0;
+}

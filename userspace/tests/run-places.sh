@@ -1,0 +1,103 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck disable=SC2016 # what other shells than this one expand
+# usage: run-places.sh BUILD-DIR - kvmstat run with VMMs that have another user,
+# root or /tmp by the time that they make their VM, and with short lives
+
+here=$(dirname "$0")
+build=$1
+kvmstat=$build/kvmstat/kvmstat
+vmm=$build/tests/preload_vmm
+. "$here/tap.sh"
+
+# as tidy as the terminal of who has no variables set
+unset LD_PRELOAD KVMSTATS_SOCKET KVMSTATS_NAME KVMSTATS_UUID
+
+# With its table elsewhere, so that what the VMM says stands alone. An array,
+# as a function in the background would be a process of its own.
+run=("$kvmstat" run --json --interval 0.1 --output "$tap_dir/json")
+
+run()
+{
+	"${run[@]}" "$@"
+}
+
+# events NAME: how many
+events()
+{
+	grep -c "\"event\":\"$1\"" "$tap_dir/json" 2>/dev/null || true
+}
+
+# says TEXT STATUS COMMAND...
+says()
+{
+	local text=$1
+
+	shift
+	status_is "$@" 2>"$tap_dir/err"
+	local verdict=$?
+	cat "$tap_dir/err"
+	[ $verdict = 0 ] && grep -qF "$text" "$tap_dir/err"
+}
+
+# Of a VMM that cannot reach our socket by its path any more.
+sees_a_vm()
+{
+	run -- "$@" && [ "$(events sent)" -gt 0 ] &&
+		grep -q '"event":"sample".*"scope":"vcpu"' "$tap_dir/json"
+}
+
+drops_its_rights()
+{
+	mknod -m 666 "$tap_dir/kvm" c 10 232 &&
+		sees_a_vm unshare -m sh -c 'mount --bind "$1/kvm" /dev/kvm &&
+			exec setpriv --reuid 65534 --regid 65534 --clear-groups \
+			"$1/copy/lib/preload_vmm" errno' sh "$tap_dir"
+}
+
+has_another_tmp()
+{
+	cp "$tap_dir/copy/lib/"* /var/tmp/ &&
+		"$kvmstat" run --json --interval 0.1 --output "$tap_dir/json" \
+			--preload /var/tmp/libkvmstats-preload.so -- \
+			unshare -m sh -c 'mount -t tmpfs none /tmp &&
+				exec /var/tmp/preload_vmm errno'
+	local status=$?
+	rm -f /var/tmp/preload_vmm /var/tmp/libkvmstats-preload.so
+	[ $status = 0 ] && [ "$(events sent)" -gt 0 ]
+}
+
+changes_its_root()
+{
+	sees_a_vm "$vmm" chroot
+}
+
+# The last moments of a VM, and all of a short one.
+short_vm_is_counted()
+{
+	"$kvmstat" run --interval 60 -- "$build/demo/demo-vmm" --no-stats \
+		--seconds 0.6 --vcpus 2 2>"$tap_dir/err" &&
+		grep -q '^totals of VM demo-vmm' "$tap_dir/err" &&
+		grep -qE '^exits +[1-9]' "$tap_dir/err" || return 1
+	run --interval 60 -- "$build/demo/demo-vmm" --no-stats --seconds 0.3 &&
+		[ "$(events sample)" = 1 ]
+}
+
+no_library_is_said()
+{
+	local other
+
+	other=$(ldd "$vmm" | sed -n 's/.*=> \(.*libc\.so[^ ]*\) .*/\1/p')
+	says 'was not loaded' 0 run --preload "$other" -- true
+}
+
+mkdir -p "$tap_dir/copy/lib" && chmod 755 "$tap_dir" &&
+	cp "$build/preload/libkvmstats-preload.so" "$vmm" "$tap_dir/copy/lib/"
+check "a VM of less than an interval" short_vm_is_counted
+check "a library that is not loaded is said" no_library_is_said
+if [ "$(id -u)" = 0 ]; then
+	check "a VMM that drops its rights" drops_its_rights
+	check "a VMM with a /tmp of its own" has_another_tmp
+	check "a VMM that changes its root" changes_its_root
+fi
+tap_done
