@@ -191,7 +191,11 @@ static void run_once(struct vcpu *vcpu)
 static void *vcpu_thread(void *argument)
 {
 	struct vcpu *vcpu = argument;
+	char name[16];
 
+	/* by this observers know which thread is which */
+	snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
+	pthread_setname_np(pthread_self(), name);
 	while (!stopping)
 		run_once(vcpu);
 	return NULL;

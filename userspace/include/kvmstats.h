@@ -406,21 +406,28 @@ int kvmstats_quantile(const struct kvmstats_desc *desc,
 /* ------------------------------------------------------ the CPU statistics */
 
 /*
- * What each vCPU and all of them together have done, in one call in the manner
- * of libvirt's virDomainGetCPUStats: typed parameters, so many for each CPU.
- * Half of it comes from the statistics descriptor, half from the scheduler's
- * figures of the thread that runs the vCPU, which need no cgroup.
- *
- * CPU number n of the call is cpus[n], whatever KVM's number of it is.
+ * CPU time of a VM in one call, as libvirt's virDomainGetCPUStats was
+ * specified: typed parameters, so many for each CPU. The CPUs are the host's,
+ * or with a flag the guest's.
  */
 #define KVMSTATS_PARAM_FIELD_SIZE	80	/* bytes, final NUL included */
 #define KVMSTATS_CPU_STATS_PARAMS	1024	/* most for one CPU in a call */
 #define KVMSTATS_CPU_STATS_CPUS		4096	/* most in a call */
 
+/*
+ * One of the guest's CPUs. Its source or its thread may be unknown; without a
+ * source, pid and vcpu say which CPU it is. All 0: there is none there now.
+ */
 struct kvmstats_cpu {
-	const struct kvmstats_source *source;	/* NULL: no such CPU now */
+	const struct kvmstats_source *source;	/* of its statistics; or NULL */
 	pid_t pid;
-	pid_t tid;		/* of the vCPU's thread; 0: not known */
+	pid_t tid;		/* of its thread; 0: not known */
+	int vcpu;		/* KVM's number, if source is NULL */
+	int reserved[3];	/* 0 */
+};
+
+enum kvmstats_cpu_stats_flags {
+	KVMSTATS_CPU_STATS_GUEST = 1
 };
 
 /* Numbers, and the layout of the structure, are those of libvirt. */
@@ -439,23 +446,34 @@ struct kvmstats_param {
 };
 
 /*
- * The fields, first those of the descriptor, then those of the thread:
+ * Of the host's CPUs, those of process @pid; @cpus is NULL, @cpu_count 0:
  *
- *   kvm.NAME	   every statistic that is a single number, by the kernel's
- *		   name and raw (kvmstats_schema_find has its unit)
+ *   usage	   nanoseconds that this CPU worked for the VM's cgroup (cgroup
+ *		   v1, controller cpuacct), for each CPU of the host
+ *   user, system  nanoseconds of the whole VMM, emulator threads included, in
+ *		   steps of a clock tick, in the total; it has nothing else
+ *
+ * Of the guest's CPUs, where CPU number n is cpus[n] and @pid is not looked at:
+ *
  *   cpu_time	   nanoseconds on a CPU
  *   wait_time	   nanoseconds ready to run, waiting for a CPU
  *   timeslices	   how often it was given a CPU
  *   user_time	   nanoseconds in user mode, in steps of a clock tick; on most
  *		   kernels the guest's are among them
- *   system_time   nanoseconds in the kernel, likewise
- *   vcpu_time	   nanoseconds in the guest, likewise
+ *   system_time   the same in the kernel
+ *   vcpu_time	   the same in the guest
+ *   kvm.NAME	   every statistic that is a single number, by the kernel's
+ *		   name and raw (kvmstats_schema_find has its unit)
  *
- * What is not known is absent, never 0: all six if tid is 0 or the thread has
- * ended, the first three if the kernel was built without CONFIG_SCHED_INFO.
- * The total has a field if every CPU has it: the sum, or the largest of a
- * statistic of type peak; a sum that would pass 2^64-1 stays there.
+ * What is not known is absent, never 0: the first six if tid is 0 or the
+ * thread has ended, the first three if the kernel was built without
+ * CONFIG_SCHED_INFO, the last without a source. The total has a field if every
+ * CPU has it: the sum, or the largest of a statistic of type peak; a sum that
+ * would pass 2^64-1 stays there.
  */
+#define KVMSTATS_CPU_USAGE	 "usage"
+#define KVMSTATS_CPU_USER	 "user"
+#define KVMSTATS_CPU_SYSTEM	 "system"
 #define KVMSTATS_CPU_TIME	 "cpu_time"
 #define KVMSTATS_CPU_WAIT_TIME	 "wait_time"
 #define KVMSTATS_CPU_TIMESLICES	 "timeslices"
@@ -466,28 +484,31 @@ struct kvmstats_param {
 /*
  *   params nparams start_cpu ncpus  result
  *   NULL   0       0         0      number of CPUs
- *   NULL   0       0         1      number of parameters of a CPU, at most
- *   NULL   0       -1        1      number of parameters of the total, at most
+ *   NULL   0       s >= 0    1      number of parameters of a CPU
+ *   NULL   0       -1        1      number of parameters of the total
  *   array  n       -1        1      the total, in params[0..n-1]
  *   array  n       s >= 0    c >= 1 parameter j of CPU s+i in params[i*n + j]
  *
+ * With KVMSTATS_CPU_STATS_GUEST the numbers of parameters are upper bounds.
  * With an array the result is the number of parameters that were filled in,
  * for the CPU that has most. All of its nparams * ncpus entries are written:
- * those beyond a CPU's parameters, and all of a CPU that is absent or past the
- * last one, are zero (KVMSTATS_PARAM_NONE). A CPU that has more than nparams
- * gets the first nparams.
+ * those beyond a CPU's parameters are zero (KVMSTATS_PARAM_NONE). A CPU that
+ * has more than nparams gets the first nparams.
  *
- *   -EINVAL  every other combination, a start_cpu past the last CPU, and flags
- *	      other than 0
- *   -E2BIG   nparams over KVMSTATS_CPU_STATS_PARAMS, ncpus or cpu_count over
- *	      KVMSTATS_CPU_STATS_CPUS
- *   -ENOMEM, or what kvmstats_source_sample failed with; @params is then
- *   undefined
+ *   -EINVAL	 every other combination, CPUs past the last one, unknown flags
+ *   -E2BIG	 nparams over KVMSTATS_CPU_STATS_PARAMS, ncpus or cpu_count over
+ *		 KVMSTATS_CPU_STATS_CPUS
+ *   -EOPNOTSUPP usage where cpuacct of cgroup v1 is not mounted: no file of
+ *		 cgroup v2 has the time by CPU
+ *   -ENODATA	 usage of a process that is in no cgroup of its own
+ *   -ESRCH	 no such process; -ENOMEM, or what kvmstats_source_sample failed
+ *		 with; @params is then undefined
  * [const]
  */
-int kvmstats_cpu_stats(const struct kvmstats_cpu *cpus, size_t cpu_count,
-		       struct kvmstats_param *params, unsigned int nparams,
-		       int start_cpu, unsigned int ncpus, unsigned int flags);
+int kvmstats_cpu_stats(pid_t pid, const struct kvmstats_cpu *cpus,
+		       size_t cpu_count, struct kvmstats_param *params,
+		       unsigned int nparams, int start_cpu, unsigned int ncpus,
+		       unsigned int flags);
 
 /*
  * Find the threads of process @pid that run these vCPUs of its one VM, and
@@ -498,7 +519,7 @@ int kvmstats_cpu_stats(const struct kvmstats_cpu *cpus, size_t cpu_count,
  *     of the vCPU: certain, but only to be seen in that moment, and with the
  *     rights of a debugger. Call again for those that are missing.
  *   - The thread's name is "CPU n/KVM" (QEMU with debug-threads=on, as under
- *     libvirt), "vcpun", "fc_vcpu n" or "crosvm_vcpun". Names are taken only
+ *     libvirt), "vcpun", "fc_vcpu n", "crosvm_vcpun" or "kvm-vcpu-n". Names are taken only
  *     if there are as many as vCPUs, none twice and none that contradicts what
  *     was seen; the smallest number goes to the vCPU with the smallest.
  *
@@ -657,6 +678,9 @@ int kvmstats_vmm_source_number(const struct kvmstats_vmm *vmm, size_t index);
 size_t kvmstats_vmm_gone_count(const struct kvmstats_vmm *vmm);
 struct kvmstats_source *
 kvmstats_vmm_gone(const struct kvmstats_vmm *vmm, size_t index);
+
+/* KVM's number of vCPU @index of those that it holds, in ascending order. */
+int kvmstats_vmm_vcpu(const struct kvmstats_vmm *vmm, size_t index);
 
 /* The process; a pidfd, readable when it has ended, owned by @vmm. */
 pid_t kvmstats_vmm_pid(const struct kvmstats_vmm *vmm);

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* cpu-stats: what each vCPU and its thread have done, as virsh cpu-stats */
+/*
+ * cpu-stats: CPU time by the host's CPUs, as virsh cpu-stats, and what each vCPU
+ * and its thread have done
+ */
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -21,36 +24,46 @@ struct cpu_stats {
 	bool total_only;
 	struct kvmstats_cpu *cpus;
 	size_t count;
-	struct kvmstats_param *params;	/* of all CPUs, then of the total */
+	struct kvmstats_param *params;	/* of all vCPUs, then of the total */
 	unsigned int nparams;
+	struct kvmstats_param host_total[2];
+	struct kvmstats_param *host;	/* one for each of the host's CPUs */
+	int host_cpus;			/* 0: not known */
+	int host_error;
 };
 
 static int compare_cpus(const void *a, const void *b)
 {
 	const struct kvmstats_cpu *x = a, *y = b;
-	int i = kvmstats_source_vcpu(x->source);
-	int j = kvmstats_source_vcpu(y->source);
 
-	return (i > j) - (i < j);
+	return (x->vcpu > y->vcpu) - (x->vcpu < y->vcpu);
 }
 
+static const struct kvmstats_source *source_of(const struct vm *vm, int vcpu)
+{
+	for (size_t i = 0; i < vm->count; i++)
+		if (kvmstats_source_vcpu(vm->watches[i].source) == vcpu)
+			return vm->watches[i].source;
+	return NULL;
+}
+
+/* The vCPUs that the process has, whether their statistics can be had or not. */
 static int list_cpus(struct cpu_stats *stats)
 {
 	const struct vm *vm = stats->vm;
+	size_t count = kvmstats_vmm_held(vm->vmm, KVMSTATS_FD_VCPU);
 
-	stats->cpus = calloc(vm->count + 1, sizeof(*stats->cpus));
+	stats->cpus = calloc(count + 1, sizeof(*stats->cpus));
 	if (!stats->cpus)
 		return fail(STATUS_FAILED, "no memory");
-	for (size_t i = 0; i < vm->count; i++) {
-		const struct kvmstats_source *source = vm->watches[i].source;
+	for (size_t i = 0; i < count; i++) {
+		int vcpu = kvmstats_vmm_vcpu(vm->vmm, i);
 
-		if (kvmstats_source_scope(source) == KVMSTATS_SCOPE_VCPU)
-			stats->cpus[stats->count++].source = source;
+		stats->cpus[stats->count++] = (struct kvmstats_cpu){
+			.source = source_of(vm, vcpu), .pid = stats->pid,
+			.vcpu = vcpu,
+		};
 	}
-	if (!stats->count)
-		return fail(STATUS_NOTHING,
-			    "process %ld has no statistics descriptor of a vCPU",
-			    stats->pid);
 	qsort(stats->cpus, stats->count, sizeof(*stats->cpus), compare_cpus);
 	return STATUS_OK;
 }
@@ -81,9 +94,7 @@ static int take_threads(struct cpu_stats *stats)
 				      "process %ld has no thread %lu",
 				      stats->pid, tid);
 		else if (given < stats->count)
-			stats->cpus[given] = (struct kvmstats_cpu){
-				stats->cpus[given].source, stats->pid, tid
-			};
+			stats->cpus[given].tid = tid;
 		given++;
 	}
 	free(list);
@@ -120,12 +131,40 @@ static int find_threads(struct cpu_stats *stats)
 	return STATUS_OK;
 }
 
-static int read_all(struct cpu_stats *stats)
+/* 0 or -errno; what the host's CPUs did may not be known. */
+static int read_host(struct cpu_stats *stats)
 {
+	int ret = kvmstats_cpu_stats(stats->pid, NULL, 0, stats->host_total, 2,
+				     -1, 1, 0);
+
+	if (ret < 0 || stats->total_only)
+		return ret < 0 ? ret : 0;
+	stats->host_cpus = kvmstats_cpu_stats(stats->pid, NULL, 0, NULL, 0, 0,
+					      0, 0);
+	stats->host = calloc(stats->host_cpus, sizeof(*stats->host));
+	if (!stats->host)
+		return -ENOMEM;
+	stats->host_error = kvmstats_cpu_stats(stats->pid, NULL, 0, stats->host,
+					       1, 0, stats->host_cpus, 0);
+	if (stats->host_error >= 0)
+		return 0;
+	stats->host_cpus = 0;
+	fprintf(stderr, "kvmstat: time by the host's CPUs: %s\n",
+		stats->host_error == -EOPNOTSUPP ?
+		"needs cpuacct of cgroup v1; no file of cgroup v2 has it" :
+		stats->host_error == -ENODATA ?
+		"the process is in no cgroup of its own" :
+		strerror(-stats->host_error));
+	return 0;
+}
+
+static int read_guest(struct cpu_stats *stats)
+{
+	const unsigned int guest = KVMSTATS_CPU_STATS_GUEST;
 	struct kvmstats_cpu *cpus = stats->cpus;
 	size_t count = stats->count;
 	struct kvmstats_param *total;
-	int ret = kvmstats_cpu_stats(cpus, count, NULL, 0, 0, 1, 0);
+	int ret = kvmstats_cpu_stats(0, cpus, count, NULL, 0, 0, 1, guest);
 
 	if (ret < 0)
 		return ret;
@@ -133,18 +172,29 @@ static int read_all(struct cpu_stats *stats)
 	stats->params = calloc((count + 1) * ret + 1, sizeof(*stats->params));
 	if (!stats->params)
 		return -ENOMEM;
+	if (!ret)
+		return 0;
 	total = stats->params + count * ret;
-	ret = kvmstats_cpu_stats(cpus, count, total, stats->nparams, -1, 1, 0);
+	ret = kvmstats_cpu_stats(0, cpus, count, total, stats->nparams, -1, 1,
+				 guest);
 	if (ret < 0 || stats->total_only)
 		return ret;
-	return kvmstats_cpu_stats(cpus, count, stats->params, stats->nparams, 0,
-				  count, 0);
+	return kvmstats_cpu_stats(0, cpus, count, stats->params,
+				  stats->nparams, 0, count, guest);
+}
+
+static int read_all(struct cpu_stats *stats)
+{
+	int ret = read_host(stats);
+
+	return ret ? ret : read_guest(stats);
 }
 
 static void print_params(const struct cpu_stats *stats,
-			 const struct kvmstats_param *params)
+			 const struct kvmstats_param *params,
+			 unsigned int nparams)
 {
-	for (unsigned int i = 0; i < stats->nparams && params[i].type; i++)
+	for (unsigned int i = 0; i < nparams && params[i].type; i++)
 		if (params[i].value.ul || !stats->request.skip_zero)
 			printf("  %-34s %20ju\n", params[i].field,
 			       (uintmax_t)params[i].value.ul);
@@ -154,25 +204,32 @@ static void print_text(const struct cpu_stats *stats)
 {
 	const struct kvmstats_param *params = stats->params;
 
+	puts("VMM");
+	print_params(stats, stats->host_total, 2);
+	for (int i = 0; i < stats->host_cpus; i++) {
+		printf("host CPU %d\n", i);
+		print_params(stats, &stats->host[i], 1);
+	}
 	for (size_t i = 0; i < stats->count; i++, params += stats->nparams) {
 		if (stats->total_only)
 			continue;
-		printf("vcpu%d", kvmstats_source_vcpu(stats->cpus[i].source));
+		printf("vcpu%d", stats->cpus[i].vcpu);
 		if (stats->cpus[i].tid)
 			printf(" (thread %d)", stats->cpus[i].tid);
 		putchar('\n');
-		print_params(stats, params);
+		print_params(stats, params, stats->nparams);
 	}
 	printf("total of %zu\n", stats->count);
-	print_params(stats, params);
+	print_params(stats, params, stats->nparams);
 }
 
 static void json_params(struct json *json, const struct cpu_stats *stats,
-			const struct kvmstats_param *params)
+			const struct kvmstats_param *params,
+			unsigned int nparams)
 {
 	json_key(json, "params");
 	json_open(json, '{');
-	for (unsigned int i = 0; i < stats->nparams && params[i].type; i++)
+	for (unsigned int i = 0; i < nparams && params[i].type; i++)
 		if (params[i].value.ul || !stats->request.skip_zero)
 			json_member_u64(json, params[i].field,
 					params[i].value.ul);
@@ -186,13 +243,34 @@ static void json_cpu(struct json *json, const struct cpu_stats *stats,
 
 	json_open(json, '{');
 	json_member_u64(json, "cpu", index);
-	json_member_i64(json, "vcpu", kvmstats_source_vcpu(cpu->source));
+	json_member_i64(json, "vcpu", cpu->vcpu);
 	json_key(json, "thread");
 	if (cpu->tid)
 		json_i64(json, cpu->tid);
 	else
 		json_null(json);
-	json_params(json, stats, stats->params + index * stats->nparams);
+	json_params(json, stats, stats->params + index * stats->nparams,
+		    stats->nparams);
+	json_close(json, '}');
+}
+
+static void json_host(struct json *json, const struct cpu_stats *stats)
+{
+	json_key(json, "host");
+	json_open(json, '{');
+	json_key(json, "total");
+	json_open(json, '{');
+	json_params(json, stats, stats->host_total, 2);
+	json_close(json, '}');
+	json_key(json, "cpus");
+	json_open(json, '[');
+	for (int i = 0; i < stats->host_cpus; i++) {
+		json_open(json, '{');
+		json_member_i64(json, "cpu", i);
+		json_params(json, stats, &stats->host[i], 1);
+		json_close(json, '}');
+	}
+	json_close(json, ']');
 	json_close(json, '}');
 }
 
@@ -202,6 +280,7 @@ static void print_json(const struct cpu_stats *stats)
 
 	json_open(&json, '{');
 	json_member_i64(&json, "pid", stats->pid);
+	json_host(&json, stats);
 	json_key(&json, "cpus");
 	json_open(&json, '[');
 	for (size_t i = 0; i < stats->count && !stats->total_only; i++)
@@ -210,7 +289,7 @@ static void print_json(const struct cpu_stats *stats)
 	json_key(&json, "total");
 	json_open(&json, '{');
 	json_params(&json, stats, stats->params +
-		    stats->count * stats->nparams);
+		    stats->count * stats->nparams, stats->nparams);
 	json_close(&json, '}');
 	json_close(&json, '}');
 	putchar('\n');
@@ -235,21 +314,42 @@ static int show(struct cpu_stats *stats)
 	return STATUS_OK;
 }
 
-/* A VM of one process: what --pid names. */
+/* The one VM that is named; it need not have statistics. */
+static int choose_vm(struct cpu_stats *stats)
+{
+	const struct fleet *fleet = &stats->fleet;
+
+	for (size_t i = 0; i < fleet->count; i++) {
+		const struct vm *vm = fleet->vms[i];
+
+		if (!vm->vmm || !fleet_names(fleet, vm))
+			continue;
+		if (stats->vm)
+			return fail(STATUS_USAGE, "several VMs are named %s; --pid tells them apart",
+				    stats->request.guest);
+		stats->vm = vm;
+	}
+	if (!stats->vm)
+		return fleet_fail_empty(fleet);
+	stats->pid = stats->vm->pid;
+	return STATUS_OK;
+}
+
 static int open_and_show(struct cpu_stats *stats)
 {
 	static const struct fleet_ops ops = { .input = NULL };
 	int status;
 
+	stats->request.without_statistics = true;
 	status = fleet_open(&stats->fleet, &stats->request, &ops, stats);
-	if (!status) {
-		stats->vm = stats->fleet.vms[0];
-		stats->pid = stats->vm->pid;
+	if (!status)
+		status = choose_vm(stats);
+	if (!status)
 		status = show(stats);
-	}
 	fleet_close(&stats->fleet);
 	free(stats->cpus);
 	free(stats->params);
+	free(stats->host);
 	return status;
 }
 
@@ -277,8 +377,9 @@ static int run_cpu_stats(const struct command *command, int argc, char **argv)
 		status = take_opt(&stats, letter);
 	if (!status)
 		status = request_end(&stats.request, argc, argv);
-	if (!status && stats.request.wish_count != 1)
-		status = usage_error(command, "one --pid is needed");
+	if (!status && (stats.request.wish_count > 1 ||
+			!stats.request.wish_count == !stats.request.guest))
+		status = usage_error(command, "one --pid or --guest is needed");
 	if (!status)
 		status = open_and_show(&stats);
 	request_free(&stats.request);
@@ -286,7 +387,7 @@ static int run_cpu_stats(const struct command *command, int argc, char **argv)
 }
 
 static const struct opt cpu_stats_opts[] = {
-	COMMON('p'),
+	COMMON('p'), COMMON('g'),
 	{ 'T', "threads", "TID,...", "the vCPUs' threads, 0 for unknown" },
 	{ 't', "total", NULL, "of all vCPUs together only" },
 	COMMON('z'), COMMON('j'),
@@ -294,7 +395,7 @@ static const struct opt cpu_stats_opts[] = {
 };
 
 const struct command cmd_cpu_stats = {
-	"cpu-stats", " --pid PID [OPTIONS]",
-	"show what each vCPU has done, and how its thread was scheduled",
+	"cpu-stats", " {--pid PID | --guest NAME} [OPTIONS]",
+	"show CPU time, of the VMM, by the host's CPUs and by vCPUs",
 	cpu_stats_opts, run_cpu_stats
 };

@@ -269,6 +269,8 @@ static void sample_vm(struct fleet *fleet, struct vm *vm)
 	size_t before = vm->count;
 
 	vm_sample(vm);
+	if (fleet->wants_cpu)
+		vm_sample_cpu(vm);
 	for (size_t i = 0; i < vm->count; i++)
 		if (vm->watches[i].error)
 			fleet_event(fleet, vm, "lost a descriptor",

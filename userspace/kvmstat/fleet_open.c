@@ -181,7 +181,7 @@ static int open_pid(struct fleet *fleet, const char *number)
 		return fail(STATUS_NOTHING, "process %lu runs no VM", pid);
 	vm_problem(vm, problem, sizeof(problem));
 	error = kvmstats_vmm_error(vm->vmm);
-	if (!vm->count)
+	if (!vm->count && !fleet->request->without_statistics)
 		return fail(error == -EIO || error == -ENOTTY || !error ?
 			    STATUS_NOTHING : status_of(error), "%s", problem);
 	return STATUS_OK;

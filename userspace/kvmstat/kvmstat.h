@@ -88,6 +88,7 @@ struct request {
 	enum sort_order sort;
 	const char *output;
 	bool as_json, skip_zero, until_gone, include_past;
+	bool without_statistics;	/* a VM that has none will do */
 	bool hangup_reopens;		/* else SIGHUP ends the command */
 };
 

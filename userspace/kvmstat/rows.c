@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The lines of top, on a screen and without one. */
+#include <math.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -8,19 +9,22 @@
 #define LABEL_WIDTH	32
 #define LABEL_LEAST	12
 #define NUMBERS_WIDTH	36
+#define GUEST_WIDTH	(NUMBERS_WIDTH + 16)
 #define PERCENT_WIDTH	8
 #define RANGES_WIDTH	63
 
 /* Then the percentages go, which are not sorted by. */
 static bool is_narrow(const struct view *view)
 {
-	return view->columns && view->columns < LABEL_LEAST + NUMBERS_WIDTH;
+	return view->columns && view->columns < LABEL_LEAST +
+	       (view->by_guest ? GUEST_WIDTH : NUMBERS_WIDTH);
 }
 
 /* On a narrow screen names are cut, not numbers. */
 static int label_width(const struct view *view)
 {
-	int left = view->columns - (view->hists && !view->by_guest ?
+	int left = view->columns - (view->by_guest && !is_narrow(view) ?
+				    GUEST_WIDTH : view->hists && !view->by_guest ?
 				    RANGES_WIDTH : is_narrow(view) ?
 				    NUMBERS_WIDTH - PERCENT_WIDTH :
 				    NUMBERS_WIDTH);
@@ -88,6 +92,15 @@ static void percent_text(const struct view *view, const struct row *row,
 			 100.0 * row->total / view->events);
 }
 
+/* In percent of one CPU, as top(1) has it. */
+static const char *part_text(double part, char text[SI_TEXT_SIZE])
+{
+	if (isnan(part))
+		return "-";
+	snprintf(text, SI_TEXT_SIZE, "%.1f", 100 * part);
+	return text;
+}
+
 /* "65.5us-131us"; the last bucket has no end: ">17.2s". */
 static const char *range_text(const struct kvmstats_desc *desc,
 			      const uint64_t range[2], bool known,
@@ -140,6 +153,7 @@ void view_line(const struct view *view, const struct row *row,
 	       char line[LINE_BYTES])
 {
 	char label[LINE_BYTES], total[SI_TEXT_SIZE], percent[SI_TEXT_SIZE];
+	char cpu[SI_TEXT_SIZE], wait[SI_TEXT_SIZE];
 	char rate[SI_TEXT_SIZE], p50[2 * SI_TEXT_SIZE], p99[2 * SI_TEXT_SIZE];
 
 	label_text(row, label);
@@ -153,6 +167,10 @@ void view_line(const struct view *view, const struct row *row,
 			 range_text(row->desc, row->p99, row->has_p99, p99));
 	else if (is_narrow(view))
 		put_more(line, " %14s %12s", total, rate);
+	else if (view->by_guest)
+		put_more(line, " %14s %7s %12s %7s %7s", total, percent, rate,
+			 part_text(row->vm->cpu.run, cpu),
+			 part_text(row->vm->cpu.wait, wait));
 	else
 		put_more(line, " %14s %7s %12s", total, percent, rate);
 }
@@ -168,8 +186,9 @@ void view_heading(const struct view *view, char line[LINE_BYTES])
 		if (is_narrow(view))
 			put_more(line, " %14s %12s", "Total", "CurAvg/s");
 		else
-			put_more(line, " %14s %7s %12s", "Total", "%Total",
-			 "CurAvg/s");
+			put_more(line, " %14s %7s %12s%s", "Total", "%Total",
+				 "CurAvg/s", view->by_guest ?
+				 "    %CPU   %wait" : "");
 	}
 }
 

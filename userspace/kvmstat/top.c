@@ -165,6 +165,7 @@ static bool on_tick(void *context)
 {
 	struct top *top = context;
 
+	top->fleet.wants_cpu = top->view.by_guest;
 	rebuild(top);
 	return true;
 }
@@ -379,6 +380,9 @@ static int open_and_run(struct top *top)
 	top->view.sort = top->request.sort;
 	status = fleet_open(&top->fleet, &top->request, top->batch ?
 			    &top_batch_ops : &screen_ops, top);
+	top->fleet.wants_cpu = top->view.by_guest;
+	for (size_t i = 0; i < top->fleet.count && top->fleet.wants_cpu; i++)
+		vm_sample_cpu(top->fleet.vms[i]);
 	if (!status)
 		status = top->batch ? top_run_batch(top) : run_screen(top);
 	view_release(&top->view);

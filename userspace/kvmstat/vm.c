@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include <dirent.h>
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -7,6 +9,8 @@
 #include <unistd.h>
 
 #include "vm.h"
+
+#define KVM_PARAMS_OF_THREAD	6
 
 uint64_t clock_ns(void)
 {
@@ -54,6 +58,8 @@ struct vm *vm_new(const char *name, struct kvmstats_vmm *vmm)
 		return NULL;
 	vm->uid = -1;
 	vm->gid = -1;
+	vm->cpu.run = NAN;
+	vm->cpu.wait = NAN;
 	if (vmm) {
 		vm->pid = kvmstats_vmm_pid(vmm);
 		find_owner(vm);
@@ -81,6 +87,8 @@ int vm_accept(int listen_fd, struct vm **result)
 		free(vm);
 		return ret;
 	}
+	vm->cpu.run = NAN;
+	vm->cpu.wait = NAN;
 	vm->pid = kvmstats_peer_pid(vm->peer);
 	vm->uid = kvmstats_peer_uid(vm->peer);
 	vm->gid = kvmstats_peer_gid(vm->peer);
@@ -304,6 +312,66 @@ void vm_free(struct vm *vm)
 	kvmstats_vmm_free(vm->vmm);
 	free(vm->name);
 	free(vm);
+}
+
+/* 0: not known, or its number may be another's by now. */
+static pid_t process_of(const struct vm *vm)
+{
+	if (!vm->peer)
+		return vm->vmm ? vm->pid : 0;
+	return kvmstats_peer_pidfd(vm->peer) < 0 ? 0 :
+	       kvmstats_peer_vm_pid(vm->peer);
+}
+
+static uint64_t wait_of(pid_t pid)
+{
+	struct kvmstats_param params[KVM_PARAMS_OF_THREAD];
+	struct kvmstats_cpu cpu = { .pid = pid };
+	uint64_t wait_ns = 0;
+	struct dirent *entry;
+	char path[32];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		int count = 0;
+
+		cpu.tid = atoi(entry->d_name);
+		if (cpu.tid)
+			count = kvmstats_cpu_stats(0, &cpu, 1, params,
+						   KVM_PARAMS_OF_THREAD, 0, 1,
+						   KVMSTATS_CPU_STATS_GUEST);
+		for (int i = 0; i < count; i++)
+			if (!strcmp(params[i].field, KVMSTATS_CPU_WAIT_TIME))
+				wait_ns += params[i].value.ul;
+	}
+	if (dir)
+		closedir(dir);
+	return wait_ns;
+}
+
+void vm_sample_cpu(struct vm *vm)
+{
+	struct cpu_time *cpu = &vm->cpu, before = *cpu;
+	struct kvmstats_param params[2];
+	pid_t pid = process_of(vm);
+
+	*cpu = (struct cpu_time){ .run = NAN, .wait = NAN };
+	if (!pid || kvmstats_cpu_stats(pid, NULL, 0, params, 2, -1, 1, 0) != 2)
+		return;
+	cpu->at_ns = clock_ns();
+	cpu->run_ns = params[0].value.ul + params[1].value.ul;
+	cpu->wait_ns = wait_of(pid);
+	if (!before.at_ns || before.at_ns == cpu->at_ns)
+		return;
+	if (cpu->run_ns >= before.run_ns)
+		cpu->run = (cpu->run_ns - before.run_ns) /
+			   (double)(cpu->at_ns - before.at_ns);
+	/* less than before: a thread has ended, and its part is not known */
+	if (cpu->wait_ns >= before.wait_ns)
+		cpu->wait = (cpu->wait_ns - before.wait_ns) /
+			    (double)(cpu->at_ns - before.at_ns);
 }
 
 void vm_sample(struct vm *vm)

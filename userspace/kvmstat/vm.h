@@ -33,6 +33,11 @@ struct vm {
 	struct watch *watches;		/* VM first, then vCPUs by number */
 	size_t count;
 	unsigned int rejected;
+	struct cpu_time {
+		uint64_t run_ns, wait_ns;	/* of all threads, so far */
+		uint64_t at_ns;			/* monotonic; 0: not looked */
+		double run, wait;		/* parts of the interval, or NAN */
+	} cpu;
 	int said;			/* the last problem that was told */
 	bool wondered;			/* there may be one: seen once */
 	bool removed;			/* told of, and about to be freed */
@@ -72,6 +77,8 @@ int vm_pidfd(const struct vm *vm);
 /* Why statistics are missing, in words; "" if none are. */
 void vm_problem(const struct vm *vm, char *text, size_t text_bytes);
 
+/* CPU time of the VMM since the last time. */
+void vm_sample_cpu(struct vm *vm);
 /* Two steps, so that a sum is taken over one and the same moment. */
 void vm_sample(struct vm *vm);
 void vm_drop_failed(struct vm *vm);
@@ -109,6 +116,7 @@ struct fleet {
 	int handoff_fd;		/* VMMs pass connections over it; -1: none */
 	bool preloaded;		/* the library has said so over it */
 	int input_fd;		/* -1: none */
+	bool wants_cpu;		/* vm_sample_cpu with each sample */
 	bool paused;		/* no descriptor free for one more connection */
 	bool scanning;		/* all processes; else those given */
 	uint64_t next_scan_ns;

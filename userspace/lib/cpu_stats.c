@@ -40,7 +40,7 @@ static size_t count_params(const struct kvmstats_cpu *cpu)
 	size_t count = SCHED_PARAMS;
 
 	if (!cpu->source)
-		return 0;
+		return cpu->tid ? count : 0;
 	schema = kvmstats_source_schema(cpu->source);
 	for (size_t i = 0; i < kvmstats_schema_count(schema); i++)
 		if (fits_param(kvmstats_schema_desc(schema, i)))
@@ -106,6 +106,11 @@ static int read_cpu(struct scratch *scratch, const struct kvmstats_cpu *cpu)
 	int ret;
 
 	scratch->count = 0;
+	if (cpu->tid)
+		scratch->count = sched_params(cpu->pid, cpu->tid,
+					      scratch->params);
+	for (size_t i = 0; i < scratch->count; i++)
+		scratch->types[i] = KVMSTATS_CUMULATIVE;
 	if (!cpu->source)
 		return 0;
 	ret = kvmstats_source_sample(cpu->source, scratch->sample,
@@ -123,9 +128,6 @@ static int read_cpu(struct scratch *scratch, const struct kvmstats_cpu *cpu)
 		set_kvm_param(&scratch->params[scratch->count++], desc,
 			      scratch->sample);
 	}
-	if (cpu->tid)
-		scratch->count += sched_params(cpu->pid, cpu->tid,
-					       scratch->params + scratch->count);
 	return 0;
 }
 
@@ -205,7 +207,7 @@ static int sum_cpus(const struct kvmstats_cpu *cpus, size_t cpu_count,
 	for (size_t i = 0; i < cpu_count; i++) {
 		int ret;
 
-		if (!cpus[i].source)
+		if (!cpus[i].source && !cpus[i].tid)
 			continue;
 		ret = read_cpu(first ? total : scratch, &cpus[i]);
 		if (ret)
@@ -248,8 +250,7 @@ static int fill(const struct kvmstats_cpu *cpus, size_t cpu_count,
 		ret = fill_total(cpus, cpu_count, params, nparams, &scratch);
 	else
 		ret = fill_cpus(cpus + start_cpu,
-				smaller(ncpus, cpu_count - start_cpu), params,
-				nparams, &scratch);
+				ncpus, params, nparams, &scratch);
 	scratch_free(&scratch);
 	return ret;
 }
@@ -270,26 +271,31 @@ static int check_bounds(size_t cpu_count, unsigned int nparams, int start_cpu,
 static int query(const struct kvmstats_cpu *cpus, size_t cpu_count,
 		 int start_cpu, unsigned int ncpus)
 {
-	if (start_cpu > 0 || ncpus > 1)
+	if (ncpus > 1)
 		return -EINVAL;
 	if (!ncpus)
-		return cpu_count;
+		return start_cpu ? -EINVAL : (int)cpu_count;
 	return smaller(measure(cpus, cpu_count).params, INT_MAX);
 }
 
-int kvmstats_cpu_stats(const struct kvmstats_cpu *cpus, size_t cpu_count,
-		       struct kvmstats_param *params, unsigned int nparams,
-		       int start_cpu, unsigned int ncpus, unsigned int flags)
+int kvmstats_cpu_stats(pid_t pid, const struct kvmstats_cpu *cpus,
+		       size_t cpu_count, struct kvmstats_param *params,
+		       unsigned int nparams, int start_cpu, unsigned int ncpus,
+		       unsigned int flags)
 {
 	int ret = check_bounds(cpu_count, nparams, start_cpu, ncpus);
 
 	if (ret)
 		return ret;
-	if (flags || !params != !nparams)
+	if (flags & ~KVMSTATS_CPU_STATS_GUEST || !params != !nparams)
 		return -EINVAL;
+	if (!flags)
+		return cpus || cpu_count ? -EINVAL :
+		       host_cpu_stats(pid, params, nparams, start_cpu, ncpus);
 	if (!params)
 		return query(cpus, cpu_count, start_cpu, ncpus);
-	if (!ncpus || (start_cpu >= 0 && (size_t)start_cpu >= cpu_count))
+	if (!ncpus || (start_cpu >= 0 && ((size_t)start_cpu >= cpu_count ||
+					  ncpus > cpu_count - start_cpu)))
 		return -EINVAL;
 	return fill(cpus, cpu_count, params, nparams, start_cpu, ncpus);
 }

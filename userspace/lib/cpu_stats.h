@@ -13,6 +13,10 @@ size_t params_from_schedstat(const char *text, struct kvmstats_param *params);
 size_t params_from_stat(const char *text, long ticks_a_second,
 			struct kvmstats_param *params);
 
+/* cpu_stats_host.c: the bounds have been checked */
+int host_cpu_stats(pid_t pid, struct kvmstats_param *params,
+		   unsigned int nparams, int start_cpu, unsigned int ncpus);
+
 /* cpu_stats.c */
 void set_param(struct kvmstats_param *param, const char *field,
 	       uint64_t value);

@@ -146,7 +146,8 @@ static bool has_several_vms(pid_t pid)
 
 static int number_of(const struct kvmstats_cpu *cpu)
 {
-	return cpu->source ? kvmstats_source_vcpu(cpu->source) : -1;
+	return cpu->source ? kvmstats_source_vcpu(cpu->source) :
+	       cpu->pid ? cpu->vcpu : -1;
 }
 
 static bool numbers_are_unique(const struct kvmstats_cpu *cpus, size_t count)

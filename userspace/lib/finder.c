@@ -450,3 +450,11 @@ int64_t kvmstats_raise_fd_limit(void)
 	}
 	return limit.rlim_cur > INT64_MAX ? INT64_MAX : (int64_t)limit.rlim_cur;
 }
+
+int kvmstats_vmm_vcpu(const struct kvmstats_vmm *vmm, size_t index)
+{
+	for (size_t i = 0; i < vmm->files.count; i++)
+		if (vmm->files.list[i].kind == KVMSTATS_FD_VCPU && !index--)
+			return vmm->files.list[i].vcpu;
+	return -1;
+}

@@ -10,12 +10,11 @@ demo=
 limit_s=60		# for what never comes
 . "$here/tap.sh"
 
-# demo-vmm starts one thread after the other; kernels have threads of their own
-# in the process (kvm-nx-lpage-recovery).
+# demo-vmm names its threads, and starts one after the other.
 threads_of_demo()
 {
-	grep -lx demo-vmm /proc/"$demo"/task/*/comm 2>/dev/null |
-		cut -d/ -f5 | sort -n | sed 1d | paste -sd,
+	grep -lxE 'vcpu[0-9]+' /proc/"$demo"/task/*/comm 2>/dev/null |
+		cut -d/ -f5 | sort -n | paste -sd,
 }
 
 start_demo()
@@ -76,6 +75,78 @@ assert total["cpu_time"] > 0 and total["kvm.exits"] > 0, total
 END
 }
 
+# All threads of the VMM, in ticks, and all at least what the vCPUs ran.
+time_of_the_vmm()
+{
+	python3 - "$kvmstat" "$demo" <<'END'
+import json, os, subprocess, sys
+kvmstat, pid = sys.argv[1:]
+def look():
+    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+    return [int(n) * 1e9 / os.sysconf("SC_CLK_TCK") for n in fields[11:13]]
+before = look()
+report = json.loads(subprocess.check_output(
+    [kvmstat, "cpu-stats", "--pid", pid, "--json"]))
+after = look()
+params = report["host"]["total"]["params"]
+assert list(params) == ["user", "system"], params
+for name, low, high in zip(params, before, after):
+    assert low <= params[name] <= high, (name, low, params, high)
+threads = [cpu["thread"] for cpu in report["cpus"]]
+assert None not in threads and len(set(threads)) == 4, threads
+END
+}
+
+# By the host's CPUs, from the VM's cgroup: with a cgroup of its own, and where
+# only cgroup v2 is mounted.
+by_host_cpus()
+{
+	local group=/sys/fs/cgroup/cpuacct/kvmstat-$$ status
+
+	mkdir "$group" && echo "$demo" >"$group/cgroup.procs" || return 1
+	sleep 0.5
+	"$kvmstat" cpu-stats --pid "$demo" --json >"$tap_dir/host" 2>"$tap_dir/err"
+	status=$?
+	cat "$group/cpuacct.usage_percpu" >"$tap_dir/after"
+	echo "$demo" >/sys/fs/cgroup/cpuacct/cgroup.procs
+	rmdir "$group"
+	cat "$tap_dir/host" "$tap_dir/err" "$tap_dir/after"
+	[ $status = 0 ] && jq -e --arg after "$(cat "$tap_dir/after")" '
+		($after | split(" ") | map(select(. != "") | tonumber)) as $most |
+		[.host.cpus[].params.usage] as $said |
+		($said | length) == ($most | length) and ($said | add) > 1e8 and
+		([range($most | length)] | all($said[.] <= $most[.]))' \
+		"$tap_dir/host"
+}
+
+only_cgroup_v2()
+{
+	unshare -m sh -c 'umount -l /sys/fs/cgroup/cpuacct 2>/dev/null
+		umount -l /sys/fs/cgroup/cpu,cpuacct 2>/dev/null
+		exec "$@"' sh "$kvmstat" cpu-stats --pid "$demo" --json \
+		>"$tap_dir/host" 2>"$tap_dir/err" &&
+		grep -q 'needs cpuacct of cgroup v1' "$tap_dir/err" &&
+		jq -e '.host.cpus == [] and .host.total.params.user >= 0' \
+			"$tap_dir/host"
+}
+
+# QEMU 7.2 on mainline: no statistics, and its threads all the same.
+without_statistics()
+{
+	local status
+
+	"$build/demo/demo-vmm" --no-stats --seconds 36000 >/dev/null 2>&1 &
+	bare=$!
+	sleep 1
+	"$kvmstat" cpu-stats --pid $bare --json >"$tap_dir/bare"
+	status=$?
+	kill -9 $bare
+	cat "$tap_dir/bare"
+	[ $status = 0 ] && jq -e '(.cpus | length) == 4 and
+		(.cpus | all(.params.cpu_time > 0)) and
+		.total.params.cpu_time > 0' "$tap_dir/bare"
+}
+
 text_of_cpu_stats()
 {
 	"$kvmstat" cpu-stats --pid "$demo" --threads "$(threads_of_demo)" \
@@ -84,7 +155,7 @@ text_of_cpu_stats()
 		grep -qE '^  cpu_time +[0-9]+$' "$tap_dir/text" &&
 		grep -qx 'total of 4' "$tap_dir/text" &&
 		"$kvmstat" cpu-stats --pid "$demo" --total 2>/dev/null |
-		head -n 1 | grep -qx 'total of 4'
+		grep -qx 'total of 4'
 }
 
 bad_threads()
@@ -93,6 +164,7 @@ bad_threads()
 		status_is 2 "$kvmstat" cpu-stats --pid "$demo" --threads a,b,c,d &&
 		status_is 3 "$kvmstat" cpu-stats --pid "$demo" --threads 1,0,0,0 &&
 		status_is 2 "$kvmstat" cpu-stats &&
+		status_is 2 "$kvmstat" cpu-stats --pid "$demo" --guest x &&
 		status_is 2 "$kvmstat" cpu-stats --pid "$demo" --pid "$demo" &&
 		status_is 3 "$kvmstat" cpu-stats --pid $$
 }
@@ -118,6 +190,13 @@ trap '[ -z "$demo" ] || kill -9 "$demo"; rm -rf "$tap_dir"' EXIT
 check "a VMM with four vCPUs" start_demo
 check "the thread that halts is found" finds_the_halting_thread
 check "threads that are given" given_threads
+check "time of the whole VMM" time_of_the_vmm
+if [ "$(id -u)" = 0 ]; then
+	[ ! -w /sys/fs/cgroup/cpuacct/cgroup.procs ] ||
+		check "by the host's CPUs, cgroup v1" by_host_cpus
+	check "by the host's CPUs, cgroup v2" only_cgroup_v2
+fi
+check "without statistics" without_statistics
 check "as text" text_of_cpu_stats
 check "mistakes are named" bad_threads
 check "the manual's example" example_of_cpu_stats

@@ -127,6 +127,21 @@ kernel_makes_them()
 	return $status
 }
 
+# What the VMM did with the CPUs, by guest: this one does nothing but run.
+time_by_guest()
+{
+	run_vmm
+	wait_until "$vmm" shows_four_vcpus || return 1
+	"$kvmstat" top --once --by-guest --guest "$guest" --interval 2 \
+		>"$tap_dir/top"
+	stop_vmm
+	cat "$tap_dir/top"
+	grep -qE '^Guest .*CurAvg/s +%CPU +%wait$' "$tap_dir/top" &&
+		awk -v name="$guest" '$1 == name { cpu = $(NF - 1); wait = $NF }
+			END { exit !(cpu > 10 && cpu < 900 && wait >= 0 &&
+			wait != "-") }' "$tap_dir/top"
+}
+
 # A part is no whole: it is counted, and no success.
 too_few_numbers()
 {
@@ -219,6 +234,7 @@ else
 	end_told
 	check "a VM without statistics is said" without_statistics_is_said
 fi
+check "CPU time by guest" time_by_guest
 check "too few descriptors are counted" too_few_numbers
 check "an interval longer than the VM's life" long_interval
 check "SIGTERM ends top whose output is blocked" batch_ends_by_signal

@@ -62,14 +62,15 @@ static int tear_down(void **state)
 static int call(struct setup *setup, unsigned int nparams, int start_cpu,
 		unsigned int ncpus)
 {
-	return kvmstats_cpu_stats(setup->cpus, CPUS, setup->params, nparams,
-				  start_cpu, ncpus, 0);
+	return kvmstats_cpu_stats(0, setup->cpus, CPUS, setup->params, nparams,
+				  start_cpu, ncpus,
+				  KVMSTATS_CPU_STATS_GUEST);
 }
 
 static int query(struct setup *setup, int start_cpu, unsigned int ncpus)
 {
-	return kvmstats_cpu_stats(setup->cpus, CPUS, NULL, 0, start_cpu, ncpus,
-				  0);
+	return kvmstats_cpu_stats(0, setup->cpus, CPUS, NULL, 0, start_cpu,
+				  ncpus, KVMSTATS_CPU_STATS_GUEST);
 }
 
 static void run_here(struct kvmstats_cpu *cpu)
@@ -114,12 +115,14 @@ find(const struct kvmstats_param *params, size_t count, const char *field)
 static void null_0_0_0_is_the_number_of_cpus(void **state)
 {
 	assert_int_equal(query(*state, 0, 0), CPUS);
-	assert_int_equal(kvmstats_cpu_stats(NULL, 0, NULL, 0, 0, 0, 0), 0);
+	assert_int_equal(kvmstats_cpu_stats(0, NULL, 0, NULL, 0, 0, 0,
+					    KVMSTATS_CPU_STATS_GUEST), 0);
 }
 
 static void null_0_0_1_is_the_number_of_params(void **state)
 {
-	assert_int_equal(query(*state, 0, 1), PARAMS);
+	for (int cpu = 0; cpu < CPUS; cpu++)
+		assert_int_equal(query(*state, cpu, 1), PARAMS);
 }
 
 static void null_0_minus1_1_is_that_of_the_total(void **state)
@@ -167,14 +170,13 @@ static void array_starts_at_any_cpu(void **state)
 	assert_param(&setup->params[1], "kvm.events", 300);
 }
 
-static void past_the_last_cpu_is_zero(void **state)
+static void past_the_last_cpu_is_refused(void **state)
 {
 	struct setup *setup = *state;
 
-	assert_int_equal(call(setup, ROOM, 2, 3), KVM_PARAMS);
-	assert_param(&setup->params[1], "kvm.events", 300);
-	assert_zero(setup->params + ROOM, 2 * ROOM);
-	assert_untouched(setup->params + 3 * ROOM, ROOM);
+	assert_int_equal(call(setup, ROOM, 2, 2), -EINVAL);
+	assert_int_equal(call(setup, ROOM, 0, CPUS + 1), -EINVAL);
+	assert_untouched(setup->params, ROOM);
 }
 
 static void absent_cpu_is_zero(void **state)
@@ -211,7 +213,6 @@ static void other_combinations_are_refused(void **state)
 
 	assert_int_equal(query(setup, 0, 2), -EINVAL);
 	assert_int_equal(query(setup, 1, 0), -EINVAL);
-	assert_int_equal(query(setup, 1, 1), -EINVAL);
 	assert_int_equal(query(setup, -1, 0), -EINVAL);
 	assert_int_equal(query(setup, -2, 1), -EINVAL);
 	assert_int_equal(call(setup, ROOM, -1, 0), -EINVAL);
@@ -222,12 +223,12 @@ static void other_combinations_are_refused(void **state)
 	assert_int_equal(call(setup, ROOM, CPUS, 1), -EINVAL);
 	assert_int_equal(call(setup, ROOM, INT32_MAX, 1), -EINVAL);
 	assert_int_equal(call(setup, 0, 0, 1), -EINVAL);
-	assert_int_equal(kvmstats_cpu_stats(setup->cpus, CPUS, NULL, 1, 0, 1,
+	assert_int_equal(kvmstats_cpu_stats(0, setup->cpus, CPUS, NULL, 1, 0, 1,
 					    0), -EINVAL);
-	assert_int_equal(kvmstats_cpu_stats(setup->cpus, CPUS, setup->params,
-					    ROOM, 0, 1, 1), -EINVAL);
-	assert_int_equal(kvmstats_cpu_stats(setup->cpus, CPUS, NULL, 0, 0, 0,
-					    1), -EINVAL);
+	assert_int_equal(kvmstats_cpu_stats(0, setup->cpus, CPUS, setup->params,
+					    ROOM, 0, 1, 2), -EINVAL);
+	assert_int_equal(kvmstats_cpu_stats(0, setup->cpus, CPUS, NULL, 0, 0, 0,
+					    0), -EINVAL);
 	assert_untouched(setup->params, ROOM);
 }
 
@@ -241,7 +242,7 @@ static void counts_have_bounds(void **state)
 			 -E2BIG);
 	assert_int_equal(call(setup, UINT32_MAX, 0, UINT32_MAX), -E2BIG);
 	assert_int_equal(query(setup, 0, UINT32_MAX), -E2BIG);
-	assert_int_equal(kvmstats_cpu_stats(setup->cpus,
+	assert_int_equal(kvmstats_cpu_stats(0, setup->cpus,
 					    KVMSTATS_CPU_STATS_CPUS + 1, NULL,
 					    0, 0, 0, 0), -E2BIG);
 	assert_untouched(setup->params, ROOM);
@@ -300,8 +301,8 @@ static void scheduler_figures_are_the_threads(void **state)
 	assert_non_null(find(setup->params, PARAMS, "wait_time"));
 	assert_true(find(setup->params, PARAMS, "user_time")->value.ul +
 		    find(setup->params, PARAMS, "system_time")->value.ul > 0);
-	assert_param(&setup->params[PARAMS - 1], "vcpu_time", 0);
-	assert_param(&setup->params[1], "kvm.events", 200);
+	assert_param(&setup->params[SCHED_PARAMS - 1], "vcpu_time", 0);
+	assert_param(&setup->params[SCHED_PARAMS + 1], "kvm.events", 200);
 }
 
 static void unmapped_cpu_has_no_scheduler_figures(void **state)
@@ -320,6 +321,25 @@ static void unmapped_cpu_has_no_scheduler_figures(void **state)
 	run_here(&setup->cpus[1]);
 	assert_int_equal(call(setup, ROOM, -1, 1), PARAMS);
 	assert_non_null(find(setup->params, ROOM, "cpu_time"));
+}
+
+/* As long as the thread is known, /proc is enough. */
+static void cpu_without_a_source(void **state)
+{
+	struct setup *setup = *state;
+	struct kvmstats_cpu cpu = { .vcpu = 3 };
+
+	run_here(&cpu);
+	assert_int_equal(kvmstats_cpu_stats(0, &cpu, 1, setup->params, ROOM, 0,
+					    1, KVMSTATS_CPU_STATS_GUEST),
+			 SCHED_PARAMS);
+	assert_non_null(find(setup->params, ROOM, "wait_time"));
+	assert_int_equal(kvmstats_cpu_stats(0, &cpu, 1, setup->params, ROOM, -1,
+					    1, KVMSTATS_CPU_STATS_GUEST),
+			 SCHED_PARAMS);
+	assert_int_equal(kvmstats_cpu_stats(0, &cpu, 1, NULL, 0, 0, 1,
+					    KVMSTATS_CPU_STATS_GUEST),
+			 SCHED_PARAMS);
 }
 
 static void *tell_tid(void *tid)
@@ -390,7 +410,7 @@ int main(void)
 		TEST(array_minus1_1_is_the_total),
 		TEST(array_is_filled_in_strides),
 		TEST(array_starts_at_any_cpu),
-		TEST(past_the_last_cpu_is_zero),
+		TEST(past_the_last_cpu_is_refused),
 		TEST(absent_cpu_is_zero),
 		TEST(few_params_are_the_first),
 		TEST(other_combinations_are_refused),
@@ -399,6 +419,7 @@ int main(void)
 		TEST(failure_of_a_source_is_said),
 		TEST(scheduler_figures_are_the_threads),
 		TEST(unmapped_cpu_has_no_scheduler_figures),
+		TEST(cpu_without_a_source),
 		TEST(ended_thread_has_no_scheduler_figures),
 		TEST(stat_is_parsed_behind_the_name),
 		TEST(schedstat_is_parsed),
