@@ -47,8 +47,19 @@
 extern "C" {
 #endif
 
-/* The library is built with all else hidden. */
-#pragma GCC visibility push(default)
+/*
+ * Of this header. kvmstats_version() is that of the library which runs, as
+ * KVMSTATS_VERSION_NUMBER has it. Until 1.0.0 the interface may change with
+ * the second number; from then on only with the first.
+ */
+#define KVMSTATS_VERSION_MAJOR	0
+#define KVMSTATS_VERSION_MINOR	1
+#define KVMSTATS_VERSION_PATCH	0
+#define KVMSTATS_VERSION_NUMBER	(KVMSTATS_VERSION_MAJOR << 16 | \
+				 KVMSTATS_VERSION_MINOR << 8 | \
+				 KVMSTATS_VERSION_PATCH)
+
+unsigned int kvmstats_version(void);
 
 struct kvmstats_batch;
 struct kvmstats_cache;
@@ -106,7 +117,7 @@ int kvmstats_cache_new(struct kvmstats_cache **cache);
 void kvmstats_cache_free(struct kvmstats_cache *cache);
 
 /* Number of different schemas in the cache. [const] */
-size_t kvmstats_cache_count(struct kvmstats_cache *cache);
+size_t kvmstats_cache_count(const struct kvmstats_cache *cache);
 
 /* ------------------------------------------------------------ the source */
 
@@ -121,10 +132,9 @@ size_t kvmstats_cache_count(struct kvmstats_cache *cache);
  *
  * @cache may be NULL: then the source has a schema of its own.
  *
- * On success the source owns @fd and closes it in kvmstats_source_close, and
- * O_NONBLOCK is set on it, which no reader notices, as no read of it waits;
- * without, io_uring would be slow on mainline kernels. On failure @fd is
- * untouched and stays the caller's.
+ * On success the source owns @fd and closes it in kvmstats_source_close. On
+ * failure @fd stays the caller's. The open file, which can be shared with the
+ * VMM, is not changed (but see the batch).
  *
  * 0 and *source, or
  *   -EBADF   @fd is not open
@@ -200,20 +210,24 @@ int64_t kvmstats_source_image(const struct kvmstats_source *source,
  * is pread. A batch keeps nothing of a source between two calls: sources are
  * opened and closed as the caller likes, and none is held.
  *
- * kvmstats_batch_new: 0 and *batch, -ENOMEM, or -EINVAL for unknown flags or
- * both of them. Want of io_uring is no error. With io_uring a batch has one
+ * kvmstats_batch_new: 0 and *batch, -ENOMEM, or -EINVAL for an unknown method.
+ * Want of io_uring is no error. Before it reads a source by io_uring, a batch
+ * sets O_NONBLOCK on that open file, which no reader notices, as no read of it
+ * waits; without, io_uring is slow on mainline. With io_uring a batch has one
  * close-on-exec descriptor and 16 KiB of memory, whatever the number of
  * sources, and calls allocate nothing. A batch works on in a forked child. On
  * 5.10 closing the ring, which also happens when pread is chosen, can make a
  * later system call of the thread fail with EINTR though no signal came.
  * kvmstats_batch_free: takes NULL. [single]
  */
-enum kvmstats_batch_flags {
+enum kvmstats_batch_method {
+	KVMSTATS_BATCH_FASTER	= 0,	/* whichever is */
 	KVMSTATS_BATCH_PREAD	= 1,	/* never io_uring */
 	KVMSTATS_BATCH_URING	= 2	/* io_uring wherever it can be had */
 };
 
-int kvmstats_batch_new(unsigned int flags, struct kvmstats_batch **batch);
+int kvmstats_batch_new(enum kvmstats_batch_method method,
+		       struct kvmstats_batch **batch);
 void kvmstats_batch_free(struct kvmstats_batch *batch);
 
 /* One sample to take; source, sample and words as for a single sample. */
@@ -222,6 +236,7 @@ struct kvmstats_read {
 	uint64_t *sample;
 	size_t words;		/* capacity of sample, in elements */
 	int result;		/* out: what kvmstats_source_sample returns */
+	int reserved[5];	/* 0 */
 };
 
 /*
@@ -300,25 +315,25 @@ const char *kvmstats_unit_name(unsigned int unit);
  * One element of a statistic in a sample, raw. @element counts from 0. An
  * @element past the end gives 0; the first element always exists. [const]
  */
-uint64_t kvmstats_value(const struct kvmstats_desc *desc,
-			const uint64_t *sample, unsigned int element);
+uint64_t kvmstats_desc_value(const struct kvmstats_desc *desc,
+			     const uint64_t *sample, unsigned int element);
 
 /*
  * @raw in the base unit as decimal text, exact to the last bit: 1500 of a
  * statistic in nanoseconds is "0.000001500". No exponent notation, no unit.
  * Returns the length without the final NUL, or
  *   -ERANGE  exponent beyond -64..64, or the base is not known
- *   -ENOSPC  @size_bytes too small (KVMSTATS_TEXT_SIZE always suffices) [const]
+ *   -ENOSPC  @size_bytes too small (KVMSTATS_MAX_TEXT_SIZE always suffices) [const]
  */
-#define KVMSTATS_TEXT_SIZE 160
-int kvmstats_format(const struct kvmstats_desc *desc, uint64_t raw,
-		    char *text, size_t size_bytes);
+#define KVMSTATS_MAX_TEXT_SIZE 160
+int kvmstats_desc_format(const struct kvmstats_desc *desc, uint64_t raw,
+			 char *text, size_t size_bytes);
 
 /*
  * @raw in the base unit, rounded to a double: for rates and plots. Not a
  * number if the base is not known. [const]
  */
-double kvmstats_to_base(const struct kvmstats_desc *desc, double raw);
+double kvmstats_desc_to_unit(const struct kvmstats_desc *desc, double raw);
 
 /*
  * What a counter grew by from @before to @after.
@@ -340,10 +355,10 @@ int kvmstats_counter_delta(uint64_t before, uint64_t after, uint64_t *delta);
  * have kvmstats_schema_words() elements; @delta is an array of its own.
  * Returns the number of statistics that restarted (mostly 0). [const]
  */
-int kvmstats_delta(const struct kvmstats_schema *schema,
-		   const uint64_t *before, const uint64_t *after,
-		   uint64_t *delta);
-/* Growth a second; 0 when @interval_ns is 0. Raw, see kvmstats_to_base. */
+int kvmstats_schema_delta(const struct kvmstats_schema *schema,
+			  const uint64_t *before, const uint64_t *after,
+			  uint64_t *delta);
+/* Growth a second; 0 when @interval_ns is 0. Raw, see kvmstats_desc_to_unit. */
 double kvmstats_rate(uint64_t delta, uint64_t interval_ns);
 
 /*
@@ -359,9 +374,9 @@ enum kvmstats_fold {
 	KVMSTATS_MAX		= 2
 };
 
-int kvmstats_fold(const struct kvmstats_schema *schema,
-		  enum kvmstats_fold fold, uint64_t *into,
-		  const uint64_t *sample);
+int kvmstats_schema_fold(const struct kvmstats_schema *schema,
+			 enum kvmstats_fold fold, uint64_t *into,
+			 const uint64_t *sample);
 
 /* ---------------------------------------------------------- the histograms */
 
@@ -373,15 +388,15 @@ int kvmstats_fold(const struct kvmstats_schema *schema,
  * 0, or -EINVAL if @desc is no histogram, has a bucket width of 0, or has
  * no such bucket. [const]
  */
-int kvmstats_bucket_bounds(const struct kvmstats_desc *desc,
-			   unsigned int bucket, uint64_t *low, uint64_t *high);
+int kvmstats_desc_bucket_bounds(const struct kvmstats_desc *desc,
+				unsigned int bucket, uint64_t *low, uint64_t *high);
 
 /*
  * Number of values counted in a histogram (the sum of its buckets, at most
  * 2^64-1); 0 if @desc is none. [const]
  */
-uint64_t kvmstats_hist_count(const struct kvmstats_desc *desc,
-			     const uint64_t *sample);
+uint64_t kvmstats_desc_hist_count(const struct kvmstats_desc *desc,
+				  const uint64_t *sample);
 
 /*
  * A quantile of a histogram in a sample or a delta. @quantile_ppm counts
@@ -399,9 +414,9 @@ uint64_t kvmstats_hist_count(const struct kvmstats_desc *desc,
  *   -EINVAL   @desc is no histogram (or of width 0), or ppm over 1000000
  *   -ENODATA  the histogram is empty [const]
  */
-int kvmstats_quantile(const struct kvmstats_desc *desc,
-		      const uint64_t *sample, uint32_t quantile_ppm,
-		      uint64_t *low, uint64_t *high);
+int kvmstats_desc_quantile(const struct kvmstats_desc *desc,
+			   const uint64_t *sample, uint32_t quantile_ppm,
+			   uint64_t *low, uint64_t *high);
 
 /* ------------------------------------------------------ the CPU statistics */
 
@@ -410,9 +425,9 @@ int kvmstats_quantile(const struct kvmstats_desc *desc,
  * specified: typed parameters, so many for each CPU. The CPUs are the host's,
  * or with a flag the guest's.
  */
-#define KVMSTATS_PARAM_FIELD_SIZE	80	/* bytes, final NUL included */
-#define KVMSTATS_CPU_STATS_PARAMS	1024	/* most for one CPU in a call */
-#define KVMSTATS_CPU_STATS_CPUS		4096	/* most in a call */
+#define KVMSTATS_MAX_FIELD_SIZE	80	/* bytes, final NUL included */
+#define KVMSTATS_MAX_CPU_PARAMS	1024	/* most for one CPU in a call */
+#define KVMSTATS_MAX_CPUS		4096	/* most in a call */
 
 /*
  * One of the guest's CPUs. Its source or its thread may be unknown; without a
@@ -430,14 +445,17 @@ enum kvmstats_cpu_stats_flags {
 	KVMSTATS_CPU_STATS_GUEST = 1
 };
 
-/* Numbers, and the layout of the structure, are those of libvirt. */
+/*
+ * Numbers, and the layout of the structure, are those of libvirt: it does not
+ * grow, a new type of value would have a number of its own.
+ */
 enum kvmstats_param_type {
 	KVMSTATS_PARAM_NONE	= 0,	/* an entry that was not filled */
 	KVMSTATS_PARAM_ULLONG	= 4
 };
 
 struct kvmstats_param {
-	char field[KVMSTATS_PARAM_FIELD_SIZE];
+	char field[KVMSTATS_MAX_FIELD_SIZE];
 	int type;
 	union {
 		uint64_t ul;
@@ -496,8 +514,8 @@ struct kvmstats_param {
  * has more than nparams gets the first nparams.
  *
  *   -EINVAL	 every other combination, CPUs past the last one, unknown flags
- *   -E2BIG	 nparams over KVMSTATS_CPU_STATS_PARAMS, ncpus or cpu_count over
- *		 KVMSTATS_CPU_STATS_CPUS
+ *   -E2BIG	 nparams over KVMSTATS_MAX_CPU_PARAMS, ncpus or cpu_count over
+ *		 KVMSTATS_MAX_CPUS
  *   -EOPNOTSUPP usage where cpuacct of cgroup v1 is not mounted: no file of
  *		 cgroup v2 has the time by CPU
  *   -ENODATA	 usage of a process that is in no cgroup of its own
@@ -540,7 +558,7 @@ int kvmstats_cpu_threads(pid_t pid, struct kvmstats_cpu *cpus,
  * lingers, for a VM that is torn down with its last descriptor. A pool of
  * threads, one for the process, does that waiting. Its threads come with the
  * work and go with it, block all signals, and number at most
- * KVMSTATS_CLOSE_THREADS for each kind: descriptors that came from strangers,
+ * KVMSTATS_MAX_CLOSE_THREADS for each kind: descriptors that came from strangers,
  * which may never be closed, do not delay those of VMs.
  */
 enum kvmstats_close_kind {
@@ -548,8 +566,8 @@ enum kvmstats_close_kind {
 	KVMSTATS_CLOSE_VM	= 1	/* known to be KVM's */
 };
 #define KVMSTATS_CLOSE_KINDS	2
-#define KVMSTATS_CLOSE_THREADS	8	/* of each kind */
-#define KVMSTATS_CLOSE_WAITING	1024	/* descriptors: the pool is full */
+#define KVMSTATS_MAX_CLOSE_THREADS	8	/* of each kind */
+#define KVMSTATS_MAX_CLOSE_WAITING	1024	/* descriptors: the pool is full */
 
 /*
  * Close @fds some time soon. Never waits, never closes anything in the
@@ -563,7 +581,7 @@ int kvmstats_close_call(enum kvmstats_close_kind kind,
 /* Descriptors and calls that are not done yet. [const] */
 size_t kvmstats_close_pending(enum kvmstats_close_kind kind);
 /*
- * 1 if KVMSTATS_CLOSE_WAITING or more wait for a thread: nothing more should
+ * 1 if KVMSTATS_MAX_CLOSE_WAITING or more wait for a thread: nothing more should
  * be accepted from strangers then. Else 0. [const]
  */
 int kvmstats_close_full(enum kvmstats_close_kind kind);
@@ -572,26 +590,26 @@ void kvmstats_close_wait(enum kvmstats_close_kind kind);
 
 /* ------------------------------------------------------ the names of VMs */
 
-#define KVMSTATS_NAME_MAX	255	/* bytes of a name and of a uuid */
+#define KVMSTATS_MAX_VM_NAME	255	/* bytes of a name and of a uuid */
 
 /*
  * What a VMM's command line calls its VM: @size_bytes of words that each end
  * with a NUL, as in /proc/PID/cmdline, and one NUL more at @size_bytes. It is
  * read as QEMU (-name with all its keys, -uuid), Firecracker (--id), crosvm
  * and kvmtool (--name) and cloud-hypervisor (--platform uuid=) read theirs.
- * Both texts can be empty, are cut after KVMSTATS_NAME_MAX bytes, and have
+ * Both texts can be empty, are cut after KVMSTATS_MAX_VM_NAME bytes, and have
  * passed kvmstats_text_clean. Allocates nothing. [const]
  */
 void kvmstats_cmdline_names(const char *cmdline, size_t size_bytes,
-			    char name[KVMSTATS_NAME_MAX + 1],
-			    char uuid[KVMSTATS_NAME_MAX + 1]);
+			    char name[KVMSTATS_MAX_VM_NAME + 1],
+			    char uuid[KVMSTATS_MAX_VM_NAME + 1]);
 /*
  * The same of a running process, from its /proc/PID/cmdline. Can block for as
  * long as that process likes: its command line may lie in memory that a file
  * system in userspace provides. 0, or -errno and two empty texts. [const]
  */
-int kvmstats_process_names(pid_t pid, char name[KVMSTATS_NAME_MAX + 1],
-			   char uuid[KVMSTATS_NAME_MAX + 1]);
+int kvmstats_process_names(pid_t pid, char name[KVMSTATS_MAX_VM_NAME + 1],
+			   char uuid[KVMSTATS_MAX_VM_NAME + 1]);
 /*
  * Replace by a question mark each byte that is not part of a UTF-8 character,
  * or of a control character: nothing is left that a terminal would obey.
@@ -749,8 +767,8 @@ int64_t kvmstats_raise_fd_limit(void);
  * one process, and ends when that process or its VM has ended. A reader takes
  * such messages only from users of its choice.
  */
-#define KVMSTATS_MESSAGE_FDS	253	/* what SCM_RIGHTS carries at most */
-#define KVMSTATS_PEER_FDS	16384	/* from one connection, in all */
+#define KVMSTATS_MAX_MESSAGE_FDS	253	/* what SCM_RIGHTS carries at most */
+#define KVMSTATS_MAX_PEER_FDS	16384	/* from one connection, in all */
 
 /*
  * The VMM's side. For a VM with a name (shown to people) and a uuid (free
@@ -854,7 +872,7 @@ void kvmstats_peer_allow_on_behalf(struct kvmstats_peer *peer);
  * Receive one message. Never blocks. Each descriptor is opened as by
  * kvmstats_source_open; *@rejected (may be NULL) is set to the number of
  * those that were closed because they are none. @sources has room for
- * KVMSTATS_MESSAGE_FDS; the caller owns what is put there. What is rejected is
+ * KVMSTATS_MAX_MESSAGE_FDS; the caller owns what is put there. What is rejected is
  * closed by the pool (see above).
  *
  * Returns the number of sources, 0 included, or
@@ -863,7 +881,7 @@ void kvmstats_peer_allow_on_behalf(struct kvmstats_peer *peer);
  *   -EBADMSG  the message is malformed or lost descriptors on its way
  *             (also for want of free descriptor numbers in this process);
  *             everything in it was closed. Best answer: free the peer.
- *   -E2BIG    more than KVMSTATS_PEER_FDS descriptors; closed, likewise
+ *   -E2BIG    more than KVMSTATS_MAX_PEER_FDS descriptors; closed, likewise
  *   -EBUSY    so much waits in the pool that nothing more is received now;
  *             likewise
  *   -EPERM    it is on behalf, and was not allowed; closed, likewise
@@ -906,8 +924,6 @@ const char *kvmstats_peer_name(const struct kvmstats_peer *peer);
 const char *kvmstats_peer_uuid(const struct kvmstats_peer *peer);
 /* Close the connection. Sources received from it stay. Takes NULL. */
 void kvmstats_peer_free(struct kvmstats_peer *peer);
-
-#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }

@@ -81,7 +81,7 @@ static void print_value(FILE *out, const struct row *row)
 		fprintf(out, " %*.0f", width_of(row), value);
 	else
 		fprintf(out, " %*s", width_of(row),
-			si_text(text, kvmstats_to_base(desc, value),
+			si_text(text, kvmstats_desc_to_unit(desc, value),
 				unit_letter(desc)));
 }
 

@@ -50,9 +50,9 @@ static void put_text(FILE *out, const char *text)
 /* Exact in the base unit; the bare number if there is no way to convert. */
 static void put_value(const struct line *line, uint64_t raw)
 {
-	char text[KVMSTATS_TEXT_SIZE];
+	char text[KVMSTATS_MAX_TEXT_SIZE];
 
-	if (kvmstats_format(line->desc, raw, text, sizeof(text)) < 0)
+	if (kvmstats_desc_format(line->desc, raw, text, sizeof(text)) < 0)
 		fprintf(line->out, "%ju", (uintmax_t)raw);
 	else
 		fputs(text, line->out);
@@ -64,15 +64,15 @@ static void put_rate(const struct line *line, uint64_t growth, bool counts)
 	double rate = kvmstats_rate(growth, watch->now_ns - watch->before_ns);
 
 	fprintf(line->out, "%.9g", counts ? rate :
-		kvmstats_to_base(line->desc, rate));
+		kvmstats_desc_to_unit(line->desc, rate));
 }
 
 /* Two fields; empty if nothing was counted, the second if it has no end. */
 static void put_quantile(const struct line *line, uint32_t ppm)
 {
 	uint64_t low, high;
-	int ret = kvmstats_quantile(line->desc, line->watch->delta, ppm, &low,
-				    &high);
+	int ret = kvmstats_desc_quantile(line->desc, line->watch->delta, ppm, &low,
+					 &high);
 
 	fputc(',', line->out);
 	if (!ret)
@@ -85,10 +85,10 @@ static void put_quantile(const struct line *line, uint32_t ppm)
 static void put_hist(const struct line *line)
 {
 	const struct watch *watch = line->watch;
-	uint64_t growth = kvmstats_hist_count(line->desc, watch->delta);
+	uint64_t growth = kvmstats_desc_hist_count(line->desc, watch->delta);
 
 	fprintf(line->out, "%ju,%ju,",
-		(uintmax_t)kvmstats_hist_count(line->desc, watch->now),
+		(uintmax_t)kvmstats_desc_hist_count(line->desc, watch->now),
 		(uintmax_t)growth);
 	put_rate(line, growth, true);
 	put_quantile(line, 500000);
@@ -98,13 +98,13 @@ static void put_hist(const struct line *line)
 static void put_numbers(const struct line *line)
 {
 	const struct watch *watch = line->watch;
-	uint64_t growth = kvmstats_value(line->desc, watch->delta, 0);
+	uint64_t growth = kvmstats_desc_value(line->desc, watch->delta, 0);
 
 	if (kvmstats_desc_is_hist(line->desc)) {
 		put_hist(line);
 		return;
 	}
-	put_value(line, kvmstats_value(line->desc, watch->now, 0));
+	put_value(line, kvmstats_desc_value(line->desc, watch->now, 0));
 	fputc(',', line->out);
 	if (kvmstats_desc_type(line->desc) == KVMSTATS_CUMULATIVE) {
 		put_value(line, growth);
@@ -173,7 +173,7 @@ static void put_prefix(FILE *out, const struct vm *vm,
 void csv_sample(FILE *out, const struct vm *vm, const struct request *request,
 		uint64_t wall_ns)
 {
-	char prefix[2 * (2 * KVMSTATS_NAME_MAX + 3) + 160];
+	char prefix[2 * (2 * KVMSTATS_MAX_VM_NAME + 3) + 160];
 
 	for (size_t i = 0; i < vm->count; i++) {
 		FILE *memory = fmemopen(prefix, sizeof(prefix), "w");

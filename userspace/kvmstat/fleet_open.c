@@ -192,7 +192,7 @@ static int add_given(struct fleet *fleet, struct kvmstats_source *source,
 		     long fd)
 {
 	const char *id = kvmstats_source_id(source);
-	char name[KVMSTATS_NAME_MAX + 1];
+	char name[KVMSTATS_MAX_VM_NAME + 1];
 	struct vm *vm = NULL;
 
 	snprintf(name, sizeof(name), "%.*s", (int)strcspn(id, "/"), id);

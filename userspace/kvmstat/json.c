@@ -116,7 +116,7 @@ void json_elements(struct json *json, const char *key,
 	json_key(json, key);
 	json_open(json, '[');
 	for (unsigned int i = 0; i < kvmstats_desc_size(desc); i++)
-		json_u64(json, kvmstats_value(desc, sample, i));
+		json_u64(json, kvmstats_desc_value(desc, sample, i));
 	json_close(json, ']');
 }
 
@@ -154,9 +154,9 @@ void json_quantiles(struct json *json, const struct kvmstats_desc *desc,
 
 	if (!kvmstats_desc_is_hist(desc))
 		return;
-	json_member_u64(json, "count", kvmstats_hist_count(desc, sample));
-	if (!kvmstats_quantile(desc, sample, 500000, &low, &high))
+	json_member_u64(json, "count", kvmstats_desc_hist_count(desc, sample));
+	if (!kvmstats_desc_quantile(desc, sample, 500000, &low, &high))
 		json_range(json, "p50", low, high);
-	if (!kvmstats_quantile(desc, sample, 990000, &low, &high))
+	if (!kvmstats_desc_quantile(desc, sample, 990000, &low, &high))
 		json_range(json, "p99", low, high);
 }

@@ -34,7 +34,7 @@ static void json_vm(struct json *json, const struct vm *vm, const char *command)
 
 static void list_json(const struct fleet *fleet)
 {
-	char command[KVMSTATS_NAME_MAX + 1];
+	char command[KVMSTATS_MAX_VM_NAME + 1];
 	struct json json = { .out = stdout };
 
 	json_open(&json, '{');
@@ -52,7 +52,7 @@ static void list_json(const struct fleet *fleet)
 
 static void list_text(const struct fleet *fleet)
 {
-	char command[KVMSTATS_NAME_MAX + 1];
+	char command[KVMSTATS_MAX_VM_NAME + 1];
 
 	if (fleet->count)
 		printf("%8s %8s  %-16s %4s %6s %9s %11s  %s\n", "PID", "UID",

@@ -49,8 +49,8 @@ static void check_expected(struct listener *listener, const struct watch *watch)
 			continue;
 		expect->known = true;
 		for (unsigned int j = 0; j < kvmstats_desc_size(desc); j++)
-			if (kvmstats_value(desc, watch->now, j) !=
-			    kvmstats_value(desc, watch->before, j))
+			if (kvmstats_desc_value(desc, watch->now, j) !=
+			    kvmstats_desc_value(desc, watch->before, j))
 				expect->moved = true;
 	}
 }

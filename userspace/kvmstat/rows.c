@@ -62,7 +62,7 @@ static void total_text(const struct row *row, char text[SI_TEXT_SIZE])
 	    kvmstats_desc_is_hist(row->desc))
 		snprintf(text, SI_TEXT_SIZE, "%ju", (uintmax_t)row->total);
 	else
-		si_text(text, kvmstats_to_base(row->desc, row->total),
+		si_text(text, kvmstats_desc_to_unit(row->desc, row->total),
 			unit_letter(row->desc));
 }
 
@@ -75,7 +75,7 @@ static void rate_text(const struct row *row, char text[SI_TEXT_SIZE])
 	    kvmstats_desc_is_hist(row->desc))
 		plain(text, row->rate);
 	else
-		si_text(text, kvmstats_to_base(row->desc, row->rate),
+		si_text(text, kvmstats_desc_to_unit(row->desc, row->rate),
 			unit_letter(row->desc));
 }
 
@@ -109,8 +109,8 @@ static const char *range_text(const struct kvmstats_desc *desc,
 	char from[SI_TEXT_SIZE], to[SI_TEXT_SIZE];
 	const char *unit = unit_letter(desc);
 
-	si_text(from, kvmstats_to_base(desc, range[0]), unit);
-	si_text(to, kvmstats_to_base(desc, range[1]), unit);
+	si_text(from, kvmstats_desc_to_unit(desc, range[0]), unit);
+	si_text(to, kvmstats_desc_to_unit(desc, range[1]), unit);
 	if (!known)
 		strcpy(text, "-");
 	else if (range[1] == UINT64_MAX)

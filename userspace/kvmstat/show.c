@@ -43,10 +43,10 @@ static void print_desc(FILE *out, const struct kvmstats_desc *desc)
 
 /* In the base unit, or raw with a mark if there is no way to convert. */
 static const char *exact_text(const struct kvmstats_desc *desc, uint64_t raw,
-			      char text[KVMSTATS_TEXT_SIZE])
+			      char text[KVMSTATS_MAX_TEXT_SIZE])
 {
-	if (kvmstats_format(desc, raw, text, KVMSTATS_TEXT_SIZE) < 0)
-		snprintf(text, KVMSTATS_TEXT_SIZE, "raw:%ju",
+	if (kvmstats_desc_format(desc, raw, text, KVMSTATS_MAX_TEXT_SIZE) < 0)
+		snprintf(text, KVMSTATS_MAX_TEXT_SIZE, "raw:%ju",
 			 (uintmax_t)raw);
 	return text;
 }
@@ -54,12 +54,12 @@ static const char *exact_text(const struct kvmstats_desc *desc, uint64_t raw,
 static void print_bucket(FILE *out, const struct kvmstats_desc *desc,
 			 unsigned int bucket, uint64_t count)
 {
-	char from[KVMSTATS_TEXT_SIZE], to[KVMSTATS_TEXT_SIZE];
+	char from[KVMSTATS_MAX_TEXT_SIZE], to[KVMSTATS_MAX_TEXT_SIZE];
 	uint64_t low, high;
 
 	if (!count)
 		return;
-	if (kvmstats_bucket_bounds(desc, bucket, &low, &high)) {
+	if (kvmstats_desc_bucket_bounds(desc, bucket, &low, &high)) {
 		fprintf(out, "  bucket %u: %ju\n", bucket, (uintmax_t)count);
 		return;
 	}
@@ -76,10 +76,10 @@ static void print_quantile(FILE *out, const struct kvmstats_desc *desc,
 			   const uint64_t *sample, const char *name,
 			   uint32_t ppm)
 {
-	char from[KVMSTATS_TEXT_SIZE], to[KVMSTATS_TEXT_SIZE] = "...";
+	char from[KVMSTATS_MAX_TEXT_SIZE], to[KVMSTATS_MAX_TEXT_SIZE] = "...";
 	uint64_t low, high;
 
-	if (kvmstats_quantile(desc, sample, ppm, &low, &high))
+	if (kvmstats_desc_quantile(desc, sample, ppm, &low, &high))
 		return;
 	if (high != UINT64_MAX)
 		exact_text(desc, high, to);
@@ -90,18 +90,18 @@ static void print_hist(FILE *out, const struct kvmstats_desc *desc,
 		       const uint64_t *sample)
 {
 	fprintf(out, " %ju values",
-		(uintmax_t)kvmstats_hist_count(desc, sample));
+		(uintmax_t)kvmstats_desc_hist_count(desc, sample));
 	print_quantile(out, desc, sample, "median", 500000);
 	print_quantile(out, desc, sample, "p99", 990000);
 	fputc('\n', out);
 	for (unsigned int i = 0; i < kvmstats_desc_size(desc); i++)
-		print_bucket(out, desc, i, kvmstats_value(desc, sample, i));
+		print_bucket(out, desc, i, kvmstats_desc_value(desc, sample, i));
 }
 
 static void print_value(FILE *out, const struct kvmstats_desc *desc,
 			const uint64_t *sample)
 {
-	char text[KVMSTATS_TEXT_SIZE];
+	char text[KVMSTATS_MAX_TEXT_SIZE];
 
 	print_desc(out, desc);
 	if (kvmstats_desc_is_hist(desc)) {
@@ -110,7 +110,7 @@ static void print_value(FILE *out, const struct kvmstats_desc *desc,
 	}
 	for (unsigned int i = 0; i < kvmstats_desc_size(desc); i++)
 		fprintf(out, " %s",
-			exact_text(desc, kvmstats_value(desc, sample, i), text));
+			exact_text(desc, kvmstats_desc_value(desc, sample, i), text));
 	fputc('\n', out);
 }
 

@@ -34,7 +34,7 @@ static void print_rate(FILE *out, const struct kvmstats_desc *desc,
 	double rate = kvmstats_rate(delta, interval_ns);
 	char text[SI_TEXT_SIZE];
 
-	print_cell(out, si_text(text, kvmstats_to_base(desc, rate),
+	print_cell(out, si_text(text, kvmstats_desc_to_unit(desc, rate),
 				unit_letter(desc)));
 }
 
@@ -44,12 +44,12 @@ static void print_counter(struct table *table, const struct kvmstats_desc *desc)
 
 	if (group->count > 1)
 		print_rate(table->out, desc,
-			   kvmstats_value(desc, group->sum, 0), group->sum_ns);
+			   kvmstats_desc_value(desc, group->sum, 0), group->sum_ns);
 	for (size_t i = 0; i < table->columns; i++) {
 		const struct watch *watch = group->watches[i];
 
 		print_rate(table->out, desc,
-			   kvmstats_value(desc, watch->delta, 0),
+			   kvmstats_desc_value(desc, watch->delta, 0),
 			   watch->now_ns - watch->before_ns);
 	}
 }
@@ -63,14 +63,14 @@ static void print_values(struct table *table, const struct kvmstats_desc *desc)
 	if (group->count > 1)
 		print_cell(table->out, "");
 	for (size_t i = 0; i < table->columns; i++) {
-		uint64_t raw = kvmstats_value(desc, group->watches[i]->now, 0);
+		uint64_t raw = kvmstats_desc_value(desc, group->watches[i]->now, 0);
 
 		if (kvmstats_desc_unit(desc) == KVMSTATS_UNIT_BOOLEAN) {
 			print_cell(table->out, raw ? "1" : "0");
 			continue;
 		}
 		print_cell(table->out,
-			   si_text(text, kvmstats_to_base(desc, raw),
+			   si_text(text, kvmstats_desc_to_unit(desc, raw),
 				   unit_letter(desc)));
 	}
 }
@@ -82,12 +82,12 @@ static void print_events(struct table *table, const struct kvmstats_desc *desc)
 
 	if (group->count > 1)
 		print_cell(table->out,
-			   si_text(text, kvmstats_rate(kvmstats_hist_count(desc,
-									   group->sum),
+			   si_text(text, kvmstats_rate(kvmstats_desc_hist_count(desc,
+										group->sum),
 						       group->sum_ns), ""));
 	for (size_t i = 0; i < table->columns; i++) {
 		const struct watch *watch = group->watches[i];
-		uint64_t count = kvmstats_hist_count(desc, watch->delta);
+		uint64_t count = kvmstats_desc_hist_count(desc, watch->delta);
 		uint64_t interval_ns = watch->now_ns - watch->before_ns;
 
 		print_cell(table->out,
@@ -102,14 +102,14 @@ static void print_quantile(FILE *out, const struct kvmstats_desc *desc,
 	char text[SI_TEXT_SIZE + 1] = ">";
 	uint64_t low, high;
 
-	if (kvmstats_quantile(desc, delta, ppm, &low, &high)) {
+	if (kvmstats_desc_quantile(desc, delta, ppm, &low, &high)) {
 		print_cell(out, "-");
 	} else if (high == UINT64_MAX) {
-		si_text(text + 1, kvmstats_to_base(desc, low),
+		si_text(text + 1, kvmstats_desc_to_unit(desc, low),
 			unit_letter(desc));
 		print_cell(out, text);
 	} else {
-		print_cell(out, si_text(text, kvmstats_to_base(desc, high),
+		print_cell(out, si_text(text, kvmstats_desc_to_unit(desc, high),
 					unit_letter(desc)));
 	}
 }

@@ -97,7 +97,7 @@ void source_label(char text[SI_TEXT_SIZE], const struct kvmstats_source *source)
 bool all_zero(const struct kvmstats_desc *desc, const uint64_t *values)
 {
 	for (unsigned int i = 0; i < kvmstats_desc_size(desc); i++)
-		if (kvmstats_value(desc, values, i))
+		if (kvmstats_desc_value(desc, values, i))
 			return false;
 	return true;
 }

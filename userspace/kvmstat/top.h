@@ -12,7 +12,7 @@ struct top {
 	struct view view;
 	struct screen_lines lines;
 	const struct prompt *prompt;	/* NULL: none is open */
-	char answer[KVMSTATS_NAME_MAX + 1];
+	char answer[KVMSTATS_MAX_VM_NAME + 1];
 	size_t answer_length;
 	char message[160];		/* until the next key */
 	bool help, batch, once, quit;

@@ -75,10 +75,10 @@ static void pool_watch(struct view *view, const struct watch *watch,
 		view->no_memory = true;
 		return;
 	}
-	kvmstats_delta(pool->schema, watch->base, watch->now, scratch);
-	kvmstats_fold(pool->schema, KVMSTATS_SUM, pool->total, scratch);
-	kvmstats_fold(pool->schema, KVMSTATS_SUM, pool->delta, watch->delta);
-	kvmstats_fold(pool->schema, KVMSTATS_MAX, pool->peak, watch->now);
+	kvmstats_schema_delta(pool->schema, watch->base, watch->now, scratch);
+	kvmstats_schema_fold(pool->schema, KVMSTATS_SUM, pool->total, scratch);
+	kvmstats_schema_fold(pool->schema, KVMSTATS_SUM, pool->delta, watch->delta);
+	kvmstats_schema_fold(pool->schema, KVMSTATS_MAX, pool->peak, watch->now);
 	pool->interval_ns += watch->now_ns - watch->before_ns;
 	pool->sources++;
 	view->sources++;
@@ -124,14 +124,14 @@ static void fill_hist(struct row *row, const uint64_t *delta,
 {
 	const struct kvmstats_desc *desc = row->desc;
 
-	row->total = kvmstats_hist_count(desc, total);
-	row->growth = kvmstats_hist_count(desc, delta);
+	row->total = kvmstats_desc_hist_count(desc, total);
+	row->growth = kvmstats_desc_hist_count(desc, delta);
 	row->rate = kvmstats_rate(row->growth, interval_ns);
 	row->has_rate = true;
-	row->has_p50 = !kvmstats_quantile(desc, delta, 500000, &row->p50[0],
-					  &row->p50[1]);
-	row->has_p99 = !kvmstats_quantile(desc, delta, 990000, &row->p99[0],
-					  &row->p99[1]);
+	row->has_p50 = !kvmstats_desc_quantile(desc, delta, 500000, &row->p50[0],
+					       &row->p50[1]);
+	row->has_p99 = !kvmstats_desc_quantile(desc, delta, 990000, &row->p99[0],
+					       &row->p99[1]);
 }
 
 /* Of what goes up and down the total is the sum now, of peaks the largest. */
@@ -144,14 +144,14 @@ static void fill_row(struct row *row, const uint64_t *delta,
 	if (kvmstats_desc_is_hist(desc)) {
 		fill_hist(row, delta, total, interval_ns);
 	} else if (is_counter(desc)) {
-		row->total = kvmstats_value(desc, total, 0);
-		row->growth = kvmstats_value(desc, delta, 0);
+		row->total = kvmstats_desc_value(desc, total, 0);
+		row->growth = kvmstats_desc_value(desc, delta, 0);
 		row->rate = kvmstats_rate(row->growth, interval_ns);
 		row->has_rate = true;
 	} else if (kvmstats_desc_type(desc) == KVMSTATS_PEAK) {
-		row->total = kvmstats_value(desc, peak, 0);
+		row->total = kvmstats_desc_value(desc, peak, 0);
 	} else {
-		row->total = kvmstats_value(desc, delta, 0);
+		row->total = kvmstats_desc_value(desc, delta, 0);
 	}
 }
 
@@ -203,7 +203,7 @@ static void add_part(struct view *view, const struct row *parent,
 		view->no_memory = true;
 		return;
 	}
-	kvmstats_delta(pool->schema, watch->base, watch->now, total);
+	kvmstats_schema_delta(pool->schema, watch->base, watch->now, total);
 	fill_row(&row, watch->delta, total, watch->now,
 		 watch->now_ns - watch->before_ns);
 	free(total);
@@ -264,12 +264,12 @@ static void count_events(struct view *view, struct row *row,
 		desc = kvmstats_schema_desc(schema, i);
 		if (!is_event(desc) || !filter_passes(&view->fields, desc))
 			continue;
-		kvmstats_counter_delta(kvmstats_value(desc, watch->base, 0),
-				       kvmstats_value(desc, watch->now, 0),
+		kvmstats_counter_delta(kvmstats_desc_value(desc, watch->base, 0),
+				       kvmstats_desc_value(desc, watch->now, 0),
 				       &total);
 		row->total += total;
-		row->rate += kvmstats_rate(kvmstats_value(desc, watch->delta,
-							  0), interval_ns);
+		row->rate += kvmstats_rate(kvmstats_desc_value(desc, watch->delta,
+							       0), interval_ns);
 	}
 }
 

@@ -31,7 +31,7 @@ struct view {
 	const struct fleet *fleet;
 	const struct vm *only;			/* NULL: all */
 	struct filter fields;
-	char guest[KVMSTATS_NAME_MAX + 1];	/* name or pid; "": all */
+	char guest[KVMSTATS_MAX_VM_NAME + 1];	/* name or pid; "": all */
 	enum sort_order sort;
 	bool by_guest, split, hists, zeros;
 	int columns;				/* 0: as wide as need be */

@@ -33,7 +33,7 @@ static void find_owner(struct vm *vm)
 }
 
 /* The command's name is the process's own choice: nothing of it may act. */
-void vm_command(long pid, char name[KVMSTATS_NAME_MAX + 1])
+void vm_command(long pid, char name[KVMSTATS_MAX_VM_NAME + 1])
 {
 	char path[64];
 	FILE *file;
@@ -41,7 +41,7 @@ void vm_command(long pid, char name[KVMSTATS_NAME_MAX + 1])
 	snprintf(path, sizeof(path), "/proc/%ld/comm", pid);
 	file = fopen(path, "re");
 	name[0] = 0;
-	if (file && fgets(name, KVMSTATS_NAME_MAX + 1, file))
+	if (file && fgets(name, KVMSTATS_MAX_VM_NAME + 1, file))
 		name[strcspn(name, "\n")] = 0;
 	if (file)
 		fclose(file);
@@ -52,7 +52,7 @@ void vm_command(long pid, char name[KVMSTATS_NAME_MAX + 1])
 struct vm *vm_new(const char *name, struct kvmstats_vmm *vmm)
 {
 	struct vm *vm = calloc(1, sizeof(*vm));
-	char command[KVMSTATS_NAME_MAX + 1];
+	char command[KVMSTATS_MAX_VM_NAME + 1];
 
 	if (!vm)
 		return NULL;
@@ -181,8 +181,8 @@ static void watch_sample(struct watch *watch)
 					      kvmstats_schema_words(schema));
 	watch->now_ns = clock_ns();
 	if (!watch->error)
-		watch->restarts = kvmstats_delta(schema, watch->before,
-						 watch->now, watch->delta);
+		watch->restarts = kvmstats_schema_delta(schema, watch->before,
+							watch->now, watch->delta);
 }
 
 /* The first sample is what the first interval starts from. */
@@ -201,8 +201,8 @@ static int watch_start(struct watch *watch, struct kvmstats_source *source)
 	watch->source = source;
 	watch_sample(watch);
 	/* no growth yet, but the values of what does not count */
-	kvmstats_delta(kvmstats_source_schema(source), watch->now, watch->now,
-		       watch->delta);
+	kvmstats_schema_delta(kvmstats_source_schema(source), watch->now, watch->now,
+			      watch->delta);
 	memcpy(watch->base, watch->now, words * sizeof(uint64_t));
 	watch->fd = -1;
 	return watch->error;
@@ -280,7 +280,7 @@ void vm_drop_gone(struct vm *vm)
 /* Everything that is there. 0: there may be more later; else -errno. */
 int vm_receive(struct vm *vm, struct kvmstats_cache *cache)
 {
-	struct kvmstats_source *sources[KVMSTATS_MESSAGE_FDS];
+	struct kvmstats_source *sources[KVMSTATS_MAX_MESSAGE_FDS];
 	unsigned int rejected;
 	int ret, failed = 0;
 
@@ -443,8 +443,8 @@ static bool group_fill(struct group *group, size_t position)
 		if (!in_group(group, watch))
 			continue;
 		group->watches[group->count++] = watch;
-		kvmstats_fold(group->schema, KVMSTATS_SUM, group->sum,
-			      watch->delta);
+		kvmstats_schema_fold(group->schema, KVMSTATS_SUM, group->sum,
+				     watch->delta);
 		total_ns += watch->now_ns - watch->before_ns;
 	}
 	group->sum_ns = total_ns / group->count;

@@ -72,7 +72,7 @@ void vm_free(struct vm *vm);
 void vm_close_sources(struct vm *vm);
 const char *vm_name(const struct vm *vm);
 const char *vm_uuid(const struct vm *vm);
-void vm_command(long pid, char name[KVMSTATS_NAME_MAX + 1]);
+void vm_command(long pid, char name[KVMSTATS_MAX_VM_NAME + 1]);
 int vm_pidfd(const struct vm *vm);
 /* Why statistics are missing, in words; "" if none are. */
 void vm_problem(const struct vm *vm, char *text, size_t text_bytes);

@@ -18,7 +18,7 @@ struct vmm {
 	bool connected, sent;
 	int error;			/* of the last try to connect */
 	uint64_t retry_ns, retry_wait_ns;
-	char name[KVMSTATS_NAME_MAX + 1];
+	char name[KVMSTATS_MAX_VM_NAME + 1];
 };
 
 /* Takes over @found on success. */

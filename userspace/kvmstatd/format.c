@@ -32,8 +32,8 @@ static char *put_value(char *out, const struct column *column, uint64_t value)
 	case VALUE_NANO:
 		return put_nano(out, value);
 	default:
-		return out + kvmstats_format(column->desc, value, out,
-					     KVMSTATS_TEXT_SIZE);
+		return out + kvmstats_desc_format(column->desc, value, out,
+						  KVMSTATS_MAX_TEXT_SIZE);
 	}
 }
 

@@ -10,17 +10,17 @@ enum family_kind family_kind(const struct kvmstats_desc *desc)
 {
 	uint64_t low, high;
 
-	if (!kvmstats_bucket_bounds(desc, 0, &low, &high))
+	if (!kvmstats_desc_bucket_bounds(desc, 0, &low, &high))
 		return FAMILY_HISTOGRAM;
 	return kvmstats_desc_size(desc) > 1 ? FAMILY_VECTOR : FAMILY_SCALAR;
 }
 
 enum value_kind value_kind(const struct kvmstats_desc *desc)
 {
-	char text[KVMSTATS_TEXT_SIZE];
+	char text[KVMSTATS_MAX_TEXT_SIZE];
 
 	if (!kvmstats_desc_exponent(desc) ||
-	    kvmstats_format(desc, 0, text, sizeof(text)) < 0)
+	    kvmstats_desc_format(desc, 0, text, sizeof(text)) < 0)
 		return VALUE_PLAIN;
 	return kvmstats_desc_base(desc) == 10 &&
 	       kvmstats_desc_exponent(desc) == -9 ? VALUE_NANO : VALUE_SCALED;

@@ -74,10 +74,10 @@ static int make_ends(struct column *column)
 		char le[LE_TEXT_SIZE] = "+Inf", line[LE_TEXT_SIZE + 16];
 		uint64_t low, high;
 
-		kvmstats_bucket_bounds(column->desc, i, &low, &high);
+		kvmstats_desc_bucket_bounds(column->desc, i, &low, &high);
 		if (i < column->size - 1)
 			le_text(le, column->value == VALUE_PLAIN ? high :
-				kvmstats_to_base(column->desc, high));
+				kvmstats_desc_to_unit(column->desc, high));
 		snprintf(line, sizeof(line), ",le=\"%s\"} ", le);
 		if (text_set(&column->ends[i], line, ""))
 			return -1;

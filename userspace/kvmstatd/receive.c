@@ -211,7 +211,7 @@ static int take_message(struct receiver *receiver, struct conn *conn,
 /* One message a turn: who sends many waits as long as who sends few. */
 static void receive_one(struct receiver *receiver, struct conn *conn)
 {
-	struct kvmstats_source *sources[KVMSTATS_MESSAGE_FDS];
+	struct kvmstats_source *sources[KVMSTATS_MAX_MESSAGE_FDS];
 	unsigned int rejected;
 	int count, reason;
 

@@ -113,7 +113,7 @@ void store_enter(const struct vm *vm, int pidfd)
 void store_add(const struct vm *vm, struct kvmstats_source *const *sources,
 	       size_t count)
 {
-	int fds[KVMSTATS_MESSAGE_FDS];
+	int fds[KVMSTATS_MAX_MESSAGE_FDS];
 	char name[32];
 
 	if (table.fd < 0 || !count)
@@ -131,7 +131,7 @@ static size_t copy_fds(struct registry *registry, const struct vm *vm,
 	size_t count = 0;
 
 	pthread_mutex_lock(&registry->lock);
-	for (size_t i = first; i < vm->count && i - first < KVMSTATS_MESSAGE_FDS;
+	for (size_t i = first; i < vm->count && i - first < KVMSTATS_MAX_MESSAGE_FDS;
 	     i++) {
 		const struct kvmstats_source *source = vm->entries[i].source;
 		int fd = source ? fcntl(kvmstats_source_fd(source),
@@ -146,14 +146,14 @@ static size_t copy_fds(struct registry *registry, const struct vm *vm,
 
 void store_again(struct registry *registry, const struct vm *vm)
 {
-	int fds[KVMSTATS_MESSAGE_FDS];
+	int fds[KVMSTATS_MAX_MESSAGE_FDS];
 	char name[32];
 
 	if (table.fd < 0)
 		return;
 	name_vm(name, vm);
 	supervisor_drop(name);
-	for (size_t i = 0; i < vm->count; i += KVMSTATS_MESSAGE_FDS) {
+	for (size_t i = 0; i < vm->count; i += KVMSTATS_MAX_MESSAGE_FDS) {
 		size_t count = copy_fds(registry, vm, i, fds);
 
 		if (count)

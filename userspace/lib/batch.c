@@ -15,25 +15,26 @@
 enum way { WAY_PREAD, WAY_URING, WAYS };
 
 struct kvmstats_batch {
-	unsigned int flags;
+	enum kvmstats_batch_method method;
 	pid_t pid;		/* whose ring it is */
 	struct ring *ring;	/* NULL: pread */
 	unsigned int trials;
 	double best_ns[WAYS];	/* of a read */
 };
 
-int kvmstats_batch_new(unsigned int flags, struct kvmstats_batch **result)
+int kvmstats_batch_new(enum kvmstats_batch_method method,
+		       struct kvmstats_batch **result)
 {
 	struct kvmstats_batch *batch;
 
-	if (flags > KVMSTATS_BATCH_URING)
+	if (method > KVMSTATS_BATCH_URING)
 		return -EINVAL;
 	batch = calloc(1, sizeof(*batch));
 	if (!batch)
 		return -ENOMEM;
-	batch->flags = flags;
+	batch->method = method;
 	batch->pid = getpid();
-	if (flags != KVMSTATS_BATCH_PREAD && ring_open(&batch->ring))
+	if (method != KVMSTATS_BATCH_PREAD && ring_open(&batch->ring))
 		batch->ring = NULL;
 	*result = batch;
 	return 0;
@@ -117,7 +118,7 @@ static void sample_some(struct kvmstats_batch *batch,
 {
 	if (!batch->ring)
 		sample_by(WAY_PREAD, batch, reads, count);
-	else if (batch->flags == KVMSTATS_BATCH_URING)
+	else if (batch->method == KVMSTATS_BATCH_URING)
 		sample_by(WAY_URING, batch, reads, count);
 	else if (count < MIN_READS)
 		sample_by(WAY_PREAD, batch, reads, count);

@@ -36,14 +36,15 @@ void kvmstats_cache_free(struct kvmstats_cache *cache)
 	free(cache);
 }
 
-size_t kvmstats_cache_count(struct kvmstats_cache *cache)
+size_t kvmstats_cache_count(const struct kvmstats_cache *cache)
 {
+	pthread_mutex_t *lock = (pthread_mutex_t *)&cache->lock;
 	size_t count = 0;
 
-	pthread_mutex_lock(&cache->lock);
+	pthread_mutex_lock(lock);
 	for (struct kvmstats_schema *s = cache->first; s; s = s->next)
 		count++;
-	pthread_mutex_unlock(&cache->lock);
+	pthread_mutex_unlock(lock);
 	return count;
 }
 

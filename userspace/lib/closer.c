@@ -114,7 +114,7 @@ static void add(enum kvmstats_close_kind kind, struct job *job)
 	*lane->last = job;
 	lane->last = &job->next;
 	lane->waiting += job->count ? job->count : 1;
-	if (lane->threads < KVMSTATS_CLOSE_THREADS)
+	if (lane->threads < KVMSTATS_MAX_CLOSE_THREADS)
 		start_thread(lane);
 	pthread_mutex_unlock(&pool.lock);
 }
@@ -165,7 +165,7 @@ int kvmstats_close_full(enum kvmstats_close_kind kind)
 	int full;
 
 	pthread_mutex_lock(&pool.lock);
-	full = pool.lanes[kind].waiting >= KVMSTATS_CLOSE_WAITING;
+	full = pool.lanes[kind].waiting >= KVMSTATS_MAX_CLOSE_WAITING;
 	pthread_mutex_unlock(&pool.lock);
 	return full;
 }

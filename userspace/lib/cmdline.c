@@ -63,17 +63,17 @@ static bool takes(const char *option, size_t length, const char *next)
  * long ends at a whole character. Returns where the value ended.
  */
 static const char *copy_value(const char *from, bool list,
-			      char to[KVMSTATS_NAME_MAX + 1])
+			      char to[KVMSTATS_MAX_VM_NAME + 1])
 {
 	size_t length = 0;
 
 	for (; *from; from++) {
 		if (list && *from == ',' && *++from != ',')
 			break;
-		if (length <= KVMSTATS_NAME_MAX)
+		if (length <= KVMSTATS_MAX_VM_NAME)
 			to[length++] = *from;
 	}
-	if (length > KVMSTATS_NAME_MAX)
+	if (length > KVMSTATS_MAX_VM_NAME)
 		do {
 			length--;
 		} while (length && ((unsigned char)to[length] & 0xc0) == 0x80);
@@ -88,10 +88,10 @@ static const char *copy_value(const char *from, bool list,
  * stand without its key.
  */
 static void read_list(const char *list, const char *key, bool implied,
-		      char to[KVMSTATS_NAME_MAX + 1])
+		      char to[KVMSTATS_MAX_VM_NAME + 1])
 {
 	size_t length = strlen(key);
-	char ignored[KVMSTATS_NAME_MAX + 1];
+	char ignored[KVMSTATS_MAX_VM_NAME + 1];
 	bool first = true;
 
 	for (const char *p = list; *p; first = false) {
@@ -123,11 +123,11 @@ static bool is_kvmtool(const char *program)
 }
 
 void kvmstats_cmdline_names(const char *cmdline, size_t size_bytes,
-			    char name[KVMSTATS_NAME_MAX + 1],
-			    char uuid[KVMSTATS_NAME_MAX + 1])
+			    char name[KVMSTATS_MAX_VM_NAME + 1],
+			    char uuid[KVMSTATS_MAX_VM_NAME + 1])
 {
 	struct words words = { cmdline, cmdline + size_bytes };
-	char id[KVMSTATS_NAME_MAX + 1] = "";
+	char id[KVMSTATS_MAX_VM_NAME + 1] = "";
 	const char *word = next_word(&words);
 	bool kvmtool = word && is_kvmtool(word);
 
@@ -169,8 +169,8 @@ void kvmstats_cmdline_names(const char *cmdline, size_t size_bytes,
 		strcpy(name, id);
 }
 
-int kvmstats_process_names(pid_t pid, char name[KVMSTATS_NAME_MAX + 1],
-			   char uuid[KVMSTATS_NAME_MAX + 1])
+int kvmstats_process_names(pid_t pid, char name[KVMSTATS_MAX_VM_NAME + 1],
+			   char uuid[KVMSTATS_MAX_VM_NAME + 1])
 {
 	char path[32], cmdline[CMDLINE_BYTES];
 	ssize_t length;

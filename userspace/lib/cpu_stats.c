@@ -21,17 +21,17 @@ static bool fits_param(const struct kvmstats_desc *desc)
 {
 	return kvmstats_desc_size(desc) == 1 && !kvmstats_desc_is_hist(desc) &&
 	       strlen(kvmstats_desc_name(desc)) + strlen(KVM_PREFIX) <
-	       KVMSTATS_PARAM_FIELD_SIZE;
+	       KVMSTATS_MAX_FIELD_SIZE;
 }
 
 static void set_kvm_param(struct kvmstats_param *param,
 			  const struct kvmstats_desc *desc,
 			  const uint64_t *sample)
 {
-	char field[KVMSTATS_PARAM_FIELD_SIZE] = KVM_PREFIX;
+	char field[KVMSTATS_MAX_FIELD_SIZE] = KVM_PREFIX;
 
 	strcat(field, kvmstats_desc_name(desc));
-	set_param(param, field, kvmstats_value(desc, sample, 0));
+	set_param(param, field, kvmstats_desc_value(desc, sample, 0));
 }
 
 static size_t count_params(const struct kvmstats_cpu *cpu)
@@ -258,9 +258,9 @@ static int fill(const struct kvmstats_cpu *cpus, size_t cpu_count,
 static int check_bounds(size_t cpu_count, unsigned int nparams, int start_cpu,
 			unsigned int ncpus)
 {
-	if (cpu_count > KVMSTATS_CPU_STATS_CPUS ||
-	    ncpus > KVMSTATS_CPU_STATS_CPUS ||
-	    nparams > KVMSTATS_CPU_STATS_PARAMS)
+	if (cpu_count > KVMSTATS_MAX_CPUS ||
+	    ncpus > KVMSTATS_MAX_CPUS ||
+	    nparams > KVMSTATS_MAX_CPU_PARAMS)
 		return -E2BIG;
 	if (start_cpu < -1 || (start_cpu == -1 && ncpus != 1))
 		return -EINVAL;

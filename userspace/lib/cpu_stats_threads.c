@@ -284,7 +284,7 @@ int kvmstats_cpu_threads(pid_t pid, struct kvmstats_cpu *cpus, size_t cpu_count)
 	char path[64];
 	int ret;
 
-	if (cpu_count > KVMSTATS_CPU_STATS_CPUS)
+	if (cpu_count > KVMSTATS_MAX_CPUS)
 		return -E2BIG;
 	if (!numbers_are_unique(cpus, cpu_count) || has_several_vms(pid))
 		return -ENOTUNIQ;

@@ -62,8 +62,8 @@ struct answer {
 	struct kvm_file files[ASK_FILES];
 	unsigned int given[ASK_FILES];
 	int errors[ASK_FILES];
-	char name[KVMSTATS_NAME_MAX + 1];
-	char uuid[KVMSTATS_NAME_MAX + 1];
+	char name[KVMSTATS_MAX_VM_NAME + 1];
+	char uuid[KVMSTATS_MAX_VM_NAME + 1];
 };
 
 #define STUCK_MAX	16
@@ -127,8 +127,8 @@ struct kvmstats_vmm {
 	size_t missing;
 	int refused;		/* why the kernel makes us no statistics */
 	int error;		/* why nothing could be copied */
-	char name[KVMSTATS_NAME_MAX + 1];
-	char uuid[KVMSTATS_NAME_MAX + 1];
+	char name[KVMSTATS_MAX_VM_NAME + 1];
+	char uuid[KVMSTATS_MAX_VM_NAME + 1];
 };
 
 /* vmm.c: what a vmm has, against what the process has now */

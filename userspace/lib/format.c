@@ -82,8 +82,8 @@ static int decimal_print(const struct decimal *number, char *text,
 	return length;
 }
 
-int kvmstats_format(const struct kvmstats_desc *desc, uint64_t raw,
-		    char *text, size_t size_bytes)
+int kvmstats_desc_format(const struct kvmstats_desc *desc, uint64_t raw,
+			 char *text, size_t size_bytes)
 {
 	unsigned int base = kvmstats_desc_base(desc);
 	struct decimal number;
@@ -97,7 +97,7 @@ int kvmstats_format(const struct kvmstats_desc *desc, uint64_t raw,
 	return decimal_print(&number, text, size_bytes);
 }
 
-double kvmstats_to_base(const struct kvmstats_desc *desc, double raw)
+double kvmstats_desc_to_unit(const struct kvmstats_desc *desc, double raw)
 {
 	unsigned int base = kvmstats_desc_base(desc);
 	int exponent = desc->exponent;

@@ -23,8 +23,8 @@ static void log_bounds(unsigned int bucket, uint64_t *low, uint64_t *high)
 	*high = bucket ? bucket > 63 ? UINT64_MAX : (1ull << bucket) - 1 : 0;
 }
 
-int kvmstats_bucket_bounds(const struct kvmstats_desc *desc,
-			   unsigned int bucket, uint64_t *low, uint64_t *high)
+int kvmstats_desc_bucket_bounds(const struct kvmstats_desc *desc,
+				unsigned int bucket, uint64_t *low, uint64_t *high)
 {
 	int ret = 0;
 
@@ -39,8 +39,8 @@ int kvmstats_bucket_bounds(const struct kvmstats_desc *desc,
 	return ret;
 }
 
-uint64_t kvmstats_hist_count(const struct kvmstats_desc *desc,
-			     const uint64_t *sample)
+uint64_t kvmstats_desc_hist_count(const struct kvmstats_desc *desc,
+				  const uint64_t *sample)
 {
 	uint64_t count = 0;
 
@@ -80,21 +80,21 @@ static unsigned int bucket_of(const struct kvmstats_desc *desc,
 	return last;
 }
 
-int kvmstats_quantile(const struct kvmstats_desc *desc,
-		      const uint64_t *sample, uint32_t quantile_ppm,
-		      uint64_t *low, uint64_t *high)
+int kvmstats_desc_quantile(const struct kvmstats_desc *desc,
+			   const uint64_t *sample, uint32_t quantile_ppm,
+			   uint64_t *low, uint64_t *high)
 {
-	uint64_t count = kvmstats_hist_count(desc, sample);
+	uint64_t count = kvmstats_desc_hist_count(desc, sample);
 	unsigned int bucket;
 	int ret;
 
 	if (quantile_ppm > PPM)
 		return -EINVAL;
-	ret = kvmstats_bucket_bounds(desc, 0, low, high);
+	ret = kvmstats_desc_bucket_bounds(desc, 0, low, high);
 	if (ret)
 		return ret;
 	if (!count)
 		return -ENODATA;
 	bucket = bucket_of(desc, sample, rank_of(count, quantile_ppm));
-	return kvmstats_bucket_bounds(desc, bucket, low, high);
+	return kvmstats_desc_bucket_bounds(desc, bucket, low, high);
 }

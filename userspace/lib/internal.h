@@ -2,7 +2,10 @@
 #ifndef KVMSTATS_LIB_INTERNAL_H
 #define KVMSTATS_LIB_INTERNAL_H
 
+/* What the public header names is exported; all else is hidden. */
+#pragma GCC visibility push(default)
 #include <kvmstats.h>
+#pragma GCC visibility pop
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -52,6 +55,8 @@ struct sample_pread {
 };
 
 /* false: there is none to make, kvmstats_source_sample knows the result */
+/* Only what never waits does io_uring read at once; changes the open file. */
+void source_never_wait(const struct kvmstats_source *source);
 bool source_sample_pread(const struct kvmstats_read *read,
 			 struct sample_pread *args);
 
@@ -74,7 +79,7 @@ void ring_close(struct ring *ring);
 
 /* wire.c: messages of the transport */
 #define WIRE_HEADER_BYTES	40
-#define WIRE_MESSAGE_BYTES	(WIRE_HEADER_BYTES + 2 * KVMSTATS_NAME_MAX)
+#define WIRE_MESSAGE_BYTES	(WIRE_HEADER_BYTES + 2 * KVMSTATS_MAX_VM_NAME)
 /* A later version's longer header is read up to here. */
 #define WIRE_RECEIVE_BYTES	4096
 
@@ -83,8 +88,8 @@ struct wire_message {
 	uint32_t pid;
 	bool on_behalf;		/* pid and start time are another process's */
 	uint64_t start_time_ticks;
-	char name[KVMSTATS_NAME_MAX + 1];
-	char uuid[KVMSTATS_NAME_MAX + 1];
+	char name[KVMSTATS_MAX_VM_NAME + 1];
+	char uuid[KVMSTATS_MAX_VM_NAME + 1];
 };
 
 bool wire_text_ok(const char *text, size_t length);

@@ -24,8 +24,8 @@ struct kvmstats_peer {
 	pid_t vm_pid;
 	uint64_t start_time_ticks;
 	uint32_t total_fds;
-	char name[KVMSTATS_NAME_MAX + 1];
-	char uuid[KVMSTATS_NAME_MAX + 1];
+	char name[KVMSTATS_MAX_VM_NAME + 1];
+	char uuid[KVMSTATS_MAX_VM_NAME + 1];
 };
 
 /* A socket on which nobody listens any more may be replaced. */
@@ -169,7 +169,7 @@ static int introduce(struct kvmstats_peer *peer,
 
 /* Descriptors of one message; the kernel passes at most 253. */
 struct fd_list {
-	int fd[KVMSTATS_MESSAGE_FDS];
+	int fd[KVMSTATS_MAX_MESSAGE_FDS];
 	size_t count;
 };
 
@@ -178,7 +178,7 @@ static void take_fds(const struct cmsghdr *cmsg, struct fd_list *list)
 	const unsigned char *data = CMSG_DATA(cmsg);
 	size_t count = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 
-	for (size_t i = 0; i < count && list->count < KVMSTATS_MESSAGE_FDS;
+	for (size_t i = 0; i < count && list->count < KVMSTATS_MAX_MESSAGE_FDS;
 	     i++) {
 		int fd;
 
@@ -192,7 +192,7 @@ static ssize_t receive(int socket_fd, void *bytes, size_t size_bytes,
 		       struct fd_list *list)
 {
 	union {
-		char bytes[CMSG_SPACE(KVMSTATS_MESSAGE_FDS * sizeof(int))];
+		char bytes[CMSG_SPACE(KVMSTATS_MAX_MESSAGE_FDS * sizeof(int))];
 		struct cmsghdr align;
 	} control;
 	struct iovec iov = { .iov_base = bytes, .iov_len = size_bytes };
@@ -296,7 +296,7 @@ static int check_message(struct kvmstats_peer *peer, const void *bytes,
 		return ret;
 	if (message.num_fds != list->count)
 		return -EBADMSG;
-	if (list->count > KVMSTATS_PEER_FDS - peer->total_fds)
+	if (list->count > KVMSTATS_MAX_PEER_FDS - peer->total_fds)
 		return -E2BIG;
 	return introduce(peer, &message);
 }

@@ -18,15 +18,15 @@ struct kvmstats_sender {
 	bool greeted;		/* a message went over it, maybe without fds */
 	pid_t on_behalf;	/* 0: the VM is this process's own */
 	uint64_t start_time_ticks;	/* of that process */
-	char name[KVMSTATS_NAME_MAX + 1];
-	char uuid[KVMSTATS_NAME_MAX + 1];
+	char name[KVMSTATS_MAX_VM_NAME + 1];
+	char uuid[KVMSTATS_MAX_VM_NAME + 1];
 };
 
 static int set_text(char *to, const char *from)
 {
-	size_t length = strnlen(from, KVMSTATS_NAME_MAX + 1);
+	size_t length = strnlen(from, KVMSTATS_MAX_VM_NAME + 1);
 
-	if (length > KVMSTATS_NAME_MAX || !wire_text_ok(from, length))
+	if (length > KVMSTATS_MAX_VM_NAME || !wire_text_ok(from, length))
 		return -EINVAL;
 	strcpy(to, from);
 	return 0;
@@ -166,7 +166,7 @@ static void fill_message(const struct kvmstats_sender *sender,
 }
 
 union fd_control {
-	char bytes[CMSG_SPACE(KVMSTATS_MESSAGE_FDS * sizeof(int))];
+	char bytes[CMSG_SPACE(KVMSTATS_MAX_MESSAGE_FDS * sizeof(int))];
 	struct cmsghdr align;
 };
 
@@ -215,8 +215,8 @@ int kvmstats_sender_flush(struct kvmstats_sender *sender)
 		size_t count = sender->count - sender->sent;
 		int ret;
 
-		if (count > KVMSTATS_MESSAGE_FDS)
-			count = KVMSTATS_MESSAGE_FDS;
+		if (count > KVMSTATS_MAX_MESSAGE_FDS)
+			count = KVMSTATS_MAX_MESSAGE_FDS;
 		ret = send_some(sender, count);
 		if (ret)
 			return ret;

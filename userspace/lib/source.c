@@ -16,6 +16,7 @@ struct kvmstats_source {
 	size_t image_bytes;
 	char *id;
 	struct kvmstats_schema *schema;
+	atomic_bool never_waits;
 };
 
 /* What /proc/self/fd says of a statistics descriptor; -ENODEV for others. */
@@ -191,12 +192,16 @@ int source_load(int fd, int vcpu, struct kvmstats_cache *cache,
  * io_uring, which would otherwise leave each read to a thread of its own, at
  * several times the price.
  */
-static void never_wait(int fd)
+void source_never_wait(const struct kvmstats_source *source)
 {
-	int flags = fcntl(fd, F_GETFL);
+	atomic_bool *done = (atomic_bool *)&source->never_waits;
+	int flags;
 
+	if (source->fd < 0 || atomic_exchange(done, true))
+		return;
+	flags = fcntl(source->fd, F_GETFL);
 	if (flags >= 0)
-		fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+		fcntl(source->fd, F_SETFL, flags | O_NONBLOCK);
 }
 
 int kvmstats_source_open(int fd, struct kvmstats_cache *cache,
@@ -205,11 +210,7 @@ int kvmstats_source_open(int fd, struct kvmstats_cache *cache,
 	int vcpu = -1;
 	int ret = check_kind(fd, &vcpu);
 
-	if (!ret)
-		ret = source_load(fd, vcpu, cache, result);
-	if (!ret)
-		never_wait(fd);
-	return ret;
+	return ret ? ret : source_load(fd, vcpu, cache, result);
 }
 
 /* "kvm-4711/vcpu-3": the number behind the slash. */
@@ -329,4 +330,9 @@ int64_t kvmstats_source_image(const struct kvmstats_source *source,
 		return needed;
 	ret = pread_whole(source, image, needed, 0);
 	return ret ? ret : (int64_t)needed;
+}
+
+unsigned int kvmstats_version(void)
+{
+	return KVMSTATS_VERSION_NUMBER;
 }

@@ -57,6 +57,7 @@ static unsigned int prepare(struct ring *ring, struct kvmstats_read *reads,
 		sqe = io_uring_get_sqe(&ring->uring);
 		if (!sqe)
 			break;
+		source_never_wait(reads[i].source);
 		io_uring_prep_read(sqe, args.fd, reads[i].sample,
 				   args.size_bytes, args.offset);
 		sqe->user_data = i;

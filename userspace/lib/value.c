@@ -4,8 +4,8 @@
 
 #include "internal.h"
 
-uint64_t kvmstats_value(const struct kvmstats_desc *desc,
-			const uint64_t *sample, unsigned int element)
+uint64_t kvmstats_desc_value(const struct kvmstats_desc *desc,
+			     const uint64_t *sample, unsigned int element)
 {
 	return element < desc->size ? sample[desc->word + element] : 0;
 }
@@ -50,9 +50,9 @@ static int delta_desc(const struct kvmstats_desc *desc, const uint64_t *before,
 	return restart;
 }
 
-int kvmstats_delta(const struct kvmstats_schema *schema,
-		   const uint64_t *before, const uint64_t *after,
-		   uint64_t *delta)
+int kvmstats_schema_delta(const struct kvmstats_schema *schema,
+			  const uint64_t *before, const uint64_t *after,
+			  uint64_t *delta)
 {
 	int restarts = 0;
 
@@ -73,9 +73,9 @@ static uint64_t add_saturating(uint64_t a, uint64_t b)
 	return a + b < a ? UINT64_MAX : a + b;
 }
 
-int kvmstats_fold(const struct kvmstats_schema *schema,
-		  enum kvmstats_fold fold, uint64_t *into,
-		  const uint64_t *sample)
+int kvmstats_schema_fold(const struct kvmstats_schema *schema,
+			 enum kvmstats_fold fold, uint64_t *into,
+			 const uint64_t *sample)
 {
 	for (size_t i = 0; i < schema->words; i++) {
 		switch (fold) {

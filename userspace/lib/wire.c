@@ -140,10 +140,10 @@ static int check_header(const struct wire_header *header, size_t size_bytes)
 		return -EBADMSG;
 	if (header->flags & ~WIRE_ON_BEHALF || header->zero ||
 	    header->header_bytes < sizeof(*header) ||
-	    header->num_fds > KVMSTATS_MESSAGE_FDS)
+	    header->num_fds > KVMSTATS_MAX_MESSAGE_FDS)
 		return -EBADMSG;
-	if (header->name_bytes > KVMSTATS_NAME_MAX ||
-	    header->uuid_bytes > KVMSTATS_NAME_MAX)
+	if (header->name_bytes > KVMSTATS_MAX_VM_NAME ||
+	    header->uuid_bytes > KVMSTATS_MAX_VM_NAME)
 		return -EBADMSG;
 	if (size_bytes != (size_t)header->header_bytes + header->name_bytes +
 			  header->uuid_bytes)

@@ -40,7 +40,7 @@ static uint64_t value_of(struct vcpu *vcpu, const struct kvmstats_desc *desc)
 	ret = kvmstats_source_sample(vcpu->stats.source, sample, MAX_WORDS);
 	if (ret)
 		die("vCPU %u: statistics: %s", vcpu->index, strerror(-ret));
-	return kvmstats_value(desc, sample, 0);
+	return kvmstats_desc_value(desc, sample, 0);
 }
 
 uint64_t vcpu_dirtied(struct vcpu *vcpu)

@@ -18,7 +18,7 @@
 
 /* Copies: a program may use the place of its environment for something else. */
 static char socket_path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
-static char name[KVMSTATS_NAME_MAX + 1], uuid[KVMSTATS_NAME_MAX + 1];
+static char name[KVMSTATS_MAX_VM_NAME + 1], uuid[KVMSTATS_MAX_VM_NAME + 1];
 static char others[4096];	/* LD_PRELOAD=, without us */
 
 const char *preload_socket, *preload_name, *preload_uuid;
@@ -49,8 +49,8 @@ static void find_handoff(void)
 /* What the VMM's own command line says of its VM. */
 static void names_of_command_line(void)
 {
-	static char cmdline_name[KVMSTATS_NAME_MAX + 1];
-	static char cmdline_uuid[KVMSTATS_NAME_MAX + 1];
+	static char cmdline_name[KVMSTATS_MAX_VM_NAME + 1];
+	static char cmdline_uuid[KVMSTATS_MAX_VM_NAME + 1];
 
 	kvmstats_process_names(getpid(), cmdline_name, cmdline_uuid);
 	if (!preload_name && *cmdline_name)

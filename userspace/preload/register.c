@@ -197,7 +197,7 @@ static void set_text(char *to, const char *from, const char *otherwise)
 {
 	size_t length = from ? strlen(from) : 0;
 
-	if (!length || length > KVMSTATS_NAME_MAX || !wire_text_ok(from, length))
+	if (!length || length > KVMSTATS_MAX_VM_NAME || !wire_text_ok(from, length))
 		from = otherwise;
 	strcpy(to, from);
 }

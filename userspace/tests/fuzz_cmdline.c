@@ -9,7 +9,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size_bytes);
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size_bytes)
 {
-	char name[KVMSTATS_NAME_MAX + 1], uuid[KVMSTATS_NAME_MAX + 1];
+	char name[KVMSTATS_MAX_VM_NAME + 1], uuid[KVMSTATS_MAX_VM_NAME + 1];
 	char *cmdline = malloc(size_bytes + 1);
 	struct kvmstats_sender *sender;
 

@@ -9,7 +9,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size_bytes);
 static void use_desc(const struct kvmstats_schema *schema,
 		     const struct kvmstats_desc *desc, const uint64_t *sample)
 {
-	char text[KVMSTATS_TEXT_SIZE];
+	char text[KVMSTATS_MAX_TEXT_SIZE];
 	uint64_t low, high;
 
 	if (!kvmstats_schema_find(schema, kvmstats_desc_name(desc)))
@@ -17,13 +17,13 @@ static void use_desc(const struct kvmstats_schema *schema,
 	if (kvmstats_desc_word(desc) + kvmstats_desc_size(desc) >
 	    kvmstats_schema_words(schema))
 		abort();
-	kvmstats_format(desc, kvmstats_value(desc, sample, 0), text,
-			sizeof(text));
+	kvmstats_desc_format(desc, kvmstats_desc_value(desc, sample, 0), text,
+			     sizeof(text));
 	for (unsigned int i = 0; i < kvmstats_desc_size(desc); i++)
-		if (!kvmstats_bucket_bounds(desc, i, &low, &high) && low > high)
+		if (!kvmstats_desc_bucket_bounds(desc, i, &low, &high) && low > high)
 			abort();
 	for (uint32_t ppm = 0; ppm <= 1000000; ppm += 250000)
-		if (!kvmstats_quantile(desc, sample, ppm, &low, &high) &&
+		if (!kvmstats_desc_quantile(desc, sample, ppm, &low, &high) &&
 		    low > high)
 			abort();
 }
@@ -38,8 +38,8 @@ static void use_source(const struct kvmstats_source *source)
 		abort();
 	for (size_t i = 0; i < kvmstats_schema_count(schema); i++)
 		use_desc(schema, kvmstats_schema_desc(schema, i), memory);
-	kvmstats_delta(schema, memory, memory, memory + words);
-	kvmstats_fold(schema, KVMSTATS_SUM, memory + words, memory);
+	kvmstats_schema_delta(schema, memory, memory, memory + words);
+	kvmstats_schema_fold(schema, KVMSTATS_SUM, memory + words, memory);
 	free(memory);
 }
 

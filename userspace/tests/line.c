@@ -60,7 +60,7 @@ void send_fds(int socket_fd, const void *bytes, size_t size_bytes,
 	      const int *fds, size_t count)
 {
 	union {
-		char bytes[CMSG_SPACE(KVMSTATS_MESSAGE_FDS * sizeof(int))];
+		char bytes[CMSG_SPACE(KVMSTATS_MAX_MESSAGE_FDS * sizeof(int))];
 		struct cmsghdr align;
 	} control = { 0 };
 	struct iovec iov = { (void *)bytes, size_bytes };

@@ -42,12 +42,12 @@ static void whole_numbers(void **unused)
 /* The library's exact text, without what a zero at the end adds. */
 static void check_nano(const struct kvmstats_desc *desc, uint64_t value)
 {
-	char text[32], expected[KVMSTATS_TEXT_SIZE];
+	char text[32], expected[KVMSTATS_MAX_TEXT_SIZE];
 	char *end;
 
 	*put_nano(text, value) = 0;
-	assert_true(kvmstats_format(desc, value, expected,
-				    sizeof(expected)) > 0);
+	assert_true(kvmstats_desc_format(desc, value, expected,
+					 sizeof(expected)) > 0);
 	end = expected + strlen(expected);
 	while (end[-1] == '0')
 		*--end = 0;

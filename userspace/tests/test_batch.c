@@ -35,7 +35,7 @@ static int many_open(void **state)
 		image_data(&image)[0] = 1000 + i;
 		many->source[i] = image_open_file(&image);
 		many->read[i] = (struct kvmstats_read){
-			many->source[i], many->sample[i], WORDS, 1 };
+			many->source[i], many->sample[i], WORDS, 1, { 0 } };
 	}
 	*state = many;
 	return 0;

@@ -34,7 +34,7 @@ static void end_vmm(pid_t pid)
 
 static int receive(struct line *line)
 {
-	struct kvmstats_source *sources[KVMSTATS_MESSAGE_FDS];
+	struct kvmstats_source *sources[KVMSTATS_MAX_MESSAGE_FDS];
 
 	return kvmstats_peer_receive(line->peer, NULL, sources, NULL);
 }

@@ -81,20 +81,20 @@ static void bounded(void)
 	static atomic_int called;
 	int fd, pipe_fds[2];
 
-	for (int i = 0; i < 2 * KVMSTATS_CLOSE_THREADS; i++) {
+	for (int i = 0; i < 2 * KVMSTATS_MAX_CLOSE_THREADS; i++) {
 		fd = lingering_socket();
 		assert_int_equal(kvmstats_close_later(KVMSTATS_CLOSE_FOREIGN,
 						      &fd, 1), 0);
 	}
 	assert_int_equal(kvmstats_close_pending(KVMSTATS_CLOSE_FOREIGN),
-			 2 * KVMSTATS_CLOSE_THREADS);
-	assert_int_equal(count_threads(), 1 + KVMSTATS_CLOSE_THREADS);
+			 2 * KVMSTATS_MAX_CLOSE_THREADS);
+	assert_int_equal(count_threads(), 1 + KVMSTATS_MAX_CLOSE_THREADS);
 	assert_int_equal(kvmstats_close_full(KVMSTATS_CLOSE_FOREIGN), 0);
 	assert_int_equal(kvmstats_close_call(KVMSTATS_CLOSE_VM, set, &called),
 			 0);
 	kvmstats_close_wait(KVMSTATS_CLOSE_VM);
 	assert_int_equal(called, 1);
-	for (int i = 0; i < KVMSTATS_CLOSE_WAITING / 2; i++) {
+	for (int i = 0; i < KVMSTATS_MAX_CLOSE_WAITING / 2; i++) {
 		assert_int_equal(pipe(pipe_fds), 0);
 		kvmstats_close_later(KVMSTATS_CLOSE_FOREIGN, pipe_fds, 2);
 	}
@@ -107,7 +107,7 @@ static void full_pool_receives_nothing(void)
 {
 	char path[] = "/tmp/kvmstats-close-XXXXXX";
 	struct kvmstats_sender *sender;
-	struct kvmstats_source *sources[KVMSTATS_MESSAGE_FDS];
+	struct kvmstats_source *sources[KVMSTATS_MAX_MESSAGE_FDS];
 	struct kvmstats_peer *peer;
 	int listen_fd;
 

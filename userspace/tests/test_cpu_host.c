@@ -96,9 +96,9 @@ static void bad_ranges(void **state)
 	assert_int_equal(call(getpid(), 1, cpus() - 1, 2), -EINVAL);
 	assert_int_equal(call(getpid(), 1, -1, 2), -EINVAL);
 	assert_int_equal(call(getpid(), 0, 0, 1), -EINVAL);
-	assert_int_equal(call(getpid(), KVMSTATS_CPU_STATS_PARAMS + 1, 0, 1),
+	assert_int_equal(call(getpid(), KVMSTATS_MAX_CPU_PARAMS + 1, 0, 1),
 			 -E2BIG);
-	assert_int_equal(call(getpid(), 1, 0, KVMSTATS_CPU_STATS_CPUS + 1),
+	assert_int_equal(call(getpid(), 1, 0, KVMSTATS_MAX_CPUS + 1),
 			 -E2BIG);
 	assert_int_equal(params[0].type, 0x55555555);
 }

@@ -236,14 +236,14 @@ static void counts_have_bounds(void **state)
 {
 	struct setup *setup = *state;
 
-	assert_int_equal(call(setup, KVMSTATS_CPU_STATS_PARAMS + 1, 0, 1),
+	assert_int_equal(call(setup, KVMSTATS_MAX_CPU_PARAMS + 1, 0, 1),
 			 -E2BIG);
-	assert_int_equal(call(setup, 1, 0, KVMSTATS_CPU_STATS_CPUS + 1),
+	assert_int_equal(call(setup, 1, 0, KVMSTATS_MAX_CPUS + 1),
 			 -E2BIG);
 	assert_int_equal(call(setup, UINT32_MAX, 0, UINT32_MAX), -E2BIG);
 	assert_int_equal(query(setup, 0, UINT32_MAX), -E2BIG);
 	assert_int_equal(kvmstats_cpu_stats(0, setup->cpus,
-					    KVMSTATS_CPU_STATS_CPUS + 1, NULL,
+					    KVMSTATS_MAX_CPUS + 1, NULL,
 					    0, 0, 0, 0), -E2BIG);
 	assert_untouched(setup->params, ROOM);
 }

@@ -187,7 +187,7 @@ static void equal_vcpus_are_refused(void **state)
 	assert_int_equal(kvmstats_cpu_threads(getpid(), setup->cpus, CPUS),
 			 -ENOTUNIQ);
 	assert_int_equal(kvmstats_cpu_threads(getpid(), setup->cpus,
-					      KVMSTATS_CPU_STATS_CPUS + 1),
+					      KVMSTATS_MAX_CPUS + 1),
 			 -E2BIG);
 }
 

@@ -84,7 +84,7 @@ static void nothing_there(void **state)
 struct result {
 	int error;
 	unsigned int given;
-	char name[KVMSTATS_NAME_MAX + 1];
+	char name[KVMSTATS_MAX_VM_NAME + 1];
 };
 
 static int keep(void *context, const struct answer *answer, int *fds,

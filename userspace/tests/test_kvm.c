@@ -157,7 +157,7 @@ static void send_many(struct kvmstats_sender *sender, const char *path)
 static unsigned int receive_many(struct kvmstats_peer *peer,
 				 struct kvmstats_cache *cache)
 {
-	struct kvmstats_source *sources[KVMSTATS_MESSAGE_FDS];
+	struct kvmstats_source *sources[KVMSTATS_MAX_MESSAGE_FDS];
 	unsigned int rejected, count = 0;
 	uint64_t sample[4096];
 	int ret;
@@ -210,6 +210,15 @@ static void passed_to_another_process(void **state)
 	rmdir(dir);
 }
 
+static bool any_nonblocking(const struct kvmstats_read *reads, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (fcntl(kvmstats_source_fd(reads[i].source), F_GETFL) &
+		    O_NONBLOCK)
+			return true;
+	return false;
+}
+
 /*
  * A VM's and a vCPU's, by turns. The vCPU does not run, so both ways read the
  * same. Without O_NONBLOCK mainline's io_uring would take a thread for each.
@@ -224,15 +233,25 @@ static void batches_agree(void **state)
 		reads[i].source = open_stats(i % 2 ? vm->vm_fd : vm->vcpu_fd);
 		reads[i].sample = samples[i];
 		reads[i].words = 512;
-		assert_true(fcntl(kvmstats_source_fd(reads[i].source),
-				  F_GETFL) & O_NONBLOCK);
+		/* opening changes nothing for others that have the file */
+		assert_false(fcntl(kvmstats_source_fd(reads[i].source),
+				   F_GETFL) & O_NONBLOCK);
 	}
-	for (unsigned int flags = 0; flags <= KVMSTATS_BATCH_URING; flags++) {
+	for (int i = 0; i < 3; i++) {
+		static const enum kvmstats_batch_method methods[] = {
+			KVMSTATS_BATCH_PREAD, KVMSTATS_BATCH_URING,
+			KVMSTATS_BATCH_FASTER,
+		};
+		enum kvmstats_batch_method method = methods[i];
 		struct kvmstats_batch *batch;
 
 		memset(samples, 0, sizeof(samples));
-		assert_int_equal(kvmstats_batch_new(flags, &batch), 0);
+		assert_int_equal(kvmstats_batch_new(method, &batch), 0);
 		assert_int_equal(kvmstats_batch_sample(batch, reads, 200), 200);
+		if (method == KVMSTATS_BATCH_PREAD)
+			assert_false(any_nonblocking(reads, 200));
+		else if (kvmstats_batch_uses_uring(batch))
+			assert_true(any_nonblocking(reads, 200));
 		kvmstats_batch_free(batch);
 		for (int i = 0; i < 200; i++) {
 			memset(one, 0, sizeof(one));

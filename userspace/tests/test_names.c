@@ -10,7 +10,7 @@
 static void names_are(const char *cmdline, size_t length, const char *name,
 		      const char *uuid)
 {
-	char said_name[KVMSTATS_NAME_MAX + 1], said_uuid[KVMSTATS_NAME_MAX + 1];
+	char said_name[KVMSTATS_MAX_VM_NAME + 1], said_uuid[KVMSTATS_MAX_VM_NAME + 1];
 	char *copy = malloc(length + 1);
 
 	/* as from /proc: a NUL behind it, and nothing more */
@@ -106,23 +106,23 @@ static void odd_texts(void **state)
 static void long_names(void **state)
 {
 	char cmdline[300] = "q\0-name\0";
-	char name[KVMSTATS_NAME_MAX + 1];
+	char name[KVMSTATS_MAX_VM_NAME + 1];
 
 	(void)state;
-	memset(cmdline + 8, 'n', KVMSTATS_NAME_MAX);
-	memset(name, 'n', KVMSTATS_NAME_MAX);
-	name[KVMSTATS_NAME_MAX] = 0;
+	memset(cmdline + 8, 'n', KVMSTATS_MAX_VM_NAME);
+	memset(name, 'n', KVMSTATS_MAX_VM_NAME);
+	name[KVMSTATS_MAX_VM_NAME] = 0;
 	names_are(cmdline, sizeof(cmdline), name, "");
-	cmdline[8 + KVMSTATS_NAME_MAX] = 'x';
+	cmdline[8 + KVMSTATS_MAX_VM_NAME] = 'x';
 	names_are(cmdline, sizeof(cmdline), name, "");
-	memcpy(cmdline + 8 + KVMSTATS_NAME_MAX - 1, "\303\244z", 3);
-	name[KVMSTATS_NAME_MAX - 1] = 0;
+	memcpy(cmdline + 8 + KVMSTATS_MAX_VM_NAME - 1, "\303\244z", 3);
+	name[KVMSTATS_MAX_VM_NAME - 1] = 0;
 	names_are(cmdline, sizeof(cmdline), name, "");
 }
 
 static void processes(void **state)
 {
-	char name[KVMSTATS_NAME_MAX + 1], uuid[KVMSTATS_NAME_MAX + 1];
+	char name[KVMSTATS_MAX_VM_NAME + 1], uuid[KVMSTATS_MAX_VM_NAME + 1];
 
 	(void)state;
 	assert_int_equal(kvmstats_process_names(getpid(), name, uuid), 0);

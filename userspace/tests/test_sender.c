@@ -48,14 +48,14 @@ static void texts(void **state)
 static void sender_names(void **state)
 {
 	struct kvmstats_sender *sender;
-	char name[KVMSTATS_NAME_MAX + 2];
+	char name[KVMSTATS_MAX_VM_NAME + 2];
 
 	(void)state;
 	memset(name, 'n', sizeof(name));
-	name[KVMSTATS_NAME_MAX + 1] = 0;
+	name[KVMSTATS_MAX_VM_NAME + 1] = 0;
 	assert_int_equal(kvmstats_sender_new(name, "", &sender), -EINVAL);
 	assert_int_equal(kvmstats_sender_new("", "\n", &sender), -EINVAL);
-	name[KVMSTATS_NAME_MAX] = 0;
+	name[KVMSTATS_MAX_VM_NAME] = 0;
 	assert_int_equal(kvmstats_sender_new(name, name, &sender), 0);
 	assert_int_equal(kvmstats_sender_fd(sender), -1);
 	assert_int_equal(kvmstats_sender_flush(sender), -ENOTCONN);
@@ -87,7 +87,7 @@ static void path_lengths(void **state)
 /* Reader's view of one new connection: all that comes, counted. */
 static unsigned int receive_all(int listen_fd)
 {
-	struct kvmstats_source *sources[KVMSTATS_MESSAGE_FDS];
+	struct kvmstats_source *sources[KVMSTATS_MAX_MESSAGE_FDS];
 	unsigned int rejected, total = 0;
 	struct kvmstats_peer *peer;
 	int ret;

@@ -401,9 +401,21 @@ static void link_names(void **state)
 	assert_int_equal(vcpu, 287);
 }
 
+static void version_is_one(void **state)
+{
+	char text[32];
+
+	(void)state;
+	snprintf(text, sizeof(text), "%d.%d.%d", KVMSTATS_VERSION_MAJOR,
+		 KVMSTATS_VERSION_MINOR, KVMSTATS_VERSION_PATCH);
+	assert_string_equal(text, KVMSTATS_VERSION);
+	assert_int_equal(kvmstats_version(), KVMSTATS_VERSION_NUMBER);
+}
+
 int main(void)
 {
 	TEST_LIST = {
+		cmocka_unit_test(version_is_one),
 		cmocka_unit_test(closed_fd),
 		cmocka_unit_test(access_mode),
 		cmocka_unit_test(access_by_path),

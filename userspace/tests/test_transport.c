@@ -27,7 +27,7 @@ static void send_message(struct line *line, uint32_t num_fds, const int *fds,
 
 static int receive(struct line *line, unsigned int *rejected)
 {
-	struct kvmstats_source *sources[KVMSTATS_MESSAGE_FDS];
+	struct kvmstats_source *sources[KVMSTATS_MAX_MESSAGE_FDS];
 	int ret = kvmstats_peer_receive(line->peer, NULL, sources, rejected);
 
 	for (int i = 0; i < ret; i++)
@@ -133,14 +133,14 @@ static void foreign_fds_are_closed(void **state)
 static void full_message(void **state)
 {
 	struct line *line = *state;
-	int fds[KVMSTATS_MESSAGE_FDS];
+	int fds[KVMSTATS_MAX_MESSAGE_FDS];
 	unsigned int rejected;
 
-	for (int i = 0; i < KVMSTATS_MESSAGE_FDS; i++)
+	for (int i = 0; i < KVMSTATS_MAX_MESSAGE_FDS; i++)
 		fds[i] = line->listen_fd;
-	send_message(line, KVMSTATS_MESSAGE_FDS, fds, KVMSTATS_MESSAGE_FDS);
+	send_message(line, KVMSTATS_MAX_MESSAGE_FDS, fds, KVMSTATS_MAX_MESSAGE_FDS);
 	assert_int_equal(receive(line, &rejected), 0);
-	assert_int_equal(rejected, KVMSTATS_MESSAGE_FDS);
+	assert_int_equal(rejected, KVMSTATS_MAX_MESSAGE_FDS);
 }
 
 static void wrong_count(void **state)
@@ -245,21 +245,21 @@ static void too_many_fds(void **state)
 {
 	struct line *line = *state;
 	unsigned int before = count_mappings(), open_before;
-	int fds[KVMSTATS_MESSAGE_FDS];
+	int fds[KVMSTATS_MAX_MESSAGE_FDS];
 
 	/* from now on the peer has a pidfd */
 	send_message(line, 0, NULL, 0);
 	assert_int_equal(receive(line, NULL), 0);
 	open_before = count_open_fds();
-	for (int i = 0; i < KVMSTATS_MESSAGE_FDS; i++)
+	for (int i = 0; i < KVMSTATS_MAX_MESSAGE_FDS; i++)
 		fds[i] = line->listen_fd;
-	for (int i = 0; i < KVMSTATS_PEER_FDS / KVMSTATS_MESSAGE_FDS; i++) {
-		send_message(line, KVMSTATS_MESSAGE_FDS, fds,
-			     KVMSTATS_MESSAGE_FDS);
+	for (int i = 0; i < KVMSTATS_MAX_PEER_FDS / KVMSTATS_MAX_MESSAGE_FDS; i++) {
+		send_message(line, KVMSTATS_MAX_MESSAGE_FDS, fds,
+			     KVMSTATS_MAX_MESSAGE_FDS);
 		assert_int_equal(receive(line, NULL), 0);
 		assert_no_leak(open_before);
 	}
-	send_message(line, KVMSTATS_MESSAGE_FDS, fds, KVMSTATS_MESSAGE_FDS);
+	send_message(line, KVMSTATS_MAX_MESSAGE_FDS, fds, KVMSTATS_MAX_MESSAGE_FDS);
 	assert_int_equal(receive(line, NULL), -E2BIG);
 	assert_in_range(count_mappings(), 0, before + 40);
 }
@@ -393,7 +393,7 @@ static void long_texts(void **state)
 {
 	unsigned char bytes[2 * WIRE_MESSAGE_BYTES];
 	struct wire_message message;
-	uint16_t length = KVMSTATS_NAME_MAX + 1;
+	uint16_t length = KVMSTATS_MAX_VM_NAME + 1;
 
 	(void)state;
 	for (size_t at = 32; at <= 34; at += 2) {

@@ -282,7 +282,7 @@ static void unknown_kinds_are_kept(void **state)
 	const struct kvmstats_desc *desc;
 	struct kvmstats_source *source;
 	struct image image;
-	char text[KVMSTATS_TEXT_SIZE];
+	char text[KVMSTATS_MAX_TEXT_SIZE];
 
 	(void)state;
 	image_fill(&image);
@@ -295,7 +295,7 @@ static void unknown_kinds_are_kept(void **state)
 	assert_null(kvmstats_unit_name(12));
 	assert_int_equal(kvmstats_desc_base(desc), 0);
 	assert_int_equal(kvmstats_desc_flags(desc), FLAGS(9, 12, 7) | 1u << 31);
-	assert_int_equal(kvmstats_format(desc, 1, text, sizeof(text)), -ERANGE);
+	assert_int_equal(kvmstats_desc_format(desc, 1, text, sizeof(text)), -ERANGE);
 	kvmstats_source_close(source);
 }
 
@@ -312,9 +312,9 @@ static void sample_reads_values(void **state)
 	desc = kvmstats_schema_find(kvmstats_source_schema(source), "hist");
 	assert_int_equal(kvmstats_source_sample(source, sample, 8), -ENOSPC);
 	assert_int_equal(kvmstats_source_sample(source, sample, 9), 0);
-	assert_int_equal(kvmstats_value(desc, sample, 0), 104);
-	assert_int_equal(kvmstats_value(desc, sample, 4), 108);
-	assert_int_equal(kvmstats_value(desc, sample, 5), 0);
+	assert_int_equal(kvmstats_desc_value(desc, sample, 0), 104);
+	assert_int_equal(kvmstats_desc_value(desc, sample, 4), 108);
+	assert_int_equal(kvmstats_desc_value(desc, sample, 5), 0);
 	kvmstats_source_close(source);
 }
 

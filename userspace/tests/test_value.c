@@ -21,9 +21,9 @@ static void assert_text(unsigned int base, int exponent, uint64_t raw,
 			const char *expected)
 {
 	struct kvmstats_desc desc = make_desc(0, base, exponent);
-	char text[KVMSTATS_TEXT_SIZE];
+	char text[KVMSTATS_MAX_TEXT_SIZE];
 
-	assert_int_equal(kvmstats_format(&desc, raw, text, sizeof(text)),
+	assert_int_equal(kvmstats_desc_format(&desc, raw, text, sizeof(text)),
 			 strlen(expected));
 	assert_string_equal(text, expected);
 }
@@ -48,23 +48,23 @@ static void format_is_exact(void **state)
 static void format_limits(void **state)
 {
 	struct kvmstats_desc desc = make_desc(0, 0, 65);
-	char text[KVMSTATS_TEXT_SIZE];
+	char text[KVMSTATS_MAX_TEXT_SIZE];
 
 	(void)state;
-	assert_int_equal(kvmstats_format(&desc, 1, text, sizeof(text)),
+	assert_int_equal(kvmstats_desc_format(&desc, 1, text, sizeof(text)),
 			 -ERANGE);
 	desc.exponent = INT16_MIN;
-	assert_int_equal(kvmstats_format(&desc, 1, text, sizeof(text)),
+	assert_int_equal(kvmstats_desc_format(&desc, 1, text, sizeof(text)),
 			 -ERANGE);
 	desc.exponent = -64;
-	assert_true(kvmstats_format(&desc, MAX, text, sizeof(text)) > 0);
+	assert_true(kvmstats_desc_format(&desc, MAX, text, sizeof(text)) > 0);
 	desc = make_desc(0, 1, -64);
-	assert_true(kvmstats_format(&desc, MAX, text, sizeof(text)) > 0);
+	assert_true(kvmstats_desc_format(&desc, MAX, text, sizeof(text)) > 0);
 	desc = make_desc(0, 0, 64);
-	assert_int_equal(kvmstats_format(&desc, MAX, text, sizeof(text)), 84);
+	assert_int_equal(kvmstats_desc_format(&desc, MAX, text, sizeof(text)), 84);
 	desc = make_desc(0, 0, 0);
-	assert_int_equal(kvmstats_format(&desc, 123, text, 3), -ENOSPC);
-	assert_int_equal(kvmstats_format(&desc, 123, text, 4), 3);
+	assert_int_equal(kvmstats_desc_format(&desc, 123, text, 3), -ENOSPC);
+	assert_int_equal(kvmstats_desc_format(&desc, 123, text, 4), 3);
 }
 
 static void to_base(void **state)
@@ -72,13 +72,13 @@ static void to_base(void **state)
 	struct kvmstats_desc desc = make_desc(0, 0, -9);
 
 	(void)state;
-	assert_true(kvmstats_to_base(&desc, 1500000000) == 1.5);
+	assert_true(kvmstats_desc_to_unit(&desc, 1500000000) == 1.5);
 	/* rounded once: 1e-9 is no double */
-	assert_true(kvmstats_to_base(&desc, 3) == 3 / 1e9);
+	assert_true(kvmstats_desc_to_unit(&desc, 3) == 3 / 1e9);
 	desc = make_desc(0, 1, 12);
-	assert_true(kvmstats_to_base(&desc, 3) == 12288);
+	assert_true(kvmstats_desc_to_unit(&desc, 3) == 12288);
 	desc = make_desc(0, 5, 0);
-	assert_true(isnan(kvmstats_to_base(&desc, 3)));
+	assert_true(isnan(kvmstats_desc_to_unit(&desc, 3)));
 }
 
 static void assert_counter(uint64_t before, uint64_t after, uint64_t growth,
@@ -126,8 +126,8 @@ static void sample_delta(void **state)
 
 	(void)state;
 	memset(delta, 0xaa, sizeof(delta));
-	assert_int_equal(kvmstats_delta(kvmstats_source_schema(source), before,
-					after, delta), 0);
+	assert_int_equal(kvmstats_schema_delta(kvmstats_source_schema(source), before,
+					       after, delta), 0);
 	assert_memory_equal(delta, expected, sizeof(delta));
 	kvmstats_source_close(source);
 }
@@ -141,8 +141,8 @@ static void sample_restart(void **state)
 	uint64_t delta[9];
 
 	(void)state;
-	assert_int_equal(kvmstats_delta(kvmstats_source_schema(source), before,
-					after, delta), 2);
+	assert_int_equal(kvmstats_schema_delta(kvmstats_source_schema(source), before,
+					       after, delta), 2);
 	assert_memory_equal(delta, expected, sizeof(delta));
 	kvmstats_source_close(source);
 }
@@ -169,10 +169,10 @@ static void folds(void **state)
 	(void)state;
 	for (int fold = KVMSTATS_SUM; fold <= KVMSTATS_MAX; fold++) {
 		memcpy(into, a, sizeof(into));
-		assert_int_equal(kvmstats_fold(schema, fold, into, b), 0);
+		assert_int_equal(kvmstats_schema_fold(schema, fold, into, b), 0);
 		assert_memory_equal(into, expected[fold], sizeof(into));
 	}
-	assert_int_equal(kvmstats_fold(schema, 7, into, b), -EINVAL);
+	assert_int_equal(kvmstats_schema_fold(schema, 7, into, b), -EINVAL);
 	kvmstats_source_close(source);
 }
 
@@ -181,7 +181,7 @@ static void assert_bounds(const struct kvmstats_desc *desc, unsigned int bucket,
 {
 	uint64_t l, h;
 
-	assert_int_equal(kvmstats_bucket_bounds(desc, bucket, &l, &h), 0);
+	assert_int_equal(kvmstats_desc_bucket_bounds(desc, bucket, &l, &h), 0);
 	assert_int_equal(l, low);
 	assert_int_equal(h, high);
 }
@@ -198,7 +198,7 @@ static void log_buckets(void **state)
 	assert_bounds(&desc, 2, 2, 3);
 	assert_bounds(&desc, 30, 1u << 29, (1u << 30) - 1);
 	assert_bounds(&desc, 31, 1u << 30, MAX);
-	assert_int_equal(kvmstats_bucket_bounds(&desc, 32, &low, &high),
+	assert_int_equal(kvmstats_desc_bucket_bounds(&desc, 32, &low, &high),
 			 -EINVAL);
 	desc.size = 100;
 	assert_bounds(&desc, 63, 1ull << 62, (1ull << 63) - 1);
@@ -218,10 +218,10 @@ static void linear_buckets(void **state)
 	assert_bounds(&desc, 1, 10, 19);
 	assert_bounds(&desc, 2, 20, MAX);
 	desc.bucket_size = 0;
-	assert_int_equal(kvmstats_bucket_bounds(&desc, 0, &low, &high),
+	assert_int_equal(kvmstats_desc_bucket_bounds(&desc, 0, &low, &high),
 			 -EINVAL);
 	desc = make_desc(KVMSTATS_CUMULATIVE, 0, 0);
-	assert_int_equal(kvmstats_bucket_bounds(&desc, 0, &low, &high),
+	assert_int_equal(kvmstats_desc_bucket_bounds(&desc, 0, &low, &high),
 			 -EINVAL);
 	desc = make_desc(KVMSTATS_LINEAR_HIST, 0, 0);
 	desc.size = 65535;
@@ -236,7 +236,7 @@ static void assert_quantile(const uint64_t *sample, uint32_t ppm, uint64_t low,
 	uint64_t l, h;
 
 	desc.size = 5;
-	assert_int_equal(kvmstats_quantile(&desc, sample, ppm, &l, &h), 0);
+	assert_int_equal(kvmstats_desc_quantile(&desc, sample, ppm, &l, &h), 0);
 	assert_int_equal(l, low);
 	assert_int_equal(h, high);
 }
@@ -274,8 +274,8 @@ static void hist_counts(void **state)
 
 	(void)state;
 	desc.size = 3;
-	assert_int_equal(kvmstats_hist_count(&desc, sample), 7);
-	assert_int_equal(kvmstats_hist_count(&desc, full), MAX);
+	assert_int_equal(kvmstats_desc_hist_count(&desc, sample), 7);
+	assert_int_equal(kvmstats_desc_hist_count(&desc, full), MAX);
 }
 
 static void quantile_errors(void **state)
@@ -286,14 +286,14 @@ static void quantile_errors(void **state)
 
 	(void)state;
 	desc.size = 5;
-	assert_int_equal(kvmstats_quantile(&desc, sample, 1, &low, &high),
+	assert_int_equal(kvmstats_desc_quantile(&desc, sample, 1, &low, &high),
 			 -ENODATA);
-	assert_int_equal(kvmstats_quantile(&desc, sample, 1000001, &low, &high),
+	assert_int_equal(kvmstats_desc_quantile(&desc, sample, 1000001, &low, &high),
 			 -EINVAL);
 	desc = make_desc(KVMSTATS_CUMULATIVE, 0, 0);
-	assert_int_equal(kvmstats_quantile(&desc, sample, 1, &low, &high),
+	assert_int_equal(kvmstats_desc_quantile(&desc, sample, 1, &low, &high),
 			 -EINVAL);
-	assert_int_equal(kvmstats_hist_count(&desc, sample), 0);
+	assert_int_equal(kvmstats_desc_hist_count(&desc, sample), 0);
 }
 
 int main(void)
