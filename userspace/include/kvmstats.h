@@ -157,6 +157,17 @@ int kvmstats_source_open(int fd, struct kvmstats_cache *cache,
 int kvmstats_source_open_image(const void *image, size_t size_bytes,
 			       struct kvmstats_cache *cache,
 			       struct kvmstats_source **source);
+/*
+ * Open a VM's directory in debugfs, for example /sys/kernel/debug/kvm/4711-12,
+ * for a VM whose descriptors cannot be had. Its statistics have no units and no
+ * histograms, and those of vCPUs are sums over all of them. Needs root. It
+ * samples by opening each file. 0, -EPERM under lockdown, -ENODATA if there is
+ * nothing, or another errno.
+ */
+int kvmstats_source_open_debugfs(const char *path, struct kvmstats_cache *cache,
+				 struct kvmstats_source **source);
+/* 1 for a source of debugfs, else 0. [const] */
+int kvmstats_source_is_sum(const struct kvmstats_source *source);
 /* Closes the descriptor, drops the schema. Takes NULL. [single] */
 void kvmstats_source_close(struct kvmstats_source *source);
 /* The descriptor, still owned by the source; -1 for an image. [const] */

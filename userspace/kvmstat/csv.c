@@ -138,7 +138,9 @@ static void put_watch(FILE *out, const struct watch *watch, const char *prefix,
 		    (request->skip_zero && all_zero(line.desc, watch->delta)))
 			continue;
 		fputs(prefix, out);
-		if (vcpu < 0)
+		if (kvmstats_source_is_sum(watch->source))
+			fputs("sum,,", out);
+		else if (vcpu < 0)
 			fputs("vm,,", out);
 		else
 			fprintf(out, "vcpu,%d,", vcpu);

@@ -38,10 +38,12 @@ static void add_found(struct fleet *fleet, struct vm *vm)
 {
 	size_t before = vm->count;
 	char text[80];
-	int ret = vm_add_found(vm);
+	int ret = vm_add_found(vm), error = kvmstats_vmm_error(vm->vmm);
 
 	if (ret)
 		fleet->trouble = ret;
+	if (!vm->count && (error == -EIO || error == -ENOTTY))
+		vm_add_debugfs(vm, fleet->cache);
 	if (vm->count == before)
 		return;
 	if (fleet->request->include_past)

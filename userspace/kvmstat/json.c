@@ -124,7 +124,8 @@ void json_scope(struct json *json, const struct kvmstats_source *source)
 {
 	int vcpu = kvmstats_source_vcpu(source);
 
-	json_member_string(json, "scope", vcpu < 0 ? "vm" : "vcpu");
+	json_member_string(json, "scope", kvmstats_source_is_sum(source) ?
+			   "sum" : vcpu < 0 ? "vm" : "vcpu");
 	json_key(json, "vcpu");
 	if (vcpu < 0)
 		json_null(json);

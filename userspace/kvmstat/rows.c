@@ -122,7 +122,8 @@ static const char *range_text(const struct kvmstats_desc *desc,
 	return text;
 }
 
-static void label_text(const struct row *row, char text[LINE_BYTES])
+static void label_text(const struct view *view, const struct row *row,
+		       char text[LINE_BYTES])
 {
 	char source[SI_TEXT_SIZE];
 
@@ -133,8 +134,9 @@ static void label_text(const struct row *row, char text[LINE_BYTES])
 		snprintf(text, LINE_BYTES, "%s (%ld)", vm_name(row->vm),
 			 row->vm->pid);
 	} else {
-		snprintf(text, LINE_BYTES, "%s",
-			 kvmstats_desc_name(row->desc));
+		snprintf(text, LINE_BYTES, "%s%s",
+			 kvmstats_desc_name(row->desc),
+			 view->pools[row->pool].sum ? " (debugfs)" : "");
 	}
 }
 
@@ -156,7 +158,7 @@ void view_line(const struct view *view, const struct row *row,
 	char cpu[SI_TEXT_SIZE], wait[SI_TEXT_SIZE];
 	char rate[SI_TEXT_SIZE], p50[2 * SI_TEXT_SIZE], p99[2 * SI_TEXT_SIZE];
 
-	label_text(row, label);
+	label_text(view, row, label);
 	total_text(row, total);
 	rate_text(row, rate);
 	percent_text(view, row, percent);

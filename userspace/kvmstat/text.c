@@ -88,7 +88,9 @@ void source_label(char text[SI_TEXT_SIZE], const struct kvmstats_source *source)
 {
 	int vcpu = kvmstats_source_vcpu(source);
 
-	if (vcpu < 0)
+	if (kvmstats_source_is_sum(source))
+		snprintf(text, SI_TEXT_SIZE, "sum");
+	else if (vcpu < 0)
 		snprintf(text, SI_TEXT_SIZE, "vm");
 	else
 		snprintf(text, SI_TEXT_SIZE, "vcpu%d", vcpu);

@@ -75,6 +75,7 @@ static void pool_watch(struct view *view, const struct watch *watch,
 		view->no_memory = true;
 		return;
 	}
+	pool->sum = kvmstats_source_is_sum(watch->source);
 	kvmstats_schema_delta(pool->schema, watch->base, watch->now, scratch);
 	kvmstats_schema_fold(pool->schema, KVMSTATS_SUM, pool->total, scratch);
 	kvmstats_schema_fold(pool->schema, KVMSTATS_SUM, pool->delta, watch->delta);

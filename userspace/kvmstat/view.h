@@ -22,6 +22,7 @@ struct row {
 struct pool {
 	struct kvmstats_schema *schema;
 	enum kvmstats_scope scope;
+	bool sum;			/* over vCPUs, by debugfs */
 	uint64_t *delta, *total, *peak;
 	uint64_t interval_ns;			/* sum, then mean */
 	size_t sources;

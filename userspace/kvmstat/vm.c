@@ -10,8 +10,6 @@
 
 #include "vm.h"
 
-#define KVM_PARAMS_OF_THREAD	6
-
 uint64_t clock_ns(void)
 {
 	struct timespec now;
@@ -154,6 +152,11 @@ void vm_problem(const struct vm *vm, char *text, size_t text_bytes)
 	text[0] = 0;
 	if (!missing)
 		return;
+	if (vm->count && vm->watches[0].owned) {
+		snprintf(text, text_bytes, "process %ld: sums over vCPUs, from debugfs: %s",
+			 vm->pid, remedy(error, false));
+		return;
+	}
 	snprintf(text, text_bytes, "process %ld: %s%zu of %zu %s%s%s: %s",
 		 vm->pid, vm->count ? "" : "no statistics, ", missing,
 		 missing + vm->count, "descriptors cannot be had",
@@ -252,6 +255,11 @@ int vm_add_found(struct vm *vm)
 {
 	int ret = 0;
 
+	/* better than sums */
+	for (size_t i = 0; i < vm->count; i++)
+		if (vm->watches[i].owned && kvmstats_vmm_source_count(vm->vmm))
+			vm->watches[i].error = -ENODATA;
+	vm_drop_failed(vm);
 	for (size_t i = 0; i < kvmstats_vmm_source_count(vm->vmm); i++) {
 		struct kvmstats_source *source =
 			kvmstats_vmm_source(vm->vmm, i);
@@ -263,6 +271,34 @@ int vm_add_found(struct vm *vm)
 				       false);
 		ret = error ? error : ret;
 	}
+	return ret;
+}
+
+/* The kernel names the directory of a VM PID-FD. */
+int vm_add_debugfs(struct vm *vm, struct kvmstats_cache *cache)
+{
+	static const char place[] = "/sys/kernel/debug/kvm";
+	struct kvmstats_source *source;
+	struct dirent *entry;
+	char path[300];
+	DIR *dir = opendir(place);
+	int ret = 0;
+
+	if (!dir)
+		return -errno;
+	while ((entry = readdir(dir))) {
+		char *end;
+		int error;
+
+		if (strtol(entry->d_name, &end, 10) != vm->pid || *end != '-')
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", place, entry->d_name);
+		error = kvmstats_source_open_debugfs(path, cache, &source);
+		if (!error)
+			error = vm_add(vm, source, atoi(end + 1), true);
+		ret = error ? error : ret;
+	}
+	closedir(dir);
 	return ret;
 }
 
@@ -312,66 +348,6 @@ void vm_free(struct vm *vm)
 	kvmstats_vmm_free(vm->vmm);
 	free(vm->name);
 	free(vm);
-}
-
-/* 0: not known, or its number may be another's by now. */
-static pid_t process_of(const struct vm *vm)
-{
-	if (!vm->peer)
-		return vm->vmm ? vm->pid : 0;
-	return kvmstats_peer_pidfd(vm->peer) < 0 ? 0 :
-	       kvmstats_peer_vm_pid(vm->peer);
-}
-
-static uint64_t wait_of(pid_t pid)
-{
-	struct kvmstats_param params[KVM_PARAMS_OF_THREAD];
-	struct kvmstats_cpu cpu = { .pid = pid };
-	uint64_t wait_ns = 0;
-	struct dirent *entry;
-	char path[32];
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%d/task", pid);
-	dir = opendir(path);
-	while (dir && (entry = readdir(dir))) {
-		int count = 0;
-
-		cpu.tid = atoi(entry->d_name);
-		if (cpu.tid)
-			count = kvmstats_cpu_stats(0, &cpu, 1, params,
-						   KVM_PARAMS_OF_THREAD, 0, 1,
-						   KVMSTATS_CPU_STATS_GUEST);
-		for (int i = 0; i < count; i++)
-			if (!strcmp(params[i].field, KVMSTATS_CPU_WAIT_TIME))
-				wait_ns += params[i].value.ul;
-	}
-	if (dir)
-		closedir(dir);
-	return wait_ns;
-}
-
-void vm_sample_cpu(struct vm *vm)
-{
-	struct cpu_time *cpu = &vm->cpu, before = *cpu;
-	struct kvmstats_param params[2];
-	pid_t pid = process_of(vm);
-
-	*cpu = (struct cpu_time){ .run = NAN, .wait = NAN };
-	if (!pid || kvmstats_cpu_stats(pid, NULL, 0, params, 2, -1, 1, 0) != 2)
-		return;
-	cpu->at_ns = clock_ns();
-	cpu->run_ns = params[0].value.ul + params[1].value.ul;
-	cpu->wait_ns = wait_of(pid);
-	if (!before.at_ns || before.at_ns == cpu->at_ns)
-		return;
-	if (cpu->run_ns >= before.run_ns)
-		cpu->run = (cpu->run_ns - before.run_ns) /
-			   (double)(cpu->at_ns - before.at_ns);
-	/* less than before: a thread has ended, and its part is not known */
-	if (cpu->wait_ns >= before.wait_ns)
-		cpu->wait = (cpu->wait_ns - before.wait_ns) /
-			    (double)(cpu->at_ns - before.at_ns);
 }
 
 void vm_sample(struct vm *vm)

@@ -67,6 +67,8 @@ int vm_receive(struct vm *vm, struct kvmstats_cache *cache);
 int vm_add(struct vm *vm, struct kvmstats_source *source, long fd, bool owned);
 /* What the finder has found since; 0 or -errno. */
 int vm_add_found(struct vm *vm);
+/* Of a VM without them, the sums of debugfs; 0 or -errno. */
+int vm_add_debugfs(struct vm *vm, struct kvmstats_cache *cache);
 void vm_drop_gone(struct vm *vm);
 void vm_free(struct vm *vm);
 void vm_close_sources(struct vm *vm);

@@ -6,6 +6,7 @@
 #pragma GCC visibility push(default)
 #include <kvmstats.h>
 #pragma GCC visibility pop
+#include <dirent.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -59,6 +60,13 @@ struct sample_pread {
 void source_never_wait(const struct kvmstats_source *source);
 bool source_sample_pread(const struct kvmstats_read *read,
 			 struct sample_pread *args);
+
+/* The source reads the files of this directory, and closes it. */
+void source_set_directory(struct kvmstats_source *source, DIR *directory);
+
+/* debugfs.c */
+int debugfs_sample(int dir_fd, const struct kvmstats_schema *schema,
+		   uint64_t *sample);
 
 /* schema.c */
 void schema_index_names(struct kvmstats_schema *schema);

@@ -17,6 +17,7 @@ struct kvmstats_source {
 	char *id;
 	struct kvmstats_schema *schema;
 	atomic_bool never_waits;
+	DIR *directory;			/* in debugfs; NULL: none */
 };
 
 /* What /proc/self/fd says of a statistics descriptor; -ENODEV for others. */
@@ -255,7 +256,19 @@ void kvmstats_source_close(struct kvmstats_source *source)
 		return;
 	if (source->fd >= 0)
 		close(source->fd);
+	if (source->directory)
+		closedir(source->directory);
 	source_free(source);
+}
+
+void source_set_directory(struct kvmstats_source *source, DIR *directory)
+{
+	source->directory = directory;
+}
+
+int kvmstats_source_is_sum(const struct kvmstats_source *source)
+{
+	return source->directory != NULL;
 }
 
 int kvmstats_source_fd(const struct kvmstats_source *source)
@@ -292,6 +305,8 @@ int kvmstats_source_sample(const struct kvmstats_source *source,
 
 	if (words < schema->words)
 		return -ENOSPC;
+	if (source->directory)
+		return debugfs_sample(dirfd(source->directory), schema, sample);
 	ret = pread_whole(source, sample, schema->words * 8,
 			  schema->header.data_offset);
 	return ret == -EPROTO ? -EIO : ret;

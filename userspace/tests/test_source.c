@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "image.h"
@@ -401,6 +402,58 @@ static void link_names(void **state)
 	assert_int_equal(vcpu, 287);
 }
 
+static void put_file(const char *dir, const char *name, const char *text,
+		     mode_t mode)
+{
+	char path[128];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	file = fopen(path, "w");
+	assert_non_null(file);
+	fputs(text, file);
+	fclose(file);
+	chmod(path, mode);
+}
+
+/* A directory like those of debugfs: numbers, a directory, other texts. */
+static void directory_of_debugfs(void **state)
+{
+	char dir[] = "/tmp/kvmstats-XXXXXX", path[128];
+	const struct kvmstats_desc *desc;
+	struct kvmstats_schema *schema;
+	struct kvmstats_source *source;
+	uint64_t sample[2];
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(kvmstats_source_open_debugfs(dir, NULL, &source),
+			 -ENODATA);
+	put_file(dir, "exits", "41\n", 0644);
+	put_file(dir, "mmu_pages", "7\n", 0444);
+	put_file(dir, "table", "a b\n", 0444);
+	snprintf(path, sizeof(path), "%s/vcpu0", dir);
+	mkdir(path, 0755);
+	assert_int_equal(kvmstats_source_open_debugfs(dir, NULL, &source), 0);
+	assert_int_equal(kvmstats_source_is_sum(source), 1);
+	schema = kvmstats_source_schema(source);
+	assert_int_equal(kvmstats_schema_count(schema), 2);
+	desc = kvmstats_schema_find(schema, "mmu_pages");
+	assert_int_equal(kvmstats_desc_type(desc), KVMSTATS_INSTANT);
+	desc = kvmstats_schema_find(schema, "exits");
+	assert_int_equal(kvmstats_desc_type(desc), KVMSTATS_CUMULATIVE);
+	put_file(dir, "exits", "18446744073709551615\n", 0644);
+	assert_int_equal(kvmstats_source_sample(source, sample, 2), 0);
+	assert_int_equal(kvmstats_desc_value(desc, sample, 0), UINT64_MAX);
+	/* the VM has gone */
+	snprintf(path, sizeof(path), "rm -r %s", dir);
+	assert_int_equal(system(path), 0);
+	assert_int_equal(kvmstats_source_sample(source, sample, 2), -ENOENT);
+	kvmstats_source_close(source);
+	assert_int_equal(kvmstats_source_open_debugfs(dir, NULL, &source),
+			 -ENOENT);
+}
+
 static void version_is_one(void **state)
 {
 	char text[32];
@@ -416,6 +469,7 @@ int main(void)
 {
 	TEST_LIST = {
 		cmocka_unit_test(version_is_one),
+		cmocka_unit_test(directory_of_debugfs),
 		cmocka_unit_test(closed_fd),
 		cmocka_unit_test(access_mode),
 		cmocka_unit_test(access_by_path),
