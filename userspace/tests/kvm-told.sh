@@ -147,9 +147,9 @@ too_few_numbers()
 {
 	start_told && tell vm && for _ in $(seq 40); do tell vcpu; done || return 1
 	(ulimit -n 32; status_is 1 "$kvmstat" top --once --interval 0.1 \
-		--guest "$guest" >"$tap_dir/top" 2>&1)
+		--pid "$vmm" >"$tap_dir/top" 2>&1)
 	local status=$?
-	(ulimit -Sn 32; "$kvmstat" top --once --interval 0.1 --guest "$guest" |
+	(ulimit -Sn 32; "$kvmstat" top --once --interval 0.1 --pid "$vmm" |
 		grep -q '40 descriptors') || status=1
 	end_told
 	cat "$tap_dir/top"
