@@ -23,8 +23,8 @@ static void tell_problem(struct fleet *fleet, struct vm *vm)
 
 	if (problem == vm->said)
 		return;
-	if (problem && !vm->wondered) {
-		vm->wondered = true;
+	if (problem && !vm->seen_incomplete) {
+		vm->seen_incomplete = true;
 		return;
 	}
 	vm->said = problem;
@@ -61,7 +61,7 @@ static void begin_anew(struct fleet *fleet, struct vm *vm)
 	vm_close_sources(vm);
 	kvmstats_vmm_settle(vm->vmm);
 	vm->said = 0;
-	vm->wondered = false;
+	vm->seen_incomplete = false;
 	add_found(fleet, vm);
 }
 
@@ -292,15 +292,15 @@ static int open_file(struct fleet *fleet, const char *path)
 	return STATUS_OK;
 }
 
-static int open_wish(struct fleet *fleet, const struct wish *wish)
+static int open_target(struct fleet *fleet, const struct target *target)
 {
-	switch (wish->letter) {
+	switch (target->letter) {
 	case 'p':
-		return open_pid(fleet, wish->argument);
+		return open_pid(fleet, target->argument);
 	case 'f':
-		return open_fd(fleet, wish->argument);
+		return open_fd(fleet, target->argument);
 	default:
-		return open_file(fleet, wish->argument);
+		return open_file(fleet, target->argument);
 	}
 }
 
@@ -325,7 +325,7 @@ int fleet_open(struct fleet *fleet, const struct request *request,
 		.listen_fd = -1, .handoff_fd = -1, .input_fd = -1,
 		.interval_ms = request->interval_ms,
 		.samples_left = request->count,
-		.scanning = !request->wish_count && !request->socket,
+		.scanning = !request->target_count && !request->socket,
 	};
 	if (ops->tick || request->socket)
 		signals_catch(&fleet->while_waiting, request->hangup_reopens);
@@ -333,8 +333,8 @@ int fleet_open(struct fleet *fleet, const struct request *request,
 	if (kvmstats_cache_new(&fleet->cache) ||
 	    kvmstats_finder_new(0, fleet->cache, &fleet->finder))
 		return fail(STATUS_FAILED, "no memory");
-	for (size_t i = 0; i < request->wish_count && !status; i++)
-		status = open_wish(fleet, &request->wishes[i]);
+	for (size_t i = 0; i < request->target_count && !status; i++)
+		status = open_target(fleet, &request->targets[i]);
 	if (!status && request->socket)
 		status = open_socket(fleet, request->socket);
 	if (!status && fleet->scanning)
@@ -445,7 +445,7 @@ int fleet_fail_list(const struct fleet *fleet)
 	       STATUS_NOTHING;
 }
 
-int fleet_judge(const struct fleet *fleet)
+int fleet_check_complete(const struct fleet *fleet)
 {
 	size_t missing = 0;
 

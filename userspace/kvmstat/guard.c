@@ -15,7 +15,7 @@
 static pid_t guard_pid;
 static TERMINAL *looked_at;
 
-const char *guard_look(void)
+const char *guard_check_terminal(void)
 {
 	int error;
 

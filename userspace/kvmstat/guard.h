@@ -3,10 +3,10 @@
 #define KVMSTAT_GUARD_H
 
 /* Learn what the terminal can do: NULL, or why that is not enough. */
-const char *guard_look(void);
+const char *guard_check_terminal(void);
 /*
  * A process that sets the terminal right when this one dies without doing so,
- * of SIGKILL or SIGSEGV for example. Start it after guard_look and before the
+ * of SIGKILL or SIGSEGV for example. Start it after guard_check_terminal and before the
  * terminal is changed. Returns a descriptor for guard_stop, or -1: without a
  * guard everything else works.
  */

@@ -46,19 +46,19 @@ extern const struct command cmd_list, cmd_schema, cmd_show, cmd_dump,
 			    cmd_listen, cmd_top, cmd_record, cmd_run,
 			    cmd_cpu_stats;
 
-/* main.c */
-int next_opt(const struct command *command, int argc, char **argv);
+/* main.c: what could not be written is a failure, whatever came before */
+int finish(int status);
+
+/* errors.c: printed, as JSON as well if that is wanted; the status */
 int usage_error(const struct command *command, const char *format, ...)
 	__printf(2, 3);
 int fail(enum status status, const char *format, ...)
 	__printf(2, 3);
 enum status status_of(int error);
-bool parse_number(const char *text, unsigned long max, unsigned long *number);
-bool parse_seconds(const char *text, unsigned long *ms);
 void want_json(void);
 
 /* options.c: what the common options say */
-#define MAX_WISHES 256
+#define MAX_TARGETS 256
 
 enum sort_order { SORT_RATE, SORT_TOTAL, SORT_NAME };
 
@@ -68,15 +68,15 @@ struct filter {
 	char text[128];
 };
 
-struct wish {
+struct target {
 	int letter;		/* of pid, fd or image */
 	const char *argument;
 };
 
 struct request {
 	const struct command *command;
-	struct wish wishes[MAX_WISHES];	/* in the order of the command line */
-	size_t wish_count;
+	struct target targets[MAX_TARGETS];	/* in the order of the command line */
+	size_t target_count;
 	const char *guest;		/* NULL: any */
 	const char *socket;		/* NULL: do not listen */
 	unsigned long socket_mode;
@@ -92,7 +92,10 @@ struct request {
 	bool hangup_reopens;		/* else SIGHUP ends the command */
 };
 
-const struct opt *resolve_opt(const struct opt *opt);
+void print_command_usage(FILE *out, const struct command *command);
+int next_opt(const struct command *command, int argc, char **argv);
+bool parse_number(const char *text, unsigned long max, unsigned long *number);
+bool parse_seconds(const char *text, unsigned long *ms);
 void request_init(struct request *request, const struct command *command,
 		  int argc, char **argv);
 int request_opt(struct request *request, int letter);
@@ -134,6 +137,8 @@ void json_scope(struct json *json, const struct kvmstats_source *source);
 const char *si_text(char text[SI_TEXT_SIZE], double value, const char *unit);
 const char *type_text(char text[SI_TEXT_SIZE], unsigned int type);
 const char *unit_text(char text[SI_TEXT_SIZE], unsigned int unit);
+bool is_counter(const struct kvmstats_desc *desc);
+bool is_event(const struct kvmstats_desc *desc);
 bool all_zero(const struct kvmstats_desc *desc, const uint64_t *values);
 const char *unit_letter(const struct kvmstats_desc *desc);
 void source_label(char text[SI_TEXT_SIZE],

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The options that several commands have: one table, one meaning. */
+#include <errno.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kvmstat.h"
+
+#define MAX_OPTS 32
 
 static const struct opt common_opts[] = {
 	{ 'p', "pid", "PID", "of this process's VMs (needs a debugger's rights)" },
@@ -27,7 +29,7 @@ static const struct opt common_opts[] = {
 	{ 0 }
 };
 
-const struct opt *resolve_opt(const struct opt *opt)
+static const struct opt *resolve_opt(const struct opt *opt)
 {
 	const struct opt *common = common_opts;
 
@@ -39,6 +41,89 @@ const struct opt *resolve_opt(const struct opt *opt)
 		common++;
 	}
 	return common;
+}
+
+static void print_opt(FILE *out, const struct opt *opt)
+{
+	char left[40];
+
+	snprintf(left, sizeof(left), "--%s%s%s", opt->name,
+		 opt->argument ? " " : "", opt->argument ? opt->argument : "");
+	fprintf(out, "  %-22s %s\n", left, opt->help);
+}
+
+void print_command_usage(FILE *out, const struct command *command)
+{
+	fprintf(out, "usage: kvmstat %s%s\n\n%s\n", command->name,
+		command->operands, command->summary);
+	if (command->opts->letter)
+		fputs("\noptions:\n", out);
+	for (const struct opt *opt = command->opts; opt->letter; opt++)
+		print_opt(out, resolve_opt(opt));
+}
+
+static void fill_options(const struct command *command,
+			 struct option options[MAX_OPTS + 2])
+{
+	size_t count = 0;
+
+	for (const struct opt *opt = command->opts; opt->letter; opt++) {
+		const struct opt *o = resolve_opt(opt);
+
+		if (count == MAX_OPTS)
+			abort();
+		options[count++] = (struct option){
+			o->name, o->argument ? required_argument : no_argument,
+			NULL, o->letter
+		};
+	}
+	options[count] = (struct option){ "help", no_argument, NULL, 'h' };
+}
+
+/* NULL if there is none of that letter. */
+static const char *name_of(const struct option *options, int letter)
+{
+	for (; options->name; options++)
+		if (options->val == letter)
+			return options->name;
+	return NULL;
+}
+
+/* An abbreviation of more than one. */
+static bool is_ambiguous(const struct option *options, const char *word)
+{
+	size_t length = strcspn(word += strspn(word, "-"), "=");
+	int fits = 0;
+
+	for (; options->name; options++)
+		fits += length && !strncmp(options->name, word, length);
+	return fits > 1;
+}
+
+/* As getopt_long: next letter, -1 at the end; exits for --help and mistakes. */
+int next_opt(const struct command *command, int argc, char **argv)
+{
+	struct option options[MAX_OPTS + 2] = { { 0 } };
+	int letter;
+
+	fill_options(command, options);
+	opterr = 0;
+	letter = getopt_long(argc, argv, ":h", options, NULL);
+	if (letter == 'h') {
+		print_command_usage(stdout, command);
+		exit(finish(STATUS_OK));
+	}
+	if (letter == ':')
+		exit(usage_error(command, "--%s needs an argument",
+				 name_of(options, optopt)));
+	if (letter == '?' && name_of(options, optopt))
+		exit(usage_error(command, "--%s takes no argument",
+				 name_of(options, optopt)));
+	if (letter == '?')
+		exit(usage_error(command, "%s option \"%s\"",
+				 is_ambiguous(options, argv[optind - 1]) ?
+				 "ambiguous" : "no", argv[optind - 1]));
+	return letter;
 }
 
 /* --json counts for the errors of what stands before it, too. */
@@ -79,11 +164,11 @@ static int take_seconds(const struct request *request, int letter,
 	return bad_value(request, letter, "must be a number of seconds from 0.01 to 86400");
 }
 
-static int take_wish(struct request *request, int letter)
+static int add_target(struct request *request, int letter)
 {
-	if (request->wish_count == MAX_WISHES)
+	if (request->target_count == MAX_TARGETS)
 		return bad_value(request, letter, "too many of these");
-	request->wishes[request->wish_count++] = (struct wish){
+	request->targets[request->target_count++] = (struct target){
 		letter, optarg
 	};
 	return STATUS_OK;
@@ -138,7 +223,7 @@ int request_opt(struct request *request, int letter)
 	case 'p':
 	case 'f':
 	case 'I':
-		return take_wish(request, letter);
+		return add_target(request, letter);
 	case 'm':
 		return take_mode(request);
 	case 'w':
@@ -193,6 +278,29 @@ int request_end(const struct request *request, int argc, char **argv)
 void request_free(struct request *request)
 {
 	filter_set(&request->fields, NULL, NULL, 0);
+}
+
+bool parse_number(const char *text, unsigned long max, unsigned long *number)
+{
+	char *end;
+
+	if (*text < '0' || *text > '9')
+		return false;
+	errno = 0;
+	*number = strtoul(text, &end, 10);
+	return !errno && !*end && *number <= max;
+}
+
+bool parse_seconds(const char *text, unsigned long *ms)
+{
+	char *end;
+	double seconds = strtod(text, &end);
+
+	/* no exponents, no hexadecimal numbers, no names of numbers */
+	if (end == text || *end || text[strspn(text, "0123456789.,")] || !(seconds >= 0.01 && seconds <= 86400))
+		return false;
+	*ms = seconds * 1000 + 0.5;
+	return true;
 }
 
 static void filter_clear(struct filter *filter)

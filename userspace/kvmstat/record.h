@@ -6,7 +6,7 @@
 
 enum sync_policy { SYNC_NEVER, SYNC_CLOSE, SYNC_SAMPLE };
 
-/* recfile.c: where records go */
+/* record_file.c: where records go */
 struct recfile {
 	const char *path;		/* NULL: standard output */
 	const char *header;		/* first line of each file; NULL: none */
@@ -28,7 +28,7 @@ int recfile_write(struct recfile *file, const sigset_t *while_waiting,
 		  const char *text, size_t length);
 int recfile_close(struct recfile *file);
 
-/* csv.c, columns.c: what a sample is written as */
+/* format_csv.c, format_log.c: what a sample is written as */
 const char *csv_header(void);
 void csv_sample(FILE *out, const struct vm *vm, const struct request *request,
 		uint64_t wall_ns);

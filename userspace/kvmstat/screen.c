@@ -22,7 +22,7 @@ const char *screen_open(void)
 
 	if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO))
 		return "top needs a terminal; without one: top --batch";
-	problem = guard_look();
+	problem = guard_check_terminal();
 	if (problem)
 		return problem;
 	guard_fd = guard_start();
@@ -54,20 +54,20 @@ void screen_close(void)
 int screen_key(void)
 {
 	static const struct { int code; enum screen_key key; } keys[] = {
-		{ ERR, ON_NONE }, { KEY_UP, ON_PREVIOUS },
-		{ KEY_DOWN, ON_FOLLOWING }, { KEY_PPAGE, ON_PAGE_BACK },
-		{ KEY_NPAGE, ON_PAGE_ON }, { KEY_HOME, ON_FIRST },
-		{ KEY_END, ON_LAST }, { KEY_BACKSPACE, ON_ERASE },
-		{ 0x7f, ON_ERASE }, { '\b', ON_ERASE }, { '\r', ON_DONE },
-		{ '\n', ON_DONE }, { KEY_ENTER, ON_DONE },
-		{ 0x1b, ON_CANCEL }, { KEY_RESIZE, ON_NEW_SIZE },
+		{ ERR, SCREEN_NONE }, { KEY_UP, SCREEN_UP },
+		{ KEY_DOWN, SCREEN_DOWN }, { KEY_PPAGE, SCREEN_PAGE_UP },
+		{ KEY_NPAGE, SCREEN_PAGE_DOWN }, { KEY_HOME, SCREEN_HOME },
+		{ KEY_END, SCREEN_END }, { KEY_BACKSPACE, SCREEN_ERASE },
+		{ 0x7f, SCREEN_ERASE }, { '\b', SCREEN_ERASE }, { '\r', SCREEN_ENTER },
+		{ '\n', SCREEN_ENTER }, { KEY_ENTER, SCREEN_ENTER },
+		{ 0x1b, SCREEN_ESCAPE }, { KEY_RESIZE, SCREEN_RESIZED },
 	};
 	int code = getch();
 
 	for (size_t i = 0; i < sizeof(keys) / sizeof(*keys); i++)
 		if (keys[i].code == code)
 			return keys[i].key;
-	return code > 0xff ? ON_STRANGE : code;
+	return code > 0xff ? SCREEN_OTHER : code;
 }
 
 size_t screen_room(void)
@@ -146,7 +146,7 @@ void screen_close(void)
 
 int screen_key(void)
 {
-	return ON_NONE;
+	return SCREEN_NONE;
 }
 
 size_t screen_room(void)

@@ -96,6 +96,19 @@ void source_label(char text[SI_TEXT_SIZE], const struct kvmstats_source *source)
 		snprintf(text, SI_TEXT_SIZE, "vcpu%d", vcpu);
 }
 
+/* One number that only grows; a histogram is none. */
+bool is_counter(const struct kvmstats_desc *desc)
+{
+	return kvmstats_desc_type(desc) == KVMSTATS_CUMULATIVE;
+}
+
+/* Only plain events can be added up over statistics. */
+bool is_event(const struct kvmstats_desc *desc)
+{
+	return is_counter(desc) &&
+	       kvmstats_desc_unit(desc) == KVMSTATS_UNIT_NONE;
+}
+
 bool all_zero(const struct kvmstats_desc *desc, const uint64_t *values)
 {
 	for (unsigned int i = 0; i < kvmstats_desc_size(desc); i++)

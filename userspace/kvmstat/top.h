@@ -20,7 +20,7 @@ struct top {
 	size_t tables;			/* written */
 };
 
-/* batch.c: tables without a screen */
+/* top_batch.c: tables without a screen */
 extern const struct fleet_ops top_batch_ops;
 int top_run_batch(struct top *top);
 /* A line of the table: a row of the view, or what is below the last. */

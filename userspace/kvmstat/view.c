@@ -20,18 +20,6 @@ bool view_selects(const struct view *view, const struct vm *vm)
 	       !strcmp(view->guest, pid);
 }
 
-static bool is_counter(const struct kvmstats_desc *desc)
-{
-	return kvmstats_desc_type(desc) == KVMSTATS_CUMULATIVE;
-}
-
-/* Only plain events can be added up over statistics. */
-static bool is_event(const struct kvmstats_desc *desc)
-{
-	return is_counter(desc) &&
-	       kvmstats_desc_unit(desc) == KVMSTATS_UNIT_NONE;
-}
-
 static struct pool *add_pool(struct view *view, struct kvmstats_schema *schema,
 			     enum kvmstats_scope scope)
 {

@@ -54,7 +54,7 @@ bool view_selects(const struct view *view, const struct vm *vm);
 void view_build(struct view *view);
 void view_release(struct view *view);
 
-/* rows.c: text, without line ends */
+/* view_text.c: text, without line ends */
 #define LINE_BYTES 512
 void view_summary(const struct view *view, char line[LINE_BYTES]);
 void view_heading(const struct view *view, char line[LINE_BYTES]);
@@ -79,9 +79,9 @@ struct screen_lines {
 };
 
 enum screen_key {
-	ON_NONE = -1, ON_PREVIOUS = 1000, ON_FOLLOWING, ON_PAGE_BACK,
-	ON_PAGE_ON, ON_FIRST, ON_LAST, ON_ERASE, ON_DONE, ON_CANCEL,
-	ON_NEW_SIZE, ON_STRANGE,
+	SCREEN_NONE = -1, SCREEN_UP = 1000, SCREEN_DOWN, SCREEN_PAGE_UP,
+	SCREEN_PAGE_DOWN, SCREEN_HOME, SCREEN_END, SCREEN_ERASE, SCREEN_ENTER, SCREEN_ESCAPE,
+	SCREEN_RESIZED, SCREEN_OTHER,
 };
 
 /* NULL, or why there can be no screen. */

@@ -39,7 +39,7 @@ struct vm {
 		double run, wait;		/* parts of the interval, or NAN */
 	} cpu;
 	int said;			/* the last problem that was told */
-	bool wondered;			/* there may be one: seen once */
+	bool seen_incomplete;			/* there may be one: seen once */
 	bool removed;			/* told of, and about to be freed */
 	const char *ending;		/* no connection; has the process ended? */
 	uint64_t ending_until_ns;	/* when to ask no longer, monotonic */
@@ -163,7 +163,7 @@ int fleet_fail_empty(const struct fleet *fleet);
 /* No process has a VM, as far as could be seen; on standard error only. */
 int fleet_fail_list(const struct fleet *fleet);
 /* STATUS_OK, or a status if what was shown is not all there was. */
-int fleet_judge(const struct fleet *fleet);
+int fleet_check_complete(const struct fleet *fleet);
 
 /* signals.c */
 extern atomic_bool interrupted, hung_up;
@@ -189,7 +189,7 @@ int output_open(struct output *output, int fd);
 int output_flush(struct output *output, const sigset_t *while_waiting);
 void output_close(struct output *output);
 
-/* table.c, report.c: what listen prints, into a buffer */
+/* format_table.c, format_json.c: what a sample is written as */
 void table_print(FILE *out, const struct vm *vm, const struct filter *fields,
 		 bool all, size_t columns);
 void report_sample(FILE *out, const struct vm *vm,

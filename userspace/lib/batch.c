@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -89,25 +88,18 @@ static void sample_by(enum way way, struct kvmstats_batch *batch,
 		drop_ring(batch);
 }
 
-static double now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1e9 + now.tv_nsec;
-}
-
 static void try_way(struct kvmstats_batch *batch, struct kvmstats_read *reads,
 		    size_t count)
 {
 	enum way way = batch->trials++ % WAYS;
 	double *best = &batch->best_ns[way];
-	double start = now_ns(), each;
+	uint64_t start_ns = monotonic_ns();
+	double each_ns;
 
 	sample_by(way, batch, reads, count);
-	each = (now_ns() - start) / count;
-	if (batch->trials <= WAYS || each < *best)
-		*best = each;
+	each_ns = (double)(monotonic_ns() - start_ns) / count;
+	if (batch->trials <= WAYS || each_ns < *best)
+		*best = each_ns;
 	if (batch->trials == WAYS * TRIALS &&
 	    batch->best_ns[WAY_PREAD] <= batch->best_ns[WAY_URING])
 		drop_ring(batch);

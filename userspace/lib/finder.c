@@ -11,7 +11,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "finder.h"
@@ -54,14 +53,6 @@ static bool has_ended(int pidfd)
 	return poll(&poll_fd, 1, 0) > 0;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000ull + now.tv_nsec;
-}
-
 static struct slow *find_slow(struct kvmstats_finder *finder, pid_t pid)
 {
 	for (size_t i = 0; i < SLOW_MAX; i++)
@@ -85,14 +76,14 @@ static void remember_slow(struct kvmstats_finder *finder, pid_t pid)
 	slow->wait_ns = slow->wait_ns ? 2 * slow->wait_ns : SLOW_FIRST_NS;
 	if (slow->wait_ns > SLOW_MOST_NS)
 		slow->wait_ns = SLOW_MOST_NS;
-	slow->until_ns = now_ns() + slow->wait_ns;
+	slow->until_ns = monotonic_ns() + slow->wait_ns;
 }
 
 static bool is_slow(struct kvmstats_finder *finder, pid_t pid)
 {
 	const struct slow *slow = find_slow(finder, pid);
 
-	return slow && now_ns() < slow->until_ns;
+	return slow && monotonic_ns() < slow->until_ns;
 }
 
 /* ---- what a process has */

@@ -107,6 +107,7 @@ int message_from_wire(const void *bytes, size_t size_bytes,
 int wire_address(const char *path, void *sockaddr_un);
 
 /* process.c */
+uint64_t monotonic_ns(void);
 int parse_int(const char *text);
 ssize_t read_proc(const char *path, char *text, size_t text_bytes);
 /* Start time of a process in clock ticks since boot, 0 unknown. */

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -79,4 +80,12 @@ uint64_t process_start_ticks(const char *proc_name)
 	snprintf(path, sizeof(path), "/proc/%s/stat", proc_name);
 	return read_proc(path, stat, sizeof(stat)) <= 0 ? 0 :
 	       start_ticks_from_stat(stat);
+}
+
+uint64_t monotonic_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ull + now.tv_nsec;
 }

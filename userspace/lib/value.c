@@ -22,7 +22,7 @@ int kvmstats_counter_delta(uint64_t before, uint64_t after, uint64_t *delta)
 	return 0;
 }
 
-static bool is_counter(const struct kvmstats_desc *desc)
+static bool counts_up(const struct kvmstats_desc *desc)
 {
 	return kvmstats_desc_type(desc) == KVMSTATS_CUMULATIVE ||
 	       kvmstats_desc_is_hist(desc);
@@ -42,7 +42,7 @@ static bool restarted(const struct kvmstats_desc *desc, const uint64_t *before,
 static int delta_desc(const struct kvmstats_desc *desc, const uint64_t *before,
 		      const uint64_t *after, uint64_t *delta)
 {
-	bool counter = is_counter(desc);
+	bool counter = counts_up(desc);
 	bool restart = counter && restarted(desc, before, after);
 
 	for (uint32_t i = desc->word; i < desc->word + desc->size; i++)

@@ -136,7 +136,7 @@ statuses_documented()
 keys_documented()
 {
 	diff <(sed -n '/^static const char \*const help_lines/,/^};/p' \
-		"$here/../kvmstat/top.c" | grep -oE '"   [a-z] ' | tr -d '" ' |
+		"$here/../kvmstat/cmd_top.c" | grep -oE '"   [a-z] ' | tr -d '" ' |
 		sort) \
 	<(section TOP | sed -n 's/^\.It Ic \(.*\)/\1/p' | tr -d ' ' |
 		tr , '\n' | sort)

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
+# shellcheck disable=SC2119 # run_vmm needs no arguments here
 # usage: kvm-told.sh BUILD-DIR - kvmstat and VMs that do as they are told: they
 # are duplicated, made again, hide their statistics, come and go; see vmm.py
 

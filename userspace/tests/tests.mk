@@ -73,7 +73,7 @@ $(O)/tests/fuzz-%: $(O)/fuzz/tests/fuzz_%.o $(fuzz_obj)
 	$(call say,LINK,$@)
 	$(Q)$(FUZZ_CC) $(SANITIZE) -fsanitize=fuzzer $^ $(ALL_LDFLAGS) -o $@
 
-$(O)/tests/fuzz-elf: $(O)/fuzz/kvmstat/run_elf.o
+$(O)/tests/fuzz-elf: $(O)/fuzz/kvmstat/program_elf.o
 
 # what the scripts use
 check: $(O)/tests/refuse

@@ -198,14 +198,14 @@ static void close_prompt(struct top *top)
 
 static void answer_key(struct top *top, int key)
 {
-	if (key == ON_CANCEL) {
+	if (key == SCREEN_ESCAPE) {
 		close_prompt(top);
-	} else if (key == ON_DONE) {
+	} else if (key == SCREEN_ENTER) {
 		if (top->prompt->apply(top, top->answer))
 			close_prompt(top);
 		else
 			open_prompt(top, top->prompt);
-	} else if (key == ON_ERASE && top->answer_length) {
+	} else if (key == SCREEN_ERASE && top->answer_length) {
 		/* all bytes of one character */
 		while (--top->answer_length &&
 		       (top->answer[top->answer_length] & 0xc0) == 0x80)
@@ -222,15 +222,15 @@ static void scroll(struct top *top, int key)
 {
 	struct screen_lines *lines = &top->lines;
 	size_t page = screen_room();
-	size_t back = key == ON_PREVIOUS ? 1 : key == ON_PAGE_BACK ? page :
-		      key == ON_FIRST ? lines->first : 0;
+	size_t back = key == SCREEN_UP ? 1 : key == SCREEN_PAGE_UP ? page :
+		      key == SCREEN_HOME ? lines->first : 0;
 
 	lines->first -= back < lines->first ? back : lines->first;
-	if (key == ON_FOLLOWING)
+	if (key == SCREEN_DOWN)
 		lines->first++;
-	else if (key == ON_PAGE_ON)
+	else if (key == SCREEN_PAGE_DOWN)
 		lines->first += page;
-	else if (key == ON_LAST)
+	else if (key == SCREEN_END)
 		lines->first = lines->count;
 }
 
@@ -287,7 +287,7 @@ static void command_key(struct top *top, int key)
 			return;
 		}
 	}
-	if (key >= ON_PREVIOUS && key <= ON_LAST)
+	if (key >= SCREEN_UP && key <= SCREEN_END)
 		scroll(top, key);
 	else if (key == 'h')
 		top->help = true;
@@ -297,7 +297,7 @@ static void command_key(struct top *top, int key)
 
 static void handle_key(struct top *top, int key)
 {
-	if (key == ON_NEW_SIZE)
+	if (key == SCREEN_RESIZED)
 		return;
 	if (top->prompt)
 		answer_key(top, key);
@@ -315,7 +315,7 @@ static bool on_input(void *context)
 	struct top *top = context;
 	int key;
 
-	while (!top->quit && (key = screen_key()) != ON_NONE)
+	while (!top->quit && (key = screen_key()) != SCREEN_NONE)
 		handle_key(top, key);
 	if (!top->quit)
 		rebuild(top);

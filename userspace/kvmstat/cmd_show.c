@@ -295,7 +295,7 @@ static int run_look(const struct command *command, int argc, char **argv,
 			status = act(&look);
 		}
 		if (!status)
-			status = fleet_judge(&look.fleet);
+			status = fleet_check_complete(&look.fleet);
 		fleet_close(&look.fleet);
 	}
 	request_free(&look.request);

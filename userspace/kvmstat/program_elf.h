@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-#ifndef KVMSTAT_RUN_ELF_H
-#define KVMSTAT_RUN_ELF_H
+#ifndef KVMSTAT_PROGRAM_ELF_H
+#define KVMSTAT_PROGRAM_ELF_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,4 +20,4 @@ struct program {
 int parse_program(const unsigned char head[HEAD_BYTES],
 		  struct program *program);
 
-#endif /* KVMSTAT_RUN_ELF_H */
+#endif /* KVMSTAT_PROGRAM_ELF_H */

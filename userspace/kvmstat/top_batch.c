@@ -114,5 +114,5 @@ int top_run_batch(struct top *top)
 			    strerror(-ret));
 	if (!top->tables && !interrupted)
 		return fleet_fail_empty(fleet);
-	return fleet_judge(fleet);
+	return fleet_check_complete(fleet);
 }

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "run.h"
-#include "run_elf.h"
+#include "program_elf.h"
 
 #define LIBRARY		"libkvmstats-preload.so"
 

@@ -5,27 +5,27 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "run_elf.h"
+#include "program_elf.h"
 
 /* What the head of a file holds at @offset; what is outside counts as 0. */
 static uint64_t number_at(const unsigned char *head, size_t offset, size_t size)
 {
-	uint16_t half;
-	uint32_t word;
-	uint64_t giant;
+	uint16_t u16;
+	uint32_t u32;
+	uint64_t u64;
 
 	if (offset > HEAD_BYTES - size)
 		return 0;
 	switch (size) {
 	case 2:
-		memcpy(&half, head + offset, size);
-		return half;
+		memcpy(&u16, head + offset, size);
+		return u16;
 	case 4:
-		memcpy(&word, head + offset, size);
-		return word;
+		memcpy(&u32, head + offset, size);
+		return u32;
 	default:
-		memcpy(&giant, head + offset, size);
-		return giant;
+		memcpy(&u64, head + offset, size);
+		return u64;
 	}
 }
 

@@ -113,7 +113,7 @@ static int run(struct recorder *recorder)
 	/* an end that nobody asked for by a signal, and nothing to show for it */
 	if (!recorder->fleet.shown)
 		return fleet_fail_empty(&recorder->fleet);
-	return fleet_judge(&recorder->fleet);
+	return fleet_check_complete(&recorder->fleet);
 }
 
 static int open_and_run(struct recorder *recorder)

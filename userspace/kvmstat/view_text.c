@@ -82,12 +82,8 @@ static void rate_text(const struct row *row, char text[SI_TEXT_SIZE])
 static void percent_text(const struct view *view, const struct row *row,
 			 char text[SI_TEXT_SIZE])
 {
-	bool is_event = !row->desc ||
-		(kvmstats_desc_type(row->desc) == KVMSTATS_CUMULATIVE &&
-		 kvmstats_desc_unit(row->desc) == KVMSTATS_UNIT_NONE);
-
 	text[0] = 0;
-	if (is_event && view->events)
+	if ((!row->desc || is_event(row->desc)) && view->events)
 		snprintf(text, SI_TEXT_SIZE, "%.1f",
 			 100.0 * row->total / view->events);
 }

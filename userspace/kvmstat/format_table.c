@@ -23,11 +23,6 @@ static void print_cell(FILE *out, const char *text)
 	fprintf(out, " %*s", CELL_WIDTH, text);
 }
 
-static bool is_counter(const struct kvmstats_desc *desc)
-{
-	return kvmstats_desc_type(desc) == KVMSTATS_CUMULATIVE;
-}
-
 static void print_rate(FILE *out, const struct kvmstats_desc *desc,
 		       uint64_t delta, uint64_t interval_ns)
 {

@@ -106,7 +106,7 @@ static void put_numbers(const struct line *line)
 	}
 	put_value(line, kvmstats_desc_value(line->desc, watch->now, 0));
 	fputc(',', line->out);
-	if (kvmstats_desc_type(line->desc) == KVMSTATS_CUMULATIVE) {
+	if (is_counter(line->desc)) {
 		put_value(line, growth);
 		fputc(',', line->out);
 		put_rate(line, growth, false);

@@ -98,7 +98,7 @@ static int flush_out(void *context)
 	return output_flush(&listener->output, &listener->fleet.while_waiting);
 }
 
-static int judge_expected(const struct listener *listener)
+static int check_all_moved(const struct listener *listener)
 {
 	int status = STATUS_OK;
 
@@ -131,7 +131,7 @@ static int listen_and_show(struct listener *listener)
 	output_close(&listener->output);
 	if (ret && ret != -EPIPE && ret != -EINTR)
 		return fail(STATUS_FAILED, "listen: %s", strerror(-ret));
-	return status ? status : judge_expected(listener);
+	return status ? status : check_all_moved(listener);
 }
 
 static int add_expected(struct listener *listener, const char *name)

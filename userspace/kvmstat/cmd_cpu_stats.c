@@ -377,8 +377,8 @@ static int run_cpu_stats(const struct command *command, int argc, char **argv)
 		status = take_opt(&stats, letter);
 	if (!status)
 		status = request_end(&stats.request, argc, argv);
-	if (!status && (stats.request.wish_count > 1 ||
-			!stats.request.wish_count == !stats.request.guest))
+	if (!status && (stats.request.target_count > 1 ||
+			!stats.request.target_count == !stats.request.guest))
 		status = usage_error(command, "one --pid or --guest is needed");
 	if (!status)
 		status = open_and_show(&stats);
