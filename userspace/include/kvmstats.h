@@ -640,7 +640,8 @@ void kvmstats_text_clean(char *text);
  * or by who holds it: one that was duplicated, inherited by fork or passed to
  * another process is one VM, that of the process that was looked at first. One
  * that is closed and made again with the same numbers is another. Where kcmp
- * is refused, numbers have to do.
+ * is refused, numbers have to do: VMs of one process are taken for one, what
+ * another process holds for another, and the same numbers for the same.
  *
  * All that can wait for a foreign process (reading its command line, copying
  * and closing descriptors that may be anything by then) is done by a process

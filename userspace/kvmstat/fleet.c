@@ -77,7 +77,7 @@ void fleet_announce_gone(struct fleet *fleet, struct vm *vm)
 /* Until all are told of, none is freed: who shows one may look at the others. */
 void fleet_remove_gone(struct fleet *fleet)
 {
-	size_t kept = 0, before = fleet->count, alive = 0;
+	size_t kept = 0, before = fleet->count, alive = 0, lost = 0;
 	bool may_grow = fleet->listen_fd >= 0 || fleet->scanning;
 
 	for (size_t i = 0; i < before; i++) {
@@ -86,8 +86,10 @@ void fleet_remove_gone(struct fleet *fleet)
 		if (vm->gone) {
 			fleet_announce_gone(fleet, vm);
 			vm->removed = true;
+			lost += vm->peer || fleet_names(fleet, vm);
 		} else {
-			alive += vm->peer || vm->count;
+			alive += vm->peer ||
+				 (vm->count && fleet_names(fleet, vm));
 		}
 	}
 	for (size_t i = 0; i < before; i++) {
@@ -101,7 +103,7 @@ void fleet_remove_gone(struct fleet *fleet)
 		fleet->paused = false;
 	}
 	fleet->count = kept;
-	if (kept < before && !alive &&
+	if (lost && !alive &&
 	    (fleet->request->until_gone || !may_grow))
 		fleet->done = true;
 }

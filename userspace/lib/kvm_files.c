@@ -61,6 +61,17 @@ static int compare(const void *a, const void *b, void *context)
 	return (x->number > y->number) - (x->number < y->number);
 }
 
+/*
+ * Where kcmp is refused, equal names stand for one object: a second descriptor
+ * of one VM is met more often than a second VM in one process.
+ */
+static bool is_same(pid_t tid, int a, int b)
+{
+	int same = same_file(tid, a, tid, b);
+
+	return same == 1 || (same < 0 && same != -EBADF && same != -ESRCH);
+}
+
 void kvm_files_unique(struct kvm_files *files, pid_t tid)
 {
 	size_t kept = 0;
@@ -74,7 +85,7 @@ void kvm_files_unique(struct kvm_files *files, pid_t tid)
 
 		if (kept && last->kind == file->kind &&
 		    last->vcpu == file->vcpu &&
-		    same_file(tid, last->number, tid, file->number) == 1)
+		    is_same(tid, last->number, file->number))
 			continue;
 		files->list[kept++] = *file;
 	}

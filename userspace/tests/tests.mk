@@ -76,7 +76,7 @@ $(O)/tests/fuzz-%: $(O)/fuzz/tests/fuzz_%.o $(fuzz_obj)
 $(O)/tests/fuzz-elf: $(O)/fuzz/kvmstat/program_elf.o
 
 # what the scripts use
-check: $(O)/tests/refuse
+check preload-vmm: $(O)/tests/refuse
 $(O)/tests/refuse: $(O)/tests/refuse.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@
