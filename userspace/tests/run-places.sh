@@ -72,6 +72,17 @@ changes_its_root()
 	sees_a_vm "$vmm" chroot
 }
 
+# Another C library than ours: the loader ends the program for a symbol that it
+# does not have. What _FORTIFY_SOURCE makes of others only glibc has.
+other_c_library()
+{
+	! nm -D "$build/preload/libkvmstats-preload.so" | grep -E '_chk|isoc23' &&
+		musl-gcc -D_GNU_SOURCE -idirafter /usr/include \
+			-idirafter "/usr/include/$(uname -m)-linux-gnu" \
+			"$here/preload_vmm.c" -o "$tap_dir/musl" -pthread &&
+		sees_a_vm "$tap_dir/musl" errno
+}
+
 # The last moments of a VM, and all of a short one.
 short_vm_is_counted()
 {
@@ -95,6 +106,9 @@ mkdir -p "$tap_dir/copy/lib" && chmod 755 "$tap_dir" &&
 	cp "$build/preload/libkvmstats-preload.so" "$vmm" "$tap_dir/copy/lib/"
 check "a VM of less than an interval" short_vm_is_counted
 check "a library that is not loaded is said" no_library_is_said
+if command -v musl-gcc >/dev/null; then
+	check "a VMM of another C library" other_c_library
+fi
 if [ "$(id -u)" = 0 ]; then
 	check "a VMM that drops its rights" drops_its_rights
 	check "a VMM with a /tmp of its own" has_another_tmp
