@@ -6,6 +6,7 @@
 
 #include <curses.h>
 #include <poll.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "guard.h"
@@ -41,10 +42,22 @@ const char *screen_open(void)
 	return NULL;
 }
 
+/* Stopped (^S) it would take nothing, and we could not end: no ^S any more. */
+static void resume_output(void)
+{
+	struct termios modes;
+
+	if (tcgetattr(STDOUT_FILENO, &modes))
+		return;
+	modes.c_iflag &= ~IXON;
+	tcsetattr(STDOUT_FILENO, TCSANOW, &modes);
+}
+
 void screen_close(void)
 {
 	if (!screen)
 		return;
+	resume_output();
 	endwin();
 	delscreen(screen);
 	screen = NULL;

@@ -135,6 +135,13 @@ dies_of()
 	kill "-$1" "$(top_pid)" && ended_well "$2"
 }
 
+# Its output is stopped, so it cannot draw: it ends all the same.
+stopped_output()
+{
+	start_top && send C-s && sleep 0.5 && kill -TERM "$(top_pid)" &&
+		ended_well 0
+}
+
 says()
 {
 	send_line "clear; $1 $kvmstat top $image; echo status \$?" &&
@@ -188,6 +195,7 @@ for death in INT:0 TERM:0 HUP:0 QUIT:0 SEGV:139 ABRT:134 KILL:137; do
 	check "terminal is restored after SIG${death%:*}" dies_of "${death%:*}" \
 		"${death#*:}"
 done
+check "the terminal is stopped" stopped_output
 check "dumb terminal" says TERM=dumb 'cannot place its cursor'
 check "unknown terminal" says TERM=nonesuch 'type of this terminal'
 check "no terminal" no_terminal
