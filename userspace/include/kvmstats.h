@@ -576,7 +576,8 @@ enum kvmstats_close_kind {
 	KVMSTATS_CLOSE_FOREIGN	= 0,	/* whatever a stranger sent */
 	KVMSTATS_CLOSE_VM	= 1	/* known to be KVM's */
 };
-#define KVMSTATS_CLOSE_KINDS	2
+
+#define KVMSTATS_CLOSE_KINDS		2
 #define KVMSTATS_MAX_CLOSE_THREADS	8	/* of each kind */
 #define KVMSTATS_MAX_CLOSE_WAITING	1024	/* descriptors: the pool is full */
 
@@ -728,6 +729,7 @@ enum kvmstats_fd_kind {
 	KVMSTATS_FD_VM_STATS	= 2,
 	KVMSTATS_FD_VCPU_STATS	= 3
 };
+
 #define KVMSTATS_FD_KINDS	4
 
 size_t kvmstats_vmm_held(const struct kvmstats_vmm *vmm,

@@ -325,7 +325,8 @@ static int choose_vm(struct cpu_stats *stats)
 		if (!vm->vmm || !fleet_names(fleet, vm))
 			continue;
 		if (stats->vm)
-			return fail(STATUS_USAGE, "several VMs are named %s; --pid tells them apart",
+			return fail(STATUS_USAGE,
+				    "several VMs are named %s; --pid tells them apart",
 				    stats->request.guest);
 		stats->vm = vm;
 	}

@@ -195,7 +195,8 @@ static int take_rotate(struct recorder *recorder)
 
 	if (end == optarg || (*end && (!letter || end[1])) || bytes < 1 ||
 	    bytes > (ULONG_MAX >> 1) >> shift)
-		return usage_error(&cmd_record, "--rotate %s: must be a size such as 4096, 100k, 20M or 1G",
+		return usage_error(&cmd_record,
+				   "--rotate %s: must be a size such as 4096, 100k, 20M or 1G",
 				   optarg);
 	recorder->file.rotate_bytes = bytes << shift;
 	return STATUS_OK;

@@ -237,7 +237,8 @@ static int judge(struct run *run, int shown, int status)
 		return status ? status : STATUS_FAILED;
 	}
 	if (!run->seen_vm && !run->fleet.preloaded)
-		fprintf(stderr, "kvmstat: the library was not loaded into %s, or %s closed all its descriptors: no VM was seen\n",
+		fprintf(stderr,
+			"kvmstat: the library was not loaded into %s, or %s closed all its descriptors: no VM was seen\n",
 			name, name);
 	else if (!run->seen_vm)
 		fprintf(stderr, "kvmstat: %s made no VM, or in a way that cannot be seen\n",

@@ -43,7 +43,7 @@ bool fleet_shows(const struct fleet *fleet, const struct vm *vm)
 }
 
 void fleet_event(struct fleet *fleet, const struct vm *vm, const char *name,
-		  const char *reason)
+		 const char *reason)
 {
 	if (fleet->ops->event && (vm->peer || fleet_names(fleet, vm)))
 		fleet->ops->event(fleet->context, vm, name, reason);
@@ -276,7 +276,7 @@ static void sample_vm(struct fleet *fleet, struct vm *vm)
 	for (size_t i = 0; i < vm->count; i++)
 		if (vm->watches[i].error)
 			fleet_event(fleet, vm, "lost a descriptor",
-			      strerror(-vm->watches[i].error));
+				    strerror(-vm->watches[i].error));
 	vm_drop_failed(vm);
 	if (before && !vm->count && !vm->peer && !vm->vmm)
 		vm->gone = "no descriptor left";

@@ -170,7 +170,7 @@ static int open_pid(struct fleet *fleet, const char *number)
 	if (ret == -ESRCH)
 		return fail(STATUS_NOTHING, "no process %lu", pid);
 	if (ret == -EACCES || ret == -EPERM)
-		return fail(STATUS_DENIED, "process %lu: %s; this needs the rights of a debugger: the same user, where kernel.yama.ptrace_scope is 0, or CAP_SYS_PTRACE",
+		return fail(STATUS_DENIED, "process %lu: %s; " NEEDS_RIGHTS,
 			    pid, strerror(-ret));
 	if (ret < 0)
 		return fail(status_of(ret), "process %lu: %s", pid,
@@ -265,7 +265,7 @@ static int read_file(const char *path, void **bytes, size_t *size_bytes)
 }
 
 static int open_image(const char *path, struct kvmstats_cache *cache,
-	       struct kvmstats_source **source)
+		      struct kvmstats_source **source)
 {
 	size_t size_bytes = 0;
 	void *bytes = NULL;
@@ -375,7 +375,7 @@ void fleet_trouble(const struct fleet *fleet, char *text, size_t text_bytes)
 	text[0] = 0;
 	if (fleet->trouble)
 		snprintf(text, text_bytes, "processes could not be looked into: %s%s",
-			 strerror(-fleet->trouble), fleet->trouble == -ENOSYS ?
+			 strerror(-fleet->trouble), fleet->trouble == -NO_SUCH_CALL ?
 			 " (pidfd_open; does a container refuse it?)" : "");
 	else if (fleet->hidden)
 		snprintf(text, text_bytes,
@@ -457,7 +457,8 @@ int fleet_check_complete(const struct fleet *fleet)
 			missing += kvmstats_vmm_missing(vm->vmm);
 	}
 	if (missing)
-		return fail(STATUS_FAILED, "%zu descriptors did not fit into this process, so the figures are not complete; raise the limit of open files (ulimit -n)",
+		return fail(STATUS_FAILED,
+			    "%zu descriptors did not fit into this process, so the figures are not complete; raise the limit of open files (ulimit -n)",
 			    missing);
 	return STATUS_OK;
 }

@@ -297,7 +297,8 @@ bool parse_seconds(const char *text, unsigned long *ms)
 	double seconds = strtod(text, &end);
 
 	/* no exponents, no hexadecimal numbers, no names of numbers */
-	if (end == text || *end || text[strspn(text, "0123456789.,")] || !(seconds >= 0.01 && seconds <= 86400))
+	if (end == text || *end || text[strspn(text, "0123456789.,")] ||
+	    !(seconds >= 0.01 && seconds <= 86400))
 		return false;
 	*ms = seconds * 1000 + 0.5;
 	return true;

@@ -8,7 +8,7 @@
 
 atomic_bool interrupted, hung_up;
 
-static volatile sig_atomic_t drawing;
+static atomic_bool drawing;
 
 /*
  * A terminal can be stopped in the middle of a picture (^S): no signal gets the
@@ -99,14 +99,14 @@ void signals_begin_drawing(const sigset_t *while_waiting)
 
 	/* the size is looked at between two pictures */
 	sigaddset(&mask, SIGWINCH);
-	drawing = 1;
+	drawing = true;
 	sigprocmask(SIG_SETMASK, &mask, &before_drawing);
 }
 
 void signals_end_drawing(void)
 {
 	sigprocmask(SIG_SETMASK, &before_drawing, NULL);
-	drawing = 0;
+	drawing = false;
 }
 
 int output_open(struct output *output, int fd)

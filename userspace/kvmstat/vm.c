@@ -10,6 +10,10 @@
 
 #include "vm.h"
 
+#define KEEPS(what) \
+	"the VMM keeps " what " of its statistics descriptors, and this kernel " \
+	"makes none for others; kvmstat run starts a VMM with"
+
 uint64_t clock_ns(void)
 {
 	struct timespec now;
@@ -120,28 +124,29 @@ int vm_pidfd(const struct vm *vm)
 
 static const char *remedy(int error, bool any)
 {
-	switch (error) {
-	case -EIO:
-		return any ?
-		       "the VMM keeps statistics descriptors of a part only, and this kernel makes none for others; kvmstat run starts a VMM with all of them" :
-		       "the VMM keeps no statistics descriptor, and this kernel makes none for others; kvmstat run starts a VMM with them";
-	case -ENOTTY:
-		return "this kernel has no statistics descriptors";
-	case -EPERM:
-	case -EACCES:
-		return "this needs the rights of a debugger: the same user, where kernel.yama.ptrace_scope is 0, or CAP_SYS_PTRACE, and no filter of system calls that forbids pidfd_getfd";
-	case -ENOSYS:
-		return "pidfd_getfd is missing, or a container's filter of system calls refuses it";
-	case -EMFILE:
-	case -ENFILE:
-		return "raise the limit of open files (ulimit -n)";
-	case -EOPNOTSUPP:
-		return "its descriptors are those of one thread, which kernels before 6.9 give to nobody";
-	case 0:
-		return "no descriptor to take";
-	default:
-		return "try again";
-	}
+	static const struct {
+		int error;
+		const char *text;
+	} remedies[] = {
+		{ 0, "no descriptor to take" },
+		{ ENOTTY, "this kernel has no statistics descriptors" },
+		{ EPERM, NEEDS_RIGHTS }, { EACCES, NEEDS_RIGHTS },
+		{ NO_SUCH_CALL,
+		  "pidfd_getfd is missing, or a container's filter of system calls refuses it" },
+		{ EMFILE, "raise the limit of open files (ulimit -n)" },
+		{ ENFILE, "too many files are open on this machine" },
+		{ EOPNOTSUPP,
+		  "its descriptors are one thread's, which kernels before 6.9 give to nobody" },
+	};
+
+	if (error == -EIO && any)
+		return KEEPS("only a part") " all of them";
+	if (error == -EIO)
+		return KEEPS("none") " them";
+	for (size_t i = 0; i < sizeof(remedies) / sizeof(*remedies); i++)
+		if (remedies[i].error == -error)
+			return remedies[i].text;
+	return "try again";
 }
 
 void vm_problem(const struct vm *vm, char *text, size_t text_bytes)

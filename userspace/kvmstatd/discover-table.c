@@ -103,15 +103,17 @@ static bool is_young(const struct table *table, const struct process *process)
 static void explain(const struct table *table, struct process *process,
 		    const struct kvmstats_vmm *found)
 {
+	static const char a_part[] =
+		"has only a part of its statistics descriptors, and the kernel gives us none";
+	static const char nothing[] =
+		"has a VM but no statistics descriptors, and the kernel gives us none";
 	int error = kvmstats_vmm_error(found);
 
 	if (!kvmstats_vmm_missing(found) || is_young(table, process))
 		return;
 	if (error == -EIO || error == -ENOTTY)
-		complain(process, kvmstats_vmm_source_count(found) ?
-			 "has statistics descriptors for a part of its VM only, and the kernel gives us no others" :
-			 "has a VM but no statistics descriptors, and the kernel gives us none",
-			 error);
+		complain(process, kvmstats_vmm_source_count(found) ? a_part :
+			 nothing, error);
 	else if (error == -EOPNOTSUPP)
 		complain(process,
 			 "has a VM in a thread with descriptors of its own, which this kernel gives to nobody (Linux 6.9 does)",
@@ -133,18 +135,14 @@ static void explain_failure(struct table *table, struct process *process,
 	case -ETIME:
 		complain(process, "does not let itself be looked at", error);
 		return;
-	case -ENOSYS:
-	case -EBUSY:
-	case -EMFILE:
-	case -ENFILE:
-	case -ENOMEM:
+	case -EPERM:
+		complain(process, "could not be looked at", error);
+		return;
+	default:
 		if (!table->complained)
 			say("processes cannot be looked at: %s",
 			    strerror(-error));
 		table->complained = true;
-		return;
-	default:
-		complain(process, "could not be looked at", error);
 	}
 }
 

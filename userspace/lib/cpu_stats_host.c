@@ -30,7 +30,7 @@ static bool has_word(const char *list, const char *word)
 	size_t length = strlen(word);
 
 	while (list) {
-		size_t own = strcspn(list, ", \n");
+		size_t own = strcspn(list, ",\n ");
 
 		if (own == length && !strncmp(list, word, length))
 			return true;

@@ -105,7 +105,7 @@ static size_t list_names(DIR *dir, char **names)
 	while (count < STATS_MAX && (entry = readdir(dir)))
 		if (*entry->d_name != '.') {
 			names[count] = strdup(entry->d_name);
-			count += names[count] != NULL;
+			count += !!names[count];
 		}
 	qsort(names, count, sizeof(*names), by_name);
 	return count;

@@ -103,7 +103,6 @@ static int read_credentials(struct kvmstats_peer *peer)
 	return 0;
 }
 
-
 /*
  * The number that SO_PEERCRED gave may meanwhile belong to another process.
  * The start time, which the sender told, tells them apart: it is compared

@@ -268,7 +268,7 @@ void source_set_directory(struct kvmstats_source *source, DIR *directory)
 
 int kvmstats_source_is_sum(const struct kvmstats_source *source)
 {
-	return source->directory != NULL;
+	return source->directory ? 1 : 0;
 }
 
 int kvmstats_source_fd(const struct kvmstats_source *source)

@@ -40,7 +40,7 @@ static struct kvm_file *find_file(struct kvmstats_vmm *vmm, int own_fd,
 
 			if (file->kind == kind && file->vcpu == vcpu &&
 			    !file->matched &&
-			    (file->number == number) == !pass &&
+			    !pass == !(file->number - number) &&
 			    is_file(vmm, own_fd, number, file))
 				return file;
 		}

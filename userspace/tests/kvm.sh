@@ -284,7 +284,7 @@ qemu_keeps_none()
 	if [ $status = 0 ]; then
 		jq -e '.sources | map(.scope) == ["vm", "vcpu"]' "$tap_dir/none"
 	else
-		[ $status = 3 ] && grep -q 'keeps no statistics descriptor, and this kernel makes none for others' \
+		[ $status = 3 ] && grep -q 'keeps none of its statistics descriptors, and this kernel makes none for others' \
 			"$tap_dir/said" && jq -e '.status == 3' "$tap_dir/none"
 	fi
 }

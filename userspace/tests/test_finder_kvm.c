@@ -201,14 +201,18 @@ static struct kvmstats_vmm *look(struct vmm *vmm)
 	return found;
 }
 
+static int vcpu_at(const struct kvmstats_vmm *found, size_t index)
+{
+	return kvmstats_source_vcpu(kvmstats_vmm_source(found, index));
+}
+
 static void assert_sources(const struct kvmstats_vmm *found)
 {
 	assert_int_equal(kvmstats_vmm_error(found), 0);
 	assert_int_equal(kvmstats_vmm_missing(found), 0);
 	assert_int_equal(kvmstats_vmm_source_count(found), 1 + VCPUS);
 	for (int i = 0; i < 1 + VCPUS; i++)
-		assert_int_equal(kvmstats_source_vcpu(
-					 kvmstats_vmm_source(found, i)), i - 1);
+		assert_int_equal(vcpu_at(found, i), i - 1);
 }
 
 static void found_with_all_it_has(void **state)

@@ -26,7 +26,7 @@ static void names_are(const char *cmdline, size_t length, const char *name,
 #define NAMES_ARE(cmdline, name, uuid) \
 	names_are(cmdline, sizeof(cmdline), name, uuid)
 
-static void qemu(void **state)
+static void options_of_qemu(void **state)
 {
 	(void)state;
 	NAMES_ARE("qemu\0-name\0guest=g1,debug-threads=on\0-uuid\0u-1", "g1",
@@ -134,7 +134,7 @@ static void processes(void **state)
 int main(void)
 {
 	TEST_LIST = {
-		cmocka_unit_test(qemu),
+		cmocka_unit_test(options_of_qemu),
 		cmocka_unit_test(values_are_no_options),
 		cmocka_unit_test(other_vmms),
 		cmocka_unit_test(nothing_said),
