@@ -35,7 +35,7 @@ static int prepare(struct sim *sim)
 
 	if (ioctl(sim->machine.vm_fd, KVM_CHECK_EXTENSION, QUOTA_CAP) <= 0)
 		return -EOPNOTSUPP;
-	/* args[0] is 0: no limit before the migration */
+	/* A vCPU starts without a limit. */
 	if (ioctl(sim->machine.vm_fd, KVM_ENABLE_CAP, &enable) < 0)
 		return -errno;
 	return 0;

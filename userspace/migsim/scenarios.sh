@@ -5,7 +5,8 @@
 # The published scenarios of dirty quota, scaled down, each under every policy.
 # Lines for programs begin with "run," or "sample,". What is published is
 # RAM/threads/GB/s written/MB/s of the link; here RAM, link and writers are
-# smaller, and their ratios are kept: the link needs 2 s for all memory.
+# smaller. The ratio of what is written to what the link carries is kept; that
+# of memory to link is not: the link needs 2 s for all memory, there 13 s or more.
 set -u
 migsim=${MIGSIM:-migsim}
 failed=0

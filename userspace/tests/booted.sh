@@ -81,8 +81,9 @@ records()
 
 threads()
 {
-	grep -lx demo-vmm "/proc/$pid/task/"*/comm | cut -d/ -f5 | sort -n |
-		sed 1d | tr '\n' ',' | sed 's/,$//'
+	for vcpu in 0 1 2 3; do
+		grep -lx "vcpu$vcpu" "/proc/$pid/task/"*/comm | cut -d/ -f5
+	done | tr '\n' ',' | sed 's/,$//'
 }
 
 # Scheduler figures of every vCPU, and so of all of them together.
