@@ -25,6 +25,8 @@ NAME_SIZE = 48
 HEADER_SIZE = 24
 ENTRY_SIZE = 64
 SCOPES = {"vm": "kvm_vm_stat", "vcpu": "kvm_vcpu_stat"}
+# Members that only debugfs shows; they come last and are no part of the file.
+DEBUGFS_ONLY = ("lpages", "pf_fixed_debugfs")
 
 
 class Elf:
@@ -160,7 +162,7 @@ def type_of(entries, attributes):
 
 
 def struct_members(entries, name):
-    """[(member, byte offset, number of u64)] and the struct's size."""
+    """[(member, byte offset, number of u64)] and the size of the file's data."""
     index = next((i for i, e in enumerate(entries) if e[3].get("name") == name
                   and e[2] == "structure_type" and "byte_size" in e[3]), None)
     if index is None:
@@ -173,7 +175,10 @@ def struct_members(entries, name):
         if kind != ("8", True) or count < 1:
             sys.exit(f"struct {name}: {own['name']} is no u64 and no array of them")
         members.append((own["name"], int(own["data_member_location"], 0), count))
-    return members, int(entries[index][3]["byte_size"], 0)
+    size = int(entries[index][3]["byte_size"], 0)
+    while members and members[-1][0] in DEBUGFS_ONLY:
+        size = members.pop()[1]
+    return members, size
 
 
 # --- the descriptors -----------------------------------------------------------

@@ -17,6 +17,7 @@
 #include <kvmstats.h>
 
 #include "bare.h"
+#include "kvm_test_harness.h"
 #include "processor.h"
 
 /* An architecture may know a simpler one. */
@@ -34,7 +35,8 @@ static void __attribute__((noreturn)) run_command(int out, char *const *argv)
 {
 	dup2(out, STDOUT_FILENO);
 	execv(kvmstat, argv);
-	stats_fail(__FILE__, __LINE__, "%s: %s", kvmstat, strerror(errno));
+	perror(kvmstat);
+	_exit(127);
 }
 
 static pid_t start(char *const *argv, int *out)
@@ -42,7 +44,7 @@ static pid_t start(char *const *argv, int *out)
 	int ends[2];
 	pid_t pid;
 
-	STATS_CHECK(!pipe2(ends, O_CLOEXEC), "pipe: %s", strerror(errno));
+	TEST_ASSERT(!pipe2(ends, O_CLOEXEC), "pipe");
 	pid = stats_fork();
 	if (!pid)
 		run_command(ends[1], argv);
@@ -58,7 +60,7 @@ static char *collect(pid_t pid, int out)
 	size_t len = 0;
 	ssize_t ret;
 
-	STATS_CHECK(text, "out of memory");
+	TEST_ASSERT(text, "out of memory");
 	while ((ret = read(out, text + len, OUTPUT_SIZE - 1 - len)) > 0)
 		len += ret;
 	close(out);
@@ -77,7 +79,7 @@ static char *get_output(char *const *argv)
 /* Take @token, which comes next; what follows it. */
 static const char *take(const char *text, const char *token)
 {
-	STATS_CHECK(!strncmp(text, token, strlen(token)),
+	TEST_ASSERT(!strncmp(text, token, strlen(token)),
 		    "\"%s\" where %.40s is", token, text);
 	return text + strlen(token);
 }
@@ -86,7 +88,7 @@ static const char *find(const char *text, const char *token)
 {
 	const char *found = strstr(text, token);
 
-	STATS_CHECK(found, "no %s in %.200s", token, text);
+	TEST_ASSERT(found, "no %s in %.200s", token, text);
 	return found + strlen(token);
 }
 
@@ -95,7 +97,7 @@ static const char *check_number(const char *text, const char *name,
 {
 	size_t len = strspn(text, "-0123456789");
 
-	STATS_CHECK(len && strtoull(text, NULL, 10) == expected,
+	TEST_ASSERT(len && strtoull(text, NULL, 10) == expected,
 		    "%s is shown as %.20s, but is %llu", name, text,
 		    (unsigned long long)expected);
 	return text + len;
@@ -109,7 +111,7 @@ static const char *check_stat(const char *text, const struct stats_file *s,
 	uint64_t *values = calloc(d->size, sizeof(*values));
 	uint32_t i;
 
-	STATS_CHECK(values, "out of memory");
+	TEST_ASSERT(values, "out of memory");
 	stats_read(s, d, values);
 	text = take(find(text, "{\"name\":\""), d->name);
 	text = take(text, "\",");
@@ -144,15 +146,13 @@ static struct kvm_vm *setup(struct stats_file *vm_stats,
 
 	stats_open(vm_stats, stats_get_fd(vm_get_fd(vm)));
 	for (i = 0; i < NR_ROUNDS; i++)
-		STATS_CHECK(!_vcpu_run(vm, STATS_VCPU_ID), "KVM_RUN: %s",
-			    strerror(errno));
-	check_grown(SIMPLE_STAT, 0, stats_value(vcpu_stats, SIMPLE_STAT),
-		    NR_ROUNDS);
+		TEST_ASSERT(!_vcpu_run(vm, STATS_VCPU_ID), "KVM_RUN");
+	TEST_STAT_EQ(vcpu_stats, SIMPLE_STAT, NR_ROUNDS);
 	return vm;
 }
 
 /* The descriptors inherited. */
-static void test_fd(enum stats_scope scope)
+TEST(fd)
 {
 	char fd[2][16];
 	char *const argv[] = {
@@ -173,7 +173,7 @@ static void test_fd(enum stats_scope scope)
 }
 
 /* The descriptors taken from this process. */
-static void test_pid(enum stats_scope scope)
+TEST(pid)
 {
 	char pid[16];
 	char *const argv[] = {
@@ -191,7 +191,7 @@ static void test_pid(enum stats_scope scope)
 }
 
 /* One VM with one vCPU, and a statistics descriptor of each. */
-static void test_list(enum stats_scope scope)
+TEST(list)
 {
 	char *const argv[] = { "kvmstat", "list", "--json", NULL };
 	struct stats_file vm_stats, vcpu_stats;
@@ -201,9 +201,9 @@ static void test_list(enum stats_scope scope)
 	text = take(get_output(argv), "{\"processes\":[{\"pid\":");
 	text = check_number(text, "the process", getpid());
 	text = find(text, "\"guest\":\"");
-	text = take(find(text, "\""), ",\"vms\":1,\"vcpus\":1,");
-	text = take(text, "\"vm_stats_fds\":1,\"vcpu_stats_fds\":1}],");
-	take(text, "\"hidden\":0}\n");
+	text = take(find(text, "\""), ",\"uuid\":\"\",\"vms\":1,\"vcpus\":1,");
+	text = take(text, "\"vm_stats_fds\":1,\"vcpu_stats_fds\":1,");
+	take(text, "\"descriptors\":2,\"problem\":null}],\"hidden\":0}\n");
 }
 
 static struct kvmstats_sender *new_sender(const struct stats_file *vm_stats,
@@ -211,15 +211,15 @@ static struct kvmstats_sender *new_sender(const struct stats_file *vm_stats,
 {
 	struct kvmstats_sender *sender;
 
-	STATS_CHECK(!kvmstats_sender_new("bare", "", &sender), "no sender");
-	STATS_CHECK(!kvmstats_sender_add_stats(sender, dup(vm_stats->fd)) &&
+	TEST_ASSERT(!kvmstats_sender_new("bare", "", &sender), "no sender");
+	TEST_ASSERT(!kvmstats_sender_add_stats(sender, dup(vm_stats->fd)) &&
 		    !kvmstats_sender_add_stats(sender, dup(vcpu_stats->fd)),
 		    "the sender does not take the descriptors");
 	return sender;
 }
 
 /* The descriptors sent; the guest runs until kvmstat has seen enough of it. */
-static void test_listen(enum stats_scope scope)
+TEST(listen)
 {
 	char path[] = "/tmp/kvmstat_test-XXXXXX";
 	char *const argv[] = {
@@ -235,23 +235,14 @@ static void test_listen(enum stats_scope scope)
 	close(mkstemp(path));
 	unlink(path);
 	pid = start(argv, &out);
-	stats_doing("waiting for kvmstat to listen");
-	while (kvmstats_sender_connect(sender, path))
-		usleep(1000);
+	STATS_WAIT(!kvmstats_sender_connect(sender, path),
+		   "for kvmstat to listen");
 	ret = kvmstats_sender_flush(sender);
-	STATS_CHECK(ret == 2, "%d descriptors sent", ret);
+	TEST_ASSERT(ret == 2, "%d descriptors sent", ret);
 	runner_start(vm);
-	stats_doing("waiting for kvmstat to end");
 	find(collect(pid, out), "2 descriptors accepted, 0 rejected");
 	unlink(path);
 }
-
-static const struct stats_case cases[] = {
-	{ "fd",		test_fd },
-	{ "pid",	test_pid },
-	{ "list",	test_list },
-	{ "listen",	test_listen },
-};
 
 int main(int argc, char *argv[])
 {
@@ -260,5 +251,7 @@ int main(int argc, char *argv[])
 		return 2;
 	}
 	kvmstat = argv[1];
-	return stats_run_cases(cases, ARRAY_SIZE(cases), NULL);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	kvm_test_require_cap(KVM_CAP_BINARY_STATS_FD, "KVM_CAP_BINARY_STATS_FD");
+	return test_harness_run(argc, argv);
 }

@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * work_test
- *
- * Guests that do one thing again and again: the statistics move by what that
- * is, and all others stay as they are. The guests are in ARCH/guest.c.
- *
- * Usage: work_test [PART-OF-A-CASE-NAME]
+ * For work_test, whose tests are in ARCH/works.c: a guest does one thing again
+ * and again; the statistics move by what that is, and all others stay as they
+ * are.
  */
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -20,9 +17,8 @@ static void run_once(struct kvm_vm *vm, unsigned int exit_reason)
 {
 	struct kvm_run *run = vcpu_state(vm, STATS_VCPU_ID);
 
-	STATS_CHECK(!_vcpu_run(vm, STATS_VCPU_ID), "KVM_RUN: %s",
-		    strerror(errno));
-	STATS_CHECK(run->exit_reason == exit_reason,
+	TEST_ASSERT(!_vcpu_run(vm, STATS_VCPU_ID), "KVM_RUN");
+	TEST_ASSERT(run->exit_reason == exit_reason,
 		    "KVM_RUN: exit reason %u, expected %u", run->exit_reason,
 		    exit_reason);
 }
@@ -51,7 +47,7 @@ static uint64_t *get_values(const struct stats_file *s)
 	uint64_t *values = calloc(s->header.num_desc, sizeof(*values));
 	uint32_t i;
 
-	STATS_CHECK(values, "out of memory");
+	TEST_ASSERT(values, "out of memory");
 	for (i = 0; i < s->header.num_desc; i++)
 		values[i] = stats_sum(s, stats_desc(s, i)->name);
 	return values;
@@ -75,7 +71,11 @@ static void check_values(const struct bare_work *work,
 		by = (uint64_t)move_of(work, name) * NR_ROUNDS;
 		if (work->sum && !strcmp(work->sum, name))
 			by += noise;
-		check_grown(name, before[i], after[i], by);
+		TEST_ASSERT(after[i] == before[i] + by,
+			    "%s went from %llu to %llu, not by %llu", name,
+			    (unsigned long long)before[i],
+			    (unsigned long long)after[i],
+			    (unsigned long long)by);
 	}
 	printf("# %llu interruptions\n", (unsigned long long)noise);
 	free(after);
@@ -88,7 +88,7 @@ static void check_idle(const struct stats_file *s, const uint64_t *before)
 	uint32_t i;
 
 	for (i = 0; i < s->header.num_desc; i++)
-		STATS_CHECK(after[i] == before[i],
+		TEST_ASSERT(after[i] == before[i],
 			    "%s of another vCPU went from %llu to %llu",
 			    stats_desc(s, i)->name,
 			    (unsigned long long)before[i],
@@ -123,9 +123,4 @@ void bare_check_work(const struct bare_work *work)
 	check_values(work, &s, before);
 	free(before);
 	free(other_before);
-}
-
-int main(int argc, char *argv[])
-{
-	return stats_run_cases(bare_works, bare_nr_works, argv[1]);
 }

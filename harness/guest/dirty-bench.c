@@ -29,22 +29,18 @@
 #error "what is the guest's code on this architecture?"
 #endif
 
-static void enable_quota(const struct bench *bench, const char *pages)
-{
-	struct kvm_enable_cap cap = {
-		.cap = QUOTA_CAP, .args = { strtoull(pages, NULL, 0) }
-	};
-
-	CALL(bench->vm_fd, KVM_ENABLE_CAP, &cap);
-}
-
 static void set_up(struct bench *bench, const char *quota)
 {
+	struct kvm_enable_cap cap = { .cap = QUOTA_CAP };
+
 	create_vm(bench);
 	if (quota)
-		enable_quota(bench, quota);
+		CALL(bench->vm_fd, KVM_ENABLE_CAP, &cap);
 	add_memory(bench, PLAIN_START);
 	add_vcpu(bench);
+	if (quota)
+		*(uint64_t *)((uint8_t *)bench->run + QUOTA_RUN_OFFSET) =
+			strtoull(quota, NULL, 0);
 	guest_set_up(bench);
 }
 

@@ -59,20 +59,17 @@ static void do_close_vm(struct worker *w)
 	close_box(pick_box(w));
 }
 
-static uint64_t default_quota(const struct box *box)
-{
-	return wrong == WRONG_DEFAULT ? 0 : box->quota;
-}
-
-static void check_default(const struct box *box, int vcpu_fd)
+/* It has no quota, and takes one if and only if that was enabled in time. */
+static void check_new_vcpu(int vcpu_fd, bool enabled)
 {
 	struct kvm_run *run = map_run(vcpu_fd);
 
-	CHECK(*run_quota(run) == default_quota(box),
-	      "a new vCPU's quota is %llu, not %llu",
-	      (unsigned long long)*run_quota(run),
-	      (unsigned long long)default_quota(box));
+	CHECK(*run_quota(run) == (wrong == WRONG_DEFAULT),
+	      "a new vCPU's quota is %llu",
+	      (unsigned long long)*run_quota(run));
 	unmap_run(run);
+	CHECK(is_limited(vcpu_fd) == enabled, "a new vCPU is %slimited",
+	      enabled ? "not " : "");
 }
 
 static void do_create_vcpu(struct worker *w)
@@ -90,7 +87,7 @@ static void do_create_vcpu(struct worker *w)
 	}
 	CHECK(fd >= 0, "KVM_CREATE_VCPU %d: %s", id, strerror(errno));
 	if (own_kernel)
-		check_default(box, fd);
+		check_new_vcpu(fd, box->quota_enabled);
 	box->vcpu_fds[box->nr_vcpus] = fd;
 	box->vcpu_ids[box->nr_vcpus++] = id;
 }
@@ -98,10 +95,13 @@ static void do_create_vcpu(struct worker *w)
 /* KVM_ENABLE_CAP as the documentation has it; 0 or -errno. */
 static int enabling_gives(const struct box *box, const struct kvm_enable_cap *c)
 {
-	if (c->flags || c->args[1] || c->args[2] || c->args[3])
+	for (unsigned int i = 0; i < ARRAY_SIZE(c->args); i++)
+		if (c->args[i])
+			return -EINVAL;
+	if (c->flags)
 		return -EINVAL;
-	if (box->quota_enabled)
-		return wrong == WRONG_ENABLED ? -EBUSY : -EEXIST;
+	if (box->quota_enabled && wrong == WRONG_ENABLED)
+		return -EEXIST;
 	return box->nr_vcpus ? -EBUSY : 0;
 }
 
@@ -109,12 +109,12 @@ static void choose_cap(struct worker *w, struct kvm_enable_cap *cap)
 {
 	memset(cap, 0, sizeof(*cap));
 	cap->cap = QUOTA_CAP;
-	cap->args[0] = rng_next(&w->rng) >> rng_below(&w->rng, 64);
 	if (one_in(&w->rng, 4))
 		cap->flags = 1u << rng_below(&w->rng, 32);
-	for (unsigned int i = 1; i < 4; i++)
+	for (unsigned int i = 0; i < ARRAY_SIZE(cap->args); i++)
 		if (one_in(&w->rng, 10))
-			cap->args[i] = rng_next(&w->rng);
+			cap->args[i] = rng_next(&w->rng) >>
+				       rng_below(&w->rng, 64);
 	/* not looked at, as with every other capability */
 	memset(cap->pad, rng_next(&w->rng), sizeof(cap->pad));
 }
@@ -128,13 +128,11 @@ static void enable(struct worker *w, struct box *box)
 	want = enabling_gives(box, &cap);
 	got = ioctl(box->vm_fd, KVM_ENABLE_CAP, &cap) ? -errno : 0;
 	CHECK(got == want,
-	      "KVM_ENABLE_CAP, flags %#x, quota %llu, %u vCPUs: %d, not %d",
+	      "KVM_ENABLE_CAP, flags %#x, args[0] %llu, %u vCPUs: %d, not %d",
 	      cap.flags, (unsigned long long)cap.args[0], box->nr_vcpus, got,
 	      want);
-	if (!got) {
+	if (!got)
 		box->quota_enabled = true;
-		box->quota = cap.args[0];
-	}
 }
 
 static void do_enable(struct worker *w)
@@ -250,12 +248,10 @@ static void *create_in_race(void *arg)
 	return NULL;
 }
 
-/* Either it came in time and the vCPU has the quota, or it is refused. */
+/* Either it came in time and the vCPU can be limited, or it is refused. */
 static void do_race(struct worker *w)
 {
-	uint64_t quota = 1 + rng_below(&w->rng, 1000);
 	struct race race = { .delay = rng_below(&w->rng, 1 << 14) };
-	struct box box = { 0 };
 	pthread_t thread;
 	int error;
 
@@ -264,12 +260,11 @@ static void do_race(struct worker *w)
 	race.vm_fd = create_vm();
 	CHECK(!pthread_create(&thread, NULL, create_in_race, &race),
 	      "pthread_create");
-	error = enable_quota(race.vm_fd, quota);
+	error = enable_quota(race.vm_fd);
 	pthread_join(thread, NULL);
 	CHECK(race.vcpu_fd >= 0, "KVM_CREATE_VCPU failed");
 	CHECK(!error || error == EBUSY, "KVM_ENABLE_CAP: %s", strerror(error));
-	box.quota = error ? 0 : quota;
-	check_default(&box, race.vcpu_fd);
+	check_new_vcpu(race.vcpu_fd, !error);
 	close(race.vcpu_fd);
 	close(race.vm_fd);
 }

@@ -19,8 +19,8 @@ enum wrong {
 	WRONG_SIZE,		/* the file is a byte longer */
 	WRONG_FAULT,		/* more is copied before a bad page */
 	WRONG_SEEK,		/* one can seek past the end */
-	WRONG_ENABLED,		/* EBUSY where it is EEXIST */
-	WRONG_DEFAULT,		/* a vCPU does not get the VM's quota */
+	WRONG_ENABLED,		/* enabling twice is refused */
+	WRONG_DEFAULT,		/* a new vCPU has a quota */
 	WRONG_REWRITE,		/* a page is charged each time */
 	WRONG_LATE,		/* the exit comes a page late */
 	WRONG_HARVEST,		/* the log keeps its bits */
@@ -43,7 +43,6 @@ struct box {
 	unsigned int nr_vcpus;
 	char id[ID_BYTES];
 	bool quota_enabled;
-	uint64_t quota;
 };
 
 /* A statistics fd that nobody else has, so that its position is known. */

@@ -12,6 +12,8 @@
 
 #include "stress.h"
 
+#define QUOTA_SEEN	77
+
 int kvm_fd = -1;
 bool own_kernel;
 
@@ -61,9 +63,9 @@ int get_stats_fd(int owner_fd)
 	return CALL(owner_fd, KVM_GET_STATS_FD, 0);
 }
 
-int enable_quota(int vm_fd, uint64_t quota)
+int enable_quota(int vm_fd)
 {
-	struct kvm_enable_cap cap = { .cap = QUOTA_CAP, .args = { quota } };
+	struct kvm_enable_cap cap = { .cap = QUOTA_CAP };
 
 	return ioctl(vm_fd, KVM_ENABLE_CAP, &cap) ? errno : 0;
 }
@@ -120,12 +122,34 @@ bool run_vcpu(int vcpu_fd, struct kvm_run *run)
 	return false;
 }
 
+/* KVM looks at the quota when KVM_RUN begins, even if nothing comes of that. */
+bool is_limited(int vcpu_fd)
+{
+	struct kvm_run *run = map_run(vcpu_fd);
+	int fd = get_stats_fd(vcpu_fd);
+	struct stats_ref ref;
+	uint64_t seen;
+
+	*run_quota(run) = QUOTA_SEEN;
+	run->immediate_exit = 1;
+	CHECK(ioctl(vcpu_fd, KVM_RUN, 0), "KVM_RUN with immediate_exit");
+	run->immediate_exit = 0;
+	*run_quota(run) = 0;
+	stats_ref_init(&ref, fd, NULL, 0);
+	seen = stats_value(&ref, "dirty_quota");
+	CHECK(!seen || seen == QUOTA_SEEN, "dirty_quota is %llu",
+	      (unsigned long long)seen);
+	close(fd);
+	unmap_run(run);
+	return seen;
+}
+
 int create_guest_vm(bool quota)
 {
 	int error, vm_fd = create_vm();
 
 	if (quota) {
-		error = enable_quota(vm_fd, 0);
+		error = enable_quota(vm_fd);
 		CHECK(!error, "KVM_CAP_DIRTY_QUOTA: %s", strerror(error));
 	}
 	error = set_slot(vm_fd, 0, 0, CODE_GPA, code_page, PAGE_BYTES);

@@ -107,7 +107,10 @@ int call(int fd, unsigned long request, const void *arg, const char *name);
 int create_vm(void);
 int create_vcpu(int vm_fd, int id);
 int get_stats_fd(int owner_fd);
-int enable_quota(int vm_fd, uint64_t quota);
+/* 0 or errno. */
+int enable_quota(int vm_fd);
+/* Is the quota that one writes in force? Leaves none. */
+bool is_limited(int vcpu_fd);
 int set_slot(int vm_fd, unsigned int slot, unsigned int flags, uint64_t gpa,
 	     const void *memory, uint64_t size_bytes);
 void *map_pages(uint64_t size_bytes);

@@ -16,9 +16,7 @@
 #ifdef CONFIG_HAVE_KVM_DIRTY_QUOTA
 
 bool kvm_dirty_quota_exit(struct kvm_vcpu *vcpu);
-u64 kvm_dirty_quota_left(struct kvm_vcpu *vcpu);
 int kvm_dirty_quota_enable(struct kvm *kvm, const struct kvm_enable_cap *cap);
-void kvm_dirty_quota_vcpu_init(struct kvm_vcpu *vcpu);
 void kvm_dirty_quota_run_begin(struct kvm_vcpu *vcpu);
 void kvm_dirty_quota_run_end(struct kvm_vcpu *vcpu);
 
@@ -29,8 +27,8 @@ static inline bool kvm_dirty_quota_used_up(u64 count, u64 quota)
 }
 
 /*
- * Userspace may write the limit at any time: who decides by it and reports the
- * decision keeps what this returned.
+ * Userspace may write the limit at any time: whoever decides by it and reports
+ * the decision keeps what this returned.
  */
 static inline u64 kvm_dirty_quota_read(struct kvm_vcpu *vcpu)
 {
@@ -38,6 +36,22 @@ static inline u64 kvm_dirty_quota_read(struct kvm_vcpu *vcpu)
 
 	vcpu->stat.dirty_quota = quota;
 	return quota;
+}
+
+/* How many pages the vCPU may still dirty; U64_MAX if there is no limit. */
+static inline u64 kvm_dirty_quota_left(struct kvm_vcpu *vcpu)
+{
+	u64 quota;
+
+	if (!vcpu->dirty_quota_limited)
+		return U64_MAX;
+
+	quota = kvm_dirty_quota_read(vcpu);
+	if (!quota)
+		return U64_MAX;
+	if (kvm_dirty_quota_used_up(vcpu->stat.pages_dirtied, quota))
+		return 0;
+	return quota - vcpu->stat.pages_dirtied;
 }
 
 /*
@@ -58,7 +72,7 @@ static inline void kvm_dirty_quota_charge(struct kvm_vcpu *vcpu)
 
 /*
  * The only way to set a page's bit in a slot's dirty log in the name of a vCPU:
- * who marks a page cannot forget the charge.
+ * whoever marks a page that way cannot forget the charge.
  */
 static inline void kvm_dirty_quota_log(struct kvm_vcpu *vcpu,
 				       unsigned long rel_gfn, void *bitmap)
@@ -89,32 +103,8 @@ static inline bool kvm_dirty_quota_requested(struct kvm_vcpu *vcpu)
 	return kvm_test_request(KVM_REQ_DIRTY_QUOTA, vcpu);
 }
 
-static inline bool kvm_dirty_quota_enabled(struct kvm *kvm)
-{
-	return kvm->dirty_quota_enabled;
-}
-
-/*
- * For the few places where the hypervisor writes memory by a function that is
- * meant for the vCPU's own writes.  Returns what to restore afterwards.
- */
-static inline u8 kvm_dirty_quota_stop_charging(struct kvm_vcpu *vcpu)
-{
-	u8 before = vcpu->dirty_quota_charge;
-
-	vcpu->dirty_quota_charge = 0;
-	return before;
-}
-
-static inline void kvm_dirty_quota_restore_charging(struct kvm_vcpu *vcpu,
-						    u8 before)
-{
-	vcpu->dirty_quota_charge = before;
-}
-
 #else /* !CONFIG_HAVE_KVM_DIRTY_QUOTA */
 
-static inline void kvm_dirty_quota_vcpu_init(struct kvm_vcpu *vcpu) { }
 static inline void kvm_dirty_quota_run_begin(struct kvm_vcpu *vcpu) { }
 static inline void kvm_dirty_quota_run_end(struct kvm_vcpu *vcpu) { }
 
@@ -140,24 +130,27 @@ static inline bool kvm_dirty_quota_requested(struct kvm_vcpu *vcpu)
 	return false;
 }
 
-static inline bool kvm_dirty_quota_enabled(struct kvm *kvm)
-{
-	return false;
-}
-
 static inline u64 kvm_dirty_quota_left(struct kvm_vcpu *vcpu)
 {
 	return U64_MAX;
 }
 
-static inline u8 kvm_dirty_quota_stop_charging(struct kvm_vcpu *vcpu)
-{
-	return 0;
-}
-
-static inline void kvm_dirty_quota_restore_charging(struct kvm_vcpu *vcpu,
-						    u8 before) { }
-
 #endif /* CONFIG_HAVE_KVM_DIRTY_QUOTA */
+
+/*
+ * Guest memory is being written for the VM.  While a vCPU handles an exit of its
+ * guest, that is right for what the hypervisor writes, which says so by using the
+ * kvm_host_*() functions.  Anything else would escape the charge.
+ */
+static inline void kvm_dirty_quota_check_writer(void)
+{
+#ifdef CONFIG_KVM_DIRTY_QUOTA_DEBUG
+	struct kvm_vcpu *vcpu = kvm_get_running_vcpu();
+
+	WARN_ONCE(in_task() && vcpu && vcpu->dirty_quota_charge,
+		  "vCPU %d writes guest memory without being charged",
+		  vcpu->vcpu_id);
+#endif
+}
 
 #endif /* __KVM_DIRTY_QUOTA_H */

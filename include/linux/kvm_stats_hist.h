@@ -4,7 +4,6 @@
 
 #include <linux/bitops.h>
 #include <linux/kernel.h>
-#include <linux/math64.h>
 #include <linux/types.h>
 
 /*
@@ -12,23 +11,6 @@
  * with any statistic: there is no lock.  Inline, because the architectures'
  * modules count too and the core is not a module to all of them.
  */
-
-/**
- * kvm_stats_linear_hist_update - count a value in buckets of one width
- * @data: the buckets; the last one also takes all larger values
- * @size: number of buckets, not 0
- * @value: the value
- * @bucket_size: width of a bucket, not 0
- *
- * Bucket i holds values from i * @bucket_size to (i + 1) * @bucket_size - 1.
- */
-static inline void kvm_stats_linear_hist_update(u64 *data, size_t size,
-						u64 value, size_t bucket_size)
-{
-	u64 bucket = div64_u64(value, bucket_size);
-
-	++data[min_t(u64, bucket, size - 1)];
-}
 
 /**
  * kvm_stats_log_hist_update - count a value in buckets that double in width
@@ -42,9 +24,6 @@ static inline void kvm_stats_log_hist_update(u64 *data, size_t size, u64 value)
 {
 	++data[min_t(unsigned int, fls64(value), size - 1)];
 }
-
-#define KVM_STATS_LINEAR_HIST_UPDATE(hist, value, bucket_size)		\
-	kvm_stats_linear_hist_update(hist, ARRAY_SIZE(hist), value, bucket_size)
 
 #define KVM_STATS_LOG_HIST_UPDATE(hist, value)				\
 	kvm_stats_log_hist_update(hist, ARRAY_SIZE(hist), value)

@@ -56,8 +56,7 @@ struct kvm_stats_schema {
 
 #define KVM_STATS_ENTRY(scope, field, _type, _unit, _exponent, _bucket_size) \
 	{								\
-		.flags = KVM_STATS_TYPE_##_type |			\
-			 KVM_STATS_UNIT_##_unit | KVM_STATS_BASE_POW10,	\
+		.flags = (_type) | (_unit) | KVM_STATS_BASE_POW10,	\
 		.exponent = _exponent,					\
 		.size = sizeof_field(struct scope, field) / sizeof(u64), \
 		.offset = offsetof(struct scope, field),		\
@@ -99,11 +98,21 @@ static const struct kvm_stats_entry kvm_vcpu_stats_entries[] = {
 		.data_size = _data_size,				\
 	}
 
+/* The values that have descriptors; behind them are those only in debugfs. */
+#define KVM_VM_STATS_ADD_SIZE(field, ...)				\
+	+ sizeof_field(struct kvm_vm_stat, field)
+#define KVM_VCPU_STATS_ADD_SIZE(field, ...)				\
+	+ sizeof_field(struct kvm_vcpu_stat, field)
+#define KVM_VM_STATS_DATA_SIZE						\
+	(0 KVM_VM_STATS(KVM_VM_STATS_ADD_SIZE, KVM_VM_STATS_ADD_SIZE))
+#define KVM_VCPU_STATS_DATA_SIZE					\
+	(0 KVM_VCPU_STATS(KVM_VCPU_STATS_ADD_SIZE, KVM_VCPU_STATS_ADD_SIZE))
+
 static const struct kvm_stats_schema kvm_vm_stats_schema =
-	KVM_STATS_SCHEMA(kvm_vm_stats_entries, sizeof(struct kvm_vm_stat));
+	KVM_STATS_SCHEMA(kvm_vm_stats_entries, KVM_VM_STATS_DATA_SIZE);
 
 static const struct kvm_stats_schema kvm_vcpu_stats_schema =
-	KVM_STATS_SCHEMA(kvm_vcpu_stats_entries, sizeof(struct kvm_vcpu_stat));
+	KVM_STATS_SCHEMA(kvm_vcpu_stats_entries, KVM_VCPU_STATS_DATA_SIZE);
 
 /*
  * The layout is ABI.  Names must fit with their NUL, and every byte of the
@@ -126,18 +135,14 @@ static_assert(KVM_STATS_NAME_SIZE % sizeof(u64) == 0);
 
 #define KVM_STATS_CHECK_NAME(field, ...)				\
 	static_assert(sizeof(#field) <= KVM_STATS_NAME_SIZE);
-#define KVM_VM_STATS_ADD_SIZE(field, ...)				\
-	+ sizeof_field(struct kvm_vm_stat, field)
-#define KVM_VCPU_STATS_ADD_SIZE(field, ...)				\
-	+ sizeof_field(struct kvm_vcpu_stat, field)
 
 KVM_VM_STATS(KVM_STATS_CHECK_NAME, KVM_STATS_CHECK_NAME)
 KVM_VCPU_STATS(KVM_STATS_CHECK_NAME, KVM_STATS_CHECK_NAME)
 
-static_assert(sizeof(struct kvm_vm_stat) == 0
-	      KVM_VM_STATS(KVM_VM_STATS_ADD_SIZE, KVM_VM_STATS_ADD_SIZE));
-static_assert(sizeof(struct kvm_vcpu_stat) == 0
-	      KVM_VCPU_STATS(KVM_VCPU_STATS_ADD_SIZE, KVM_VCPU_STATS_ADD_SIZE));
+static_assert(sizeof(struct kvm_vm_stat) == KVM_VM_STATS_DATA_SIZE
+	      KVM_VM_STATS_DEBUGFS(KVM_VM_STATS_ADD_SIZE));
+static_assert(sizeof(struct kvm_vcpu_stat) == KVM_VCPU_STATS_DATA_SIZE
+	      KVM_VCPU_STATS_DEBUGFS(KVM_VCPU_STATS_ADD_SIZE));
 
 /*
  * Copy what the reader asked for of one block of the file, and move the file
@@ -181,8 +186,8 @@ static size_t kvm_stats_data_to_user(const struct kvm_stats_source *source,
 
 	/* Values are counted while they are copied: see the head of this file. */
 	left = data_race(schema == &kvm_vcpu_stats_schema ?
-			 copy_to_user(to, data, sizeof(struct kvm_vcpu_stat)) :
-			 copy_to_user(to, data, sizeof(struct kvm_vm_stat)));
+			 copy_to_user(to, data, KVM_VCPU_STATS_DATA_SIZE) :
+			 copy_to_user(to, data, KVM_VM_STATS_DATA_SIZE));
 	return schema->data_size - left;
 }
 
@@ -193,8 +198,8 @@ static size_t kvm_stats_data_to_iter(const struct kvm_stats_source *source,
 
 	/* Values are counted while they are copied: see the head of this file. */
 	return data_race(source->schema == &kvm_vcpu_stats_schema ?
-			 copy_to_iter(data, sizeof(struct kvm_vcpu_stat), to) :
-			 copy_to_iter(data, sizeof(struct kvm_vm_stat), to));
+			 copy_to_iter(data, KVM_VCPU_STATS_DATA_SIZE, to) :
+			 copy_to_iter(data, KVM_VM_STATS_DATA_SIZE, to));
 }
 
 static ssize_t kvm_stats_read_iter(struct kiocb *iocb, struct iov_iter *to)

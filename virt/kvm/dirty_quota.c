@@ -8,11 +8,11 @@
  * limit at any time, KVM reads it once for each decision.
  *
  * All functions that take a vCPU are for the thread that runs it and holds
- * vcpu->mutex, but for kvm_dirty_quota_vcpu_init(), and kvm_dirty_quota_log()
- * while the vCPU is not in KVM_RUN.
+ * vcpu->mutex, but for kvm_dirty_quota_log() while the vCPU is not in KVM_RUN.
  */
 #include <linux/kvm_host.h>
 #include <linux/kvm_dirty_quota.h>
+#include <linux/string.h>
 #include <trace/events/kvm.h>
 
 /*
@@ -35,19 +35,6 @@ bool kvm_dirty_quota_exit(struct kvm_vcpu *vcpu)
 				   quota);
 	return true;
 }
-
-/* How many pages the vCPU may still dirty; U64_MAX if there is no limit. */
-u64 kvm_dirty_quota_left(struct kvm_vcpu *vcpu)
-{
-	u64 quota = kvm_dirty_quota_read(vcpu);
-
-	if (!quota)
-		return U64_MAX;
-	if (kvm_dirty_quota_used_up(vcpu->stat.pages_dirtied, quota))
-		return 0;
-	return quota - vcpu->stat.pages_dirtied;
-}
-EXPORT_SYMBOL_GPL(kvm_dirty_quota_left);
 
 /*
  * KVM_RUN begins.  The limit may be used up from before, or have been lowered.
@@ -76,30 +63,20 @@ void kvm_dirty_quota_run_end(struct kvm_vcpu *vcpu)
 
 /*
  * kvm->lock orders this against KVM_CREATE_VCPU, which counts a vCPU before it
- * creates it: a vCPU sees both fields as they stay, or this fails.
+ * creates it: a vCPU sees the field as it stays, or this fails.
  */
 int kvm_dirty_quota_enable(struct kvm *kvm, const struct kvm_enable_cap *cap)
 {
 	int r = 0;
 
-	if (cap->flags || cap->args[1] || cap->args[2] || cap->args[3])
+	if (cap->flags || memchr_inv(cap->args, 0, sizeof(cap->args)))
 		return -EINVAL;
 
 	mutex_lock(&kvm->lock);
-	if (kvm->dirty_quota_enabled) {
-		r = -EEXIST;
-	} else if (kvm->created_vcpus) {
+	if (kvm->created_vcpus)
 		r = -EBUSY;
-	} else {
-		kvm->dirty_quota_default = cap->args[0];
+	else
 		kvm->dirty_quota_enabled = true;
-	}
 	mutex_unlock(&kvm->lock);
 	return r;
-}
-
-/* Before userspace can reach the vCPU: kvm_run is still KVM's. */
-void kvm_dirty_quota_vcpu_init(struct kvm_vcpu *vcpu)
-{
-	vcpu->run->dirty_quota = vcpu->kvm->dirty_quota_default;
 }

@@ -37,10 +37,7 @@ void bare_vm_setup(struct kvm_vm *vm);
 /* Registers for @guest; the VM has its memory already. */
 void bare_vcpu_setup(struct kvm_vm *vm, uint32_t vcpuid, void *guest);
 
-extern const struct stats_case bare_works[];
-extern const size_t bare_nr_works;
-
-/* ---- for its cases ---- */
+/* ---- for its tests ---- */
 
 /* A statistic that each exit of the guest moves by exactly this. */
 struct bare_move {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "bare.h"
+#include "kvm_test_harness.h"
 #include "processor.h"
 
 #define NR_ROUNDS	50
@@ -97,13 +98,11 @@ static void check_work(void *guest, unsigned int exit_reason,
 }
 
 #define WORK(name, guest, exit_reason, ...)				\
-	static void name(enum stats_scope scope)			\
-	{								\
-		static const struct bare_move moves[] = {		\
-			__VA_ARGS__, {}					\
-		};							\
+	static const struct bare_move name##_moves[] = { __VA_ARGS__, {} }; \
 									\
-		check_work(guest, exit_reason, moves);			\
+	TEST(name)							\
+	{								\
+		check_work(guest, exit_reason, name##_moves);		\
 	}
 
 #define MMIO	KVM_EXIT_MMIO
@@ -113,33 +112,33 @@ static void check_work(void *guest, unsigned int exit_reason,
 #define ERET_2	{ "cop_unusable_exits", 2 }
 
 /* The program counter is where there are no instructions for a guest. */
-WORK(test_fetch, SIMPLE_GUEST, FAULT, { SIMPLE_STAT, 1 })
-WORK(test_kseg0_fetch, NO_MEMORY, FAULT, { "tlbmiss_ld_exits", 1 })
-WORK(test_store, guest_exit_loop, MMIO, EXIT)
-WORK(test_kseg0_store, guest_mmio_loop, MMIO, { MMIO_STAT, 1 })
-WORK(test_load, load_loop, MMIO, { "addrerr_ld_exits", 1 })
-WORK(test_syscall, syscall_loop, MMIO, EXIT, ERET, { "syscall_exits", 1 })
-WORK(test_break, break_loop, MMIO, EXIT, ERET, { "break_inst_exits", 1 })
-WORK(test_trap, trap_loop, MMIO, EXIT, ERET, { "trap_inst_exits", 1 })
-WORK(test_fpu, fpu_loop, MMIO, EXIT, ERET_2)
-WORK(test_ri, ri_loop, MMIO, EXIT, ERET, { "resvd_inst_exits", 1 })
+WORK(fetch, SIMPLE_GUEST, FAULT, { SIMPLE_STAT, 1 })
+WORK(kseg0_fetch, NO_MEMORY, FAULT, { "tlbmiss_ld_exits", 1 })
+WORK(store, guest_exit_loop, MMIO, EXIT)
+WORK(kseg0_store, guest_mmio_loop, MMIO, { MMIO_STAT, 1 })
+WORK(load, load_loop, MMIO, { "addrerr_ld_exits", 1 })
+WORK(syscall_instruction, syscall_loop, MMIO, EXIT, ERET, { "syscall_exits", 1 })
+WORK(break_instruction, break_loop, MMIO, EXIT, ERET, { "break_inst_exits", 1 })
+WORK(trap, trap_loop, MMIO, EXIT, ERET, { "trap_inst_exits", 1 })
+WORK(fpu, fpu_loop, MMIO, EXIT, ERET_2)
+WORK(reserved, ri_loop, MMIO, EXIT, ERET, { "resvd_inst_exits", 1 })
 /* A cache instruction cannot be executed, as an eret cannot. */
-WORK(test_cache, cache_loop, MMIO, EXIT, ERET, { "cache_exits", 1 })
+WORK(cache, cache_loop, MMIO, EXIT, ERET, { "cache_exits", 1 })
 
-static void test_fresh_pages(enum stats_scope scope)
+TEST(fresh)
 {
 	static const struct bare_move moves[] = {
 		EXIT, { "tlbmiss_ld_exits", 1 }, { "tlbmod_exits", 1 }, {}
 	};
 
-	STATS_CHECK(getpagesize() == PAGE_SIZE, "pages have %d bytes",
+	TEST_ASSERT(getpagesize() == PAGE_SIZE, "pages have %d bytes",
 		    getpagesize());
 	memset(fresh_pages, 1, sizeof(fresh_pages));
 	check_work(fresh_page_loop, KVM_EXIT_MMIO, moves);
 }
 
 /* What one vCPU does is not in the statistics of another. */
-static void test_per_vcpu(enum stats_scope scope)
+TEST(per_vcpu)
 {
 	struct stats_file s, other;
 	struct kvm_vm *vm = guest_setup(&s, guest_exit_loop);
@@ -150,14 +149,14 @@ static void test_per_vcpu(enum stats_scope scope)
 		   stats_get_fd(stats_vcpu_fd(vm, STATS_VCPU_ID + 1)));
 	for (i = 0; i < NR_ROUNDS; i++)
 		guest_run_once(vm);
-	check_grown(EXIT_STAT, 0, stats_value(&s, EXIT_STAT), NR_ROUNDS);
+	TEST_STAT_EQ(&s, EXIT_STAT, NR_ROUNDS);
 	for (i = 0; i < other.header.num_desc; i++)
-		check_grown(stats_desc(&other, i)->name, 0,
-			    stats_sum(&other, stats_desc(&other, i)->name), 0);
+		TEST_ASSERT_EQ(stats_sum(&other, stats_desc(&other, i)->name),
+			       0);
 }
 
 /* With an interrupt pending, no wait waits. */
-static void test_wait_pending(enum stats_scope scope)
+TEST(wait_pending)
 {
 	struct stats_file s;
 	struct kvm_vm *vm = guest_setup(&s, guest_halt_loop);
@@ -166,16 +165,16 @@ static void test_wait_pending(enum stats_scope scope)
 	raise_event(vm);
 	for (i = 1; i <= NR_ROUNDS; i++) {
 		guest_run_once(vm);
-		check_grown("wait_exits", 0, stats_value(&s, "wait_exits"), i);
+		TEST_STAT_EQ(&s, "wait_exits", i);
 	}
-	check_grown("halt_wait_hist", 0, stats_sum(&s, "halt_wait_hist"), 0);
+	TEST_ASSERT_EQ(stats_sum(&s, "halt_wait_hist"), 0);
 }
 
 /*
  * Each wait ends in an exit of its own, to say that interrupts are possible,
  * and is not counted as a wakeup: this KVM wakes its vCPUs itself.
  */
-static void test_waits(enum stats_scope scope)
+TEST(waits)
 {
 	struct stats_file s;
 	struct kvm_vm *vm = guest_setup(&s, guest_halt_loop);
@@ -183,37 +182,16 @@ static void test_waits(enum stats_scope scope)
 
 	runner_start(vm);
 	for (i = 1; i <= NR_ROUNDS; i++) {
-		runner_wait_halt(&s);
+		runner_wait_sleep();
 		raise_event(vm);
 		runner_wait_round(2 * i);
 	}
-	runner_wait_halt(&s);
-	check_grown("wait_exits", 0, stats_value(&s, "wait_exits"),
-		    NR_ROUNDS + 1);
-	check_grown("halt_wait_hist", 0, stats_sum(&s, "halt_wait_hist"),
-		    NR_ROUNDS);
-	check_grown_at_least("halt_wait_ns", 0, stats_value(&s, "halt_wait_ns"),
-			     1);
-	check_grown("halt_wakeup", 0, stats_value(&s, "halt_wakeup"), 0);
-	check_grown(EXIT_STAT, 0, stats_value(&s, EXIT_STAT), NR_ROUNDS);
+	runner_wait_sleep();
+	TEST_STAT_EQ(&s, "wait_exits", NR_ROUNDS + 1);
+	TEST_ASSERT_EQ(stats_sum(&s, "halt_wait_hist"), NR_ROUNDS);
+	TEST_STAT_GE(&s, "halt_wait_ns", 1);
+	TEST_STAT_EQ(&s, "halt_wakeup", 0);
+	TEST_STAT_EQ(&s, EXIT_STAT, NR_ROUNDS);
 }
 
-const struct stats_case bare_works[] = {
-	{ "fetch",		test_fetch },
-	{ "kseg0_fetch",	test_kseg0_fetch },
-	{ "store",		test_store },
-	{ "kseg0_store",	test_kseg0_store },
-	{ "load",		test_load },
-	{ "syscall",		test_syscall },
-	{ "break",		test_break },
-	{ "trap",		test_trap },
-	{ "fpu",		test_fpu },
-	{ "reserved",		test_ri },
-	{ "cache",		test_cache },
-	{ "fresh_pages",	test_fresh_pages },
-	{ "per_vcpu",		test_per_vcpu },
-	{ "wait_pending",	test_wait_pending },
-	{ "waits",		test_waits },
-};
-
-const size_t bare_nr_works = ARRAY_SIZE(bare_works);
+KVM_TEST_HARNESS_MAIN(KVM_CAP_BINARY_STATS_FD)

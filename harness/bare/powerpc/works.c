@@ -3,6 +3,7 @@
  * What guests of 64-bit PowerPC do, and what it is counted as.
  */
 #include "bare.h"
+#include "kvm_test_harness.h"
 #include "processor.h"
 
 #define NR_HALTS	200
@@ -18,7 +19,7 @@ static void hypercall_loop(void)
 }
 
 /* KVM-PR finds no translation first; KVM-HV loads the instruction. */
-static void test_mmio_store(enum stats_scope scope)
+TEST(mmio_store)
 {
 	static const struct bare_move pr[] = {
 		{ "sum_exits", 1 }, { "mmio_exits", 1 }, { "pf_storage", 1 }, {}
@@ -38,7 +39,7 @@ static void test_mmio_store(enum stats_scope scope)
 }
 
 /* KVM-PR emulates the instruction that stands for the hypercall. */
-static void test_hypercall(enum stats_scope scope)
+TEST(hypercall)
 {
 	static const struct bare_move pr[] = {
 		{ "sum_exits", 1 }, { "emulated_inst_exits", 1 }, {}
@@ -80,23 +81,26 @@ static void run_halts(struct kvm_vm *vm, const struct stats_file *s)
 		.cap = KVM_CAP_HALT_POLL,
 		.args = { 100 * 1000 * 1000 },
 	};
+	uint64_t end_ms = stats_now_ms() + STATS_WAIT_MS;
 	pthread_t thread;
 	int i;
 
 	/* KVM-HV does not look at it, but at the module's parameter. */
 	vm_enable_cap(vm, &polling);
-	STATS_CHECK(!pthread_create(&thread, NULL, raise_often, vm),
+	TEST_ASSERT(!pthread_create(&thread, NULL, raise_often, vm),
 		    "pthread_create");
-	stats_doing("waiting for halts of all kinds");
-	for (i = 0; i < NR_HALTS || !has_all_kinds(s); i++)
+	for (i = 0; i < NR_HALTS || !has_all_kinds(s); i++) {
+		TEST_ASSERT(stats_now_ms() < end_ms,
+			    "no halts of all kinds in %d", i);
 		guest_run_once(vm);
+	}
 }
 
 /*
  * The vCPU does not halt while the statistics are read: all that was polled
  * and waited for is in one histogram or the other.
  */
-static void test_halts(enum stats_scope scope)
+TEST(halts)
 {
 	uint64_t attempted, successful, waits;
 	struct stats_file s;
@@ -109,24 +113,14 @@ static void test_halts(enum stats_scope scope)
 	printf("# %llu polls, %llu of them successful, %llu waits\n",
 	       (unsigned long long)attempted, (unsigned long long)successful,
 	       (unsigned long long)waits);
-	check_grown("halt_poll_success_hist", 0,
-		    stats_sum(&s, "halt_poll_success_hist"), successful);
-	check_grown("halt_poll_fail_hist", 0,
-		    stats_sum(&s, "halt_poll_fail_hist"),
-		    attempted - successful);
+	TEST_ASSERT_EQ(stats_sum(&s, "halt_poll_success_hist"), successful);
+	TEST_ASSERT_EQ(stats_sum(&s, "halt_poll_fail_hist"),
+		       attempted - successful);
 	/* KVM-PR does not count it. */
-	check_grown("halt_successful_wait", 0,
-		    stats_value(&s, "halt_successful_wait"),
-		    bare_have_pr() ? 0 : waits);
-	STATS_CHECK(stats_value(&s, "halt_wait_ns") &&
-		    stats_value(&s, "halt_poll_success_ns") &&
+	TEST_STAT_EQ(&s, "halt_successful_wait", bare_have_pr() ? 0 : waits);
+	/* A poll that succeeds at its first look takes no time. */
+	TEST_ASSERT(stats_value(&s, "halt_wait_ns") &&
 		    stats_value(&s, "halt_poll_fail_ns"), "no time is counted");
 }
 
-const struct stats_case bare_works[] = {
-	{ "mmio_store",		test_mmio_store },
-	{ "hypercall",		test_hypercall },
-	{ "halts",		test_halts },
-};
-
-const size_t bare_nr_works = ARRAY_SIZE(bare_works);
+KVM_TEST_HARNESS_MAIN(KVM_CAP_BINARY_STATS_FD)

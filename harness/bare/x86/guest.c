@@ -136,7 +136,7 @@ void raise_event(struct kvm_vm *vm)
 	};
 	int ret = ioctl(vm_get_fd(vm), KVM_SIGNAL_MSI, &msi);
 
-	STATS_CHECK(ret > 0, "KVM_SIGNAL_MSI returned %d", ret);
+	TEST_ASSERT(ret > 0, "KVM_SIGNAL_MSI returned %d", ret);
 }
 
 void lower_event(struct kvm_vm *vm)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "bare.h"
+#include "kvm_test_harness.h"
 #include "processor.h"
 
 #define NO_MEMORY	0x40000000UL
@@ -109,13 +110,11 @@ static void check_work(void *guest, unsigned int exit_reason,
 }
 
 #define WORK(name, guest, reason, ...)					\
-	static void name(enum stats_scope scope)			\
-	{								\
-		static const struct bare_move moves[] = {		\
-			__VA_ARGS__, {}					\
-		};							\
+	static const struct bare_move name##_moves[] = { __VA_ARGS__, {} }; \
 									\
-		check_work(guest, reason, moves);			\
+	TEST(name)							\
+	{								\
+		check_work(guest, reason, name##_moves);			\
 	}
 
 #define EXIT	{ "exits", 1 }
@@ -126,11 +125,11 @@ static void check_work(void *guest, unsigned int exit_reason,
 #define MMIO	{ "mmio_exits", 1 }
 #define DECODED	{ "insn_emulation", 1 }
 
-WORK(test_out, guest_exit_loop, KVM_EXIT_IO, EXIT, FPU, IO)
-WORK(test_in, in_loop, KVM_EXIT_IO, EXIT, FPU, IO)
-WORK(test_outs, outs_loop, KVM_EXIT_IO, EXIT, FPU, IO, DECODED)
-WORK(test_store, store_loop, KVM_EXIT_MMIO, EXIT, FPU, MMIO, DECODED)
-WORK(test_load, load_loop, KVM_EXIT_MMIO, EXIT, FPU, MMIO, DECODED)
+WORK(out, guest_exit_loop, KVM_EXIT_IO, EXIT, FPU, IO)
+WORK(in, in_loop, KVM_EXIT_IO, EXIT, FPU, IO)
+WORK(outs, outs_loop, KVM_EXIT_IO, EXIT, FPU, IO, DECODED)
+WORK(store, store_loop, KVM_EXIT_MMIO, EXIT, FPU, MMIO, DECODED)
+WORK(load, load_loop, KVM_EXIT_MMIO, EXIT, FPU, MMIO, DECODED)
 
 /* An AMD CPU that does not tell where the next instruction is: KVM decodes. */
 static unsigned int decoded_to_skip(void)
@@ -141,7 +140,7 @@ static unsigned int decoded_to_skip(void)
 	return features & SVM_NRIPS ? 0 : 1;
 }
 
-static void test_hypercall(enum stats_scope scope)
+TEST(hypercall)
 {
 	const struct bare_move moves[] = {
 		EXIT_2, FPU, IO, { "hypercalls", 1 },
@@ -151,7 +150,7 @@ static void test_hypercall(enum stats_scope scope)
 	check_work(hypercall_loop, KVM_EXIT_IO, moves);
 }
 
-static void test_cpuid(enum stats_scope scope)
+TEST(cpuid)
 {
 	const struct bare_move moves[] = {
 		EXIT_2, FPU, IO, { "insn_emulation", decoded_to_skip() }, {}
@@ -160,7 +159,7 @@ static void test_cpuid(enum stats_scope scope)
 	check_work(cpuid_loop, KVM_EXIT_IO, moves);
 }
 
-static void test_fresh_pages(enum stats_scope scope)
+TEST(fresh)
 {
 	static const struct bare_move moves[] = {
 		EXIT_2, FPU, IO, { "pf_taken", 1 }, { "pf_fixed", 1 }, {}
@@ -185,8 +184,8 @@ static void log_dirty_pages(struct kvm_vm *vm)
 		.userspace_addr = (uintptr_t)__executable_start,
 	};
 
-	STATS_CHECK(!ioctl(vm_get_fd(vm), KVM_SET_USER_MEMORY_REGION, &region),
-		    "KVM_SET_USER_MEMORY_REGION: %s", strerror(errno));
+	TEST_ASSERT(!ioctl(vm_get_fd(vm), KVM_SET_USER_MEMORY_REGION, &region),
+		    "KVM_SET_USER_MEMORY_REGION");
 }
 
 static void check_quota_exit(struct kvm_vm *vm, const struct stats_file *s,
@@ -195,14 +194,12 @@ static void check_quota_exit(struct kvm_vm *vm, const struct stats_file *s,
 	struct kvm_run *run = vcpu_state(vm, STATS_VCPU_ID);
 
 	run->dirty_quota = quota;
-	STATS_CHECK(!_vcpu_run(vm, STATS_VCPU_ID), "KVM_RUN: %s",
-		    strerror(errno));
-	STATS_CHECK(run->exit_reason == KVM_EXIT_DIRTY_QUOTA_FULL,
+	TEST_ASSERT(!_vcpu_run(vm, STATS_VCPU_ID), "KVM_RUN");
+	TEST_ASSERT(run->exit_reason == KVM_EXIT_DIRTY_QUOTA_FULL,
 		    "exit reason %u", run->exit_reason);
-	check_grown("dirty_count", 0, run->dirty_quota_full.dirty_count, quota);
-	check_grown("the quota seen", 0, run->dirty_quota_full.dirty_quota,
-		    quota);
-	check_grown("pages_dirtied", 0, stats_value(s, "pages_dirtied"), quota);
+	TEST_ASSERT_EQ(run->dirty_quota_full.dirty_count, quota);
+	TEST_ASSERT_EQ(run->dirty_quota_full.dirty_quota, quota);
+	TEST_STAT_EQ(s, "pages_dirtied", quota);
 }
 
 static void write_all(void)
@@ -220,15 +217,15 @@ static void check_no_quota(void)
 	struct stats_file s;
 	struct kvm_vm *vm = vm_create(VM_MODE_DEFAULT, 0, O_RDWR);
 
-	STATS_CHECK(ioctl(vm_get_fd(vm), KVM_ENABLE_CAP, &quota) == -1 &&
-		    errno == EINVAL, "KVM_ENABLE_CAP: %s", strerror(errno));
+	TEST_ASSERT(ioctl(vm_get_fd(vm), KVM_ENABLE_CAP, &quota) == -1 &&
+		    errno == EINVAL, "KVM_ENABLE_CAP");
 	vm_vcpu_add(vm, STATS_VCPU_ID);
 	stats_open(&s, stats_get_fd(stats_vcpu_fd(vm, STATS_VCPU_ID)));
-	STATS_CHECK(!stats_find(&s, "pages_dirtied"), "there is pages_dirtied");
+	TEST_ASSERT(!stats_find(&s, "pages_dirtied"), "there is pages_dirtied");
 }
 
 /* A 32-bit program on a 64-bit kernel has the limit where it expects it. */
-static void test_dirty_quota(enum stats_scope scope)
+TEST(dirty_quota)
 {
 	struct stats_file s;
 	struct kvm_vm *vm;
@@ -244,24 +241,10 @@ static void test_dirty_quota(enum stats_scope scope)
 	log_dirty_pages(vm);
 	for (i = 1; i <= 5; i++)
 		check_quota_exit(vm, &s, i * NR_QUOTA);
-	check_grown("dirty_quota_exits", 0, stats_value(&s, "dirty_quota_exits"),
-		    5);
+	TEST_STAT_EQ(&s, "dirty_quota_exits", 5);
 	vcpu_state(vm, STATS_VCPU_ID)->dirty_quota = 0;
 	guest_run_once(vm);
-	check_grown_at_least("pages_dirtied", 0,
-			     stats_value(&s, "pages_dirtied"), NR_FRESH_PAGES);
+	TEST_STAT_GE(&s, "pages_dirtied", NR_FRESH_PAGES);
 }
 
-const struct stats_case bare_works[] = {
-	{ "out",		test_out },
-	{ "in",			test_in },
-	{ "outs",		test_outs },
-	{ "store",		test_store },
-	{ "load",		test_load },
-	{ "hypercall",		test_hypercall },
-	{ "cpuid",		test_cpuid },
-	{ "fresh_pages",	test_fresh_pages },
-	{ "dirty_quota",	test_dirty_quota },
-};
-
-const size_t bare_nr_works = ARRAY_SIZE(bare_works);
+KVM_TEST_HARNESS_MAIN(KVM_CAP_BINARY_STATS_FD)

@@ -2,20 +2,25 @@
 /*
  * kvm_binary_stats_fd_test
  *
- * The statistics file descriptor itself: what it is, that a running vCPU does
- * not delay it, and what it outlives.
+ * The statistics file descriptor itself: what it is, what it outlives, in several
+ * processes and threads, and when descriptors or memory run out.  Runs no guest.
  *
- * Usage: kvm_binary_stats_fd_test [PART-OF-A-CASE-NAME]
+ * Usage: kvm_binary_stats_fd_test [PART-OF-A-TEST'S-NAME]
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <grp.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <linux/io_uring.h>
 
-#include "kvm_stats_guest.h"
+#include "kvm_stats_util.h"
+#include "kvm_test_harness.h"
 
 /* The headers of tools/ hide some that the compiler's have. */
 #ifndef __NR_io_uring_setup
@@ -24,74 +29,104 @@
 #ifndef __NR_io_uring_enter
 #define __NR_io_uring_enter	426
 #endif
+#ifndef __NR_pidfd_open
+#define __NR_pidfd_open		434
+#endif
+#ifndef __NR_pidfd_getfd
+#define __NR_pidfd_getfd	438
+#endif
 
-static void test_flags(enum stats_scope scope)
+#define NOBODY	65534
+
+FIXTURE(file)
 {
+	struct kvm_vm *vm;
+	int owner_fd;
 	struct stats_file s;
-	int flags;
+};
 
-	stats_setup(&s, scope);
-	flags = fcntl(s.fd, F_GETFL);
-	STATS_CHECK((flags & O_ACCMODE) == O_RDONLY, "F_GETFL gives %#x",
-		    flags);
-	flags = fcntl(s.fd, F_GETFD);
-	STATS_CHECK(flags == FD_CLOEXEC, "F_GETFD gives %#x", flags);
+FIXTURE_VARIANT(file)
+{
+	enum stats_scope scope;
+};
+
+FIXTURE_VARIANT_ADD(file, vm)
+{
+	.scope = STATS_VM,
+};
+
+FIXTURE_VARIANT_ADD(file, vcpu)
+{
+	.scope = STATS_VCPU,
+};
+
+FIXTURE_SETUP(file)
+{
+	self->vm = stats_setup(&self->s, variant->scope);
+	self->owner_fd = stats_owner_fd(self->vm, variant->scope);
 }
 
-static void test_link_name(enum stats_scope scope)
+/* Some tests have closed the VM or the file already; the rest ends with them. */
+FIXTURE_TEARDOWN(file)
+{
+}
+
+TEST_F(file, flags)
+{
+	int flags = fcntl(self->s.fd, F_GETFL);
+
+	TEST_ASSERT((flags & O_ACCMODE) == O_RDONLY, "F_GETFL gives %#x",
+		    flags);
+	TEST_ASSERT_EQ(fcntl(self->s.fd, F_GETFD), FD_CLOEXEC);
+}
+
+TEST_F(file, link_name)
 {
 	char path[64], expected[64], link[64] = "";
-	struct stats_file s;
 
-	stats_setup(&s, scope);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", s.fd);
-	snprintf(expected, sizeof(expected), scope == STATS_VM ?
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", self->s.fd);
+	snprintf(expected, sizeof(expected), variant->scope == STATS_VM ?
 		 "anon_inode:kvm-vm-stats" : "anon_inode:kvm-vcpu-stats:%d",
 		 STATS_VCPU_ID);
-	STATS_CHECK(readlink(path, link, sizeof(link) - 1) > 0, "%s: %s",
-		    path, strerror(errno));
-	STATS_CHECK(!strcmp(link, expected), "the fd is '%s', not '%s'",
+	TEST_ASSERT(readlink(path, link, sizeof(link) - 1) > 0, "%s", path);
+	TEST_ASSERT(!strcmp(link, expected), "the fd is '%s', not '%s'",
 		    link, expected);
 }
 
-static void test_fdinfo(enum stats_scope scope)
+TEST_F(file, fdinfo)
 {
 	char path[64], expected[96], line[128];
-	struct stats_file s;
 	bool found = false;
 	FILE *info;
 
-	stats_setup(&s, scope);
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", s.fd);
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", self->s.fd);
 	snprintf(expected, sizeof(expected), "kvm-stats-id:\t%s\n",
-		 stats_id(&s));
+		 stats_id(&self->s));
 	info = fopen(path, "r");
-	STATS_CHECK(info, "%s: %s", path, strerror(errno));
+	TEST_ASSERT(info, "%s", path);
 	while (!found && fgets(line, sizeof(line), info))
 		found = !strcmp(line, expected);
 	fclose(info);
-	STATS_CHECK(found, "fdinfo has no line 'kvm-stats-id:\\t%s'",
-		    stats_id(&s));
+	TEST_ASSERT(found, "fdinfo has no line 'kvm-stats-id:\\t%s'",
+		    stats_id(&self->s));
 }
 
 static void check_refused(const char *what, int fd)
 {
 	int ret = ioctl(fd, KVM_GET_STATS_FD, NULL);
 
-	STATS_CHECK(ret == -1 && (errno == ENOTTY || errno == EINVAL),
-		    "KVM_GET_STATS_FD on %s returned %d (%s)", what, ret,
-		    ret < 0 ? strerror(errno) : "");
+	TEST_ASSERT(ret == -1 && (errno == ENOTTY || errno == EINVAL),
+		    "KVM_GET_STATS_FD on %s returned %d", what, ret);
 }
 
-static void test_wrong_fds(enum stats_scope scope)
+TEST(wrong_fds)
 {
 	struct stats_file vm_stats, vcpu_stats;
 	unsigned int nr_fds;
 	int pipe_fds[2];
 	int kvm_fd = open("/dev/kvm", O_RDWR);
 
-	STATS_CHECK(kvm_fd >= 0 && !pipe(pipe_fds), "setup: %s",
-		    strerror(errno));
+	TEST_ASSERT(kvm_fd >= 0 && !pipe(pipe_fds), "setup");
 	stats_setup(&vm_stats, STATS_VM);
 	stats_setup(&vcpu_stats, STATS_VCPU);
 	nr_fds = stats_count_fds();
@@ -99,129 +134,96 @@ static void test_wrong_fds(enum stats_scope scope)
 	check_refused("a pipe", pipe_fds[0]);
 	check_refused("a VM's statistics", vm_stats.fd);
 	check_refused("a vCPU's statistics", vcpu_stats.fd);
-	STATS_CHECK(ioctl(-1, KVM_GET_STATS_FD, NULL) == -1 && errno == EBADF,
-		    "KVM_GET_STATS_FD on -1: %s", strerror(errno));
-	STATS_CHECK(stats_count_fds() == nr_fds, "%u file descriptors, not %u",
-		    stats_count_fds(), nr_fds);
+	TEST_ASSERT(ioctl(-1, KVM_GET_STATS_FD, NULL) == -1 && errno == EBADF,
+		    "KVM_GET_STATS_FD on -1");
+	TEST_ASSERT_EQ(stats_count_fds(), nr_fds);
 }
 
-static void test_two_fds(enum stats_scope scope)
+TEST_F(file, two_fds)
 {
-	struct kvm_vm *vm = stats_create_vm();
-	struct stats_file a, b;
+	struct stats_file *a = &self->s, b;
 	uint8_t buf[24];
 
-	stats_open(&a, stats_get_fd(stats_owner_fd(vm, scope)));
-	stats_open(&b, stats_get_fd(stats_owner_fd(vm, scope)));
-	STATS_CHECK(a.fd != b.fd, "the same fd twice");
-	stats_check_unchanged(&a, b.fd);
+	stats_open(&b, stats_get_fd(self->owner_fd));
+	TEST_ASSERT(a->fd != b.fd, "the same fd twice");
+	stats_check_unchanged(a, b.fd);
 	/* Each has a position of its own. */
-	STATS_CHECK(read(a.fd, buf, sizeof(buf)) == sizeof(buf) &&
+	TEST_ASSERT(read(a->fd, buf, sizeof(buf)) == sizeof(buf) &&
 		    read(b.fd, buf, sizeof(buf)) == sizeof(buf) &&
-		    !memcmp(buf, a.image, sizeof(buf)),
+		    !memcmp(buf, a->image, sizeof(buf)),
 		    "reading one fd moved the other");
-	stats_close(&a);
+	stats_close(a);
 	stats_check_unchanged(&b, b.fd);
 }
 
-static void test_dup(enum stats_scope scope)
+TEST_F(file, dup)
 {
-	struct stats_file s;
+	int fd = dup(self->s.fd);
 	uint8_t buf[24];
-	int fd;
 
-	stats_setup(&s, scope);
-	fd = dup(s.fd);
-	STATS_CHECK(fd >= 0, "dup: %s", strerror(errno));
-	STATS_CHECK(read(s.fd, buf, sizeof(buf)) == sizeof(buf) &&
+	TEST_ASSERT(fd >= 0, "dup");
+	TEST_ASSERT(read(self->s.fd, buf, sizeof(buf)) == sizeof(buf) &&
 		    read(fd, buf, sizeof(buf)) == sizeof(buf) &&
-		    !memcmp(buf, s.image + sizeof(buf), sizeof(buf)),
+		    !memcmp(buf, self->s.image + sizeof(buf), sizeof(buf)),
 		    "the dup does not share the position");
-	close(s.fd);
-	stats_check_unchanged(&s, fd);
+	close(self->s.fd);
+	stats_check_unchanged(&self->s, fd);
 }
+
+/* ---- the VM, for as long as the file is open ---- */
 
 /* Read after the VM's, the vCPU's and the guest memory's last user is gone. */
-static void test_outlives_vm(enum stats_scope scope)
+TEST_F(file, outlives_vm)
 {
-	struct stats_file s;
-	struct kvm_vm *vm = stats_setup(&s, scope);
-
-	kvm_vm_free(vm);
-	stats_check_unchanged(&s, s.fd);
-	stats_check_file(s.fd, getpid(), scope);
+	kvm_vm_free(self->vm);
+	stats_check_unchanged(&self->s, self->s.fd);
+	stats_check_file(self->s.fd, getpid(), variant->scope);
 }
 
-static bool vm_exists(const char *debugfs_dir)
+static bool exists(const char *path)
 {
 	struct stat st;
 
-	return !stat(debugfs_dir, &st);
+	return !stat(path, &st);
 }
 
 /* The fd keeps the VM, and the VM goes when the fd goes: debugfs shows both. */
-static void test_keeps_vm(enum stats_scope scope)
+TEST_F(file, keeps_vm)
 {
-	struct stats_file s;
-	struct kvm_vm *vm;
 	char dir[64];
 
 	if (!stats_find_debugfs())
-		stats_skip("no debugfs to see the VM's end by");
-	vm = stats_setup(&s, scope);
+		SKIP(return, "no debugfs to see the VM's end by");
 	/* Named by the pid that the id has, which is not ours in a namespace. */
 	snprintf(dir, sizeof(dir), "/sys/kernel/debug/kvm/%d-%d",
-		 atoi(stats_id(&s) + strlen("kvm-")), vm_get_fd(vm));
-	STATS_CHECK(vm_exists(dir), "%s: %s", dir, strerror(errno));
-	kvm_vm_free(vm);
-	STATS_CHECK(vm_exists(dir), "the VM is gone while its fd is open");
-	stats_check_unchanged(&s, s.fd);
-	stats_close(&s);
-	STATS_CHECK(!vm_exists(dir), "the VM stayed after its last fd");
+		 atoi(stats_id(&self->s) + strlen("kvm-")),
+		 vm_get_fd(self->vm));
+	TEST_ASSERT(exists(dir), "%s", dir);
+	kvm_vm_free(self->vm);
+	TEST_ASSERT(exists(dir), "the VM is gone while its fd is open");
+	stats_check_unchanged(&self->s, self->s.fd);
+	stats_close(&self->s);
+	TEST_ASSERT(!exists(dir), "the VM stayed after its last fd");
 }
 
 /*
  * A VM of the same name as one that its statistics keep alive has no directory:
  * those of its vCPUs must not be in debugfs' root, where they would stay.
  */
-static void test_same_name(enum stats_scope scope)
+TEST_F(file, same_name)
 {
+	int fd = vm_get_fd(self->vm);
 	char path[64];
-	struct stats_file s;
-	struct kvm_vm *vm;
-	int fd;
 
 	if (!stats_find_debugfs())
-		stats_skip("no debugfs");
-	vm = stats_setup(&s, scope);
-	fd = vm_get_fd(vm);
-	kvm_vm_free(vm);
-	vm = stats_create_vm();
-	STATS_CHECK(vm_get_fd(vm) == fd, "the new VM's fd is %d, not %d",
-		    vm_get_fd(vm), fd);
+		SKIP(return, "no debugfs");
+	kvm_vm_free(self->vm);
+	TEST_ASSERT_EQ(vm_get_fd(stats_create_vm()), fd);
 	snprintf(path, sizeof(path), "/sys/kernel/debug/vcpu%d", STATS_VCPU_ID);
-	STATS_CHECK(!vm_exists(path), "%s is there", path);
+	TEST_ASSERT(!exists(path), "%s is there", path);
 }
 
-/* The VMM's vCPU does not have to leave the guest for it, nor does it. */
-static void test_while_running(enum stats_scope scope)
-{
-	struct stats_file s;
-	struct kvm_vm *vm = guest_setup(&s, guest_spin_loop);
-	int i;
-
-	runner_start(vm);
-	for (i = 0; i < 10; i++) {
-		/* It ticks only inside KVM_RUN, and nothing ends that. */
-		runner_wait_ticks();
-		stats_doing("KVM_GET_STATS_FD while the vCPU runs");
-		stats_check_file(stats_get_fd(stats_owner_fd(vm, scope)),
-				 getpid(), scope);
-	}
-	runner_wait_ticks();
-	STATS_CHECK(!runner_rounds() && !runner_interrupted(),
-		    "the vCPU has left KVM_RUN");
-}
+/* ---- io_uring ---- */
 
 /* The least of io_uring that one request takes. */
 struct ring {
@@ -236,21 +238,22 @@ static void *map_ring(struct ring *r, size_t len, off_t offset)
 	void *map = mmap(NULL, len, PROT_READ | PROT_WRITE,
 			 MAP_SHARED | MAP_POPULATE, r->fd, offset);
 
-	STATS_CHECK(map != MAP_FAILED, "mmap of the ring: %s", strerror(errno));
+	TEST_ASSERT(map != MAP_FAILED, "mmap of the ring");
 	return map;
 }
 
-static void open_ring(struct ring *r)
+static bool open_ring(struct ring *r)
 {
 	memset(r, 0, sizeof(*r));
 	r->fd = syscall(__NR_io_uring_setup, 1, &r->p);
 	if (r->fd < 0)
-		stats_skip("no io_uring here: %s", strerror(errno));
+		return false;
 	r->sq = map_ring(r, r->p.sq_off.array + sizeof(__u32),
 			 IORING_OFF_SQ_RING);
 	r->cq = map_ring(r, r->p.cq_off.cqes + sizeof(struct io_uring_cqe),
 			 IORING_OFF_CQ_RING);
 	r->sqe = map_ring(r, sizeof(*r->sqe), IORING_OFF_SQES);
+	return true;
 }
 
 static __u32 *ring_word(uint8_t *ring, __u32 offset)
@@ -259,51 +262,341 @@ static __u32 *ring_word(uint8_t *ring, __u32 offset)
 }
 
 /* A batch of reads is served in the system call that submits it. */
-static void test_io_uring(enum stats_scope scope)
+TEST_F(file, io_uring)
 {
+	struct stats_file *s = &self->s;
+	uint8_t *buf = malloc(s->size);
 	struct io_uring_cqe *cqe;
-	struct stats_file s;
 	struct ring r;
-	uint8_t *buf;
-	int ret;
 
-	open_ring(&r);
-	stats_setup(&s, scope);
-	buf = malloc(s.size);
+	if (!open_ring(&r))
+		SKIP(return, "no io_uring here: %s", strerror(errno));
 	r.sqe->opcode = IORING_OP_READ;
-	r.sqe->fd = s.fd;
+	r.sqe->fd = s->fd;
 	r.sqe->addr = (unsigned long)buf;
-	r.sqe->len = s.size;
+	r.sqe->len = s->size;
 	*ring_word(r.sq, r.p.sq_off.array) = 0;
 	__atomic_store_n(ring_word(r.sq, r.p.sq_off.tail), 1, __ATOMIC_RELEASE);
-	ret = syscall(__NR_io_uring_enter, r.fd, 1, 0, 0, NULL, 0);
-	STATS_CHECK(ret == 1, "io_uring_enter returned %d (%s)", ret,
-		    ret < 0 ? strerror(errno) : "");
-	STATS_CHECK(__atomic_load_n(ring_word(r.cq, r.p.cq_off.tail),
+	TEST_ASSERT_EQ(syscall(__NR_io_uring_enter, r.fd, 1, 0, 0, NULL, 0), 1);
+	TEST_ASSERT(__atomic_load_n(ring_word(r.cq, r.p.cq_off.tail),
 				    __ATOMIC_ACQUIRE) == 1,
 		    "the read was not complete at once");
 	cqe = (void *)(r.cq + r.p.cq_off.cqes);
-	STATS_CHECK(cqe->res == s.size, "the read returned %d, not %zu",
-		    cqe->res, s.size);
-	STATS_CHECK(!memcmp(buf, s.image, s.header.data_offset),
+	TEST_ASSERT_EQ(cqe->res, s->size);
+	TEST_ASSERT(!memcmp(buf, s->image, s->header.data_offset),
 		    "the read differs from pread");
 }
 
-static const struct stats_case cases[] = {
-	{ "flags",		test_flags,		STATS_BOTH },
-	{ "link_name",		test_link_name,		STATS_BOTH },
-	{ "fdinfo",		test_fdinfo,		STATS_BOTH },
-	{ "wrong_fds",		test_wrong_fds },
-	{ "two_fds",		test_two_fds,		STATS_BOTH },
-	{ "dup",		test_dup,		STATS_BOTH },
-	{ "outlives_vm",	test_outlives_vm,	STATS_BOTH },
-	{ "keeps_vm",		test_keeps_vm,		STATS_BOTH },
-	{ "same_name",		test_same_name,		STATS_BOTH },
-	{ "io_uring",		test_io_uring,		STATS_BOTH },
-	{ "while_running",	test_while_running,	STATS_BOTH, 60 },
+/* ---- several processes ---- */
+
+TEST_F(file, fork)
+{
+	pid_t pid, creator = getpid();
+
+	pid = stats_fork();
+	if (!pid) {
+		stats_check_unchanged(&self->s, self->s.fd);
+		stats_check_file(self->s.fd, creator, variant->scope);
+		_exit(0);
+	}
+	stats_join(pid);
+	/* The child has closed its own copy only. */
+	stats_check_unchanged(&self->s, self->s.fd);
+}
+
+union fd_message {
+	struct cmsghdr header;
+	char space[CMSG_SPACE(sizeof(int))];
 };
 
-int main(int argc, char *argv[])
+static void send_fd(int sock, int fd)
 {
-	return stats_run_cases(cases, ARRAY_SIZE(cases), argv[1]);
+	union fd_message control = {};
+	struct iovec iov = { "", 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = &control, .msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(fd));
+	memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+	TEST_ASSERT(sendmsg(sock, &msg, 0) == 1, "sendmsg");
 }
+
+static int receive_fd(int sock)
+{
+	union fd_message control = {};
+	char byte;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = &control, .msg_controllen = sizeof(control),
+	};
+	int fd;
+
+	TEST_ASSERT(recvmsg(sock, &msg, 0) == 1, "recvmsg");
+	TEST_ASSERT(msg.msg_controllen >= CMSG_LEN(sizeof(fd)),
+		    "no fd came with the message");
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fd));
+	return fd;
+}
+
+static void drop_privileges(void)
+{
+	if (getuid())
+		return;
+	TEST_ASSERT(!setgroups(0, NULL) && !setresgid(NOBODY, NOBODY, NOBODY) &&
+		    !setresuid(NOBODY, NOBODY, NOBODY), "cannot drop root");
+}
+
+/* Another user's process reads what a VMM left behind when it exited. */
+TEST_F(file, passed_on)
+{
+	int socks[2], fd;
+	pid_t vmm;
+
+	TEST_ASSERT(!socketpair(AF_UNIX, SOCK_SEQPACKET, 0, socks),
+		    "socketpair");
+	vmm = stats_fork();
+	if (!vmm) {
+		struct stats_file s;
+
+		stats_setup(&s, variant->scope);
+		send_fd(socks[1], s.fd);
+		_exit(0);
+	}
+	close(socks[1]);
+	fd = receive_fd(socks[0]);
+	stats_join(vmm);
+	drop_privileges();
+	stats_check_file(fd, vmm, variant->scope);
+}
+
+/* KVM_GET_STATS_FD needs nothing of the creator but the VM's or vCPU's fd. */
+TEST_F(file, ioctl_in_child)
+{
+	pid_t pid, creator = getpid();
+
+	pid = stats_fork();
+	if (!pid) {
+		stats_check_file(stats_get_fd(self->owner_fd), creator,
+				 variant->scope);
+		_exit(0);
+	}
+	stats_join(pid);
+}
+
+static int pull_fd(pid_t pid, int fd)
+{
+	int pidfd = syscall(__NR_pidfd_open, pid, 0);
+
+	TEST_ASSERT(pidfd >= 0, "pidfd_open");
+	return syscall(__NR_pidfd_getfd, pidfd, fd, 0);
+}
+
+/* How an agent gets at the VMs of a VMM that knows nothing of it. */
+TEST_F(file, pidfd_getfd)
+{
+	int sync_fds[2], hold_fds[2], owner_fd;
+	pid_t vmm;
+
+	TEST_ASSERT(!pipe(sync_fds) && !pipe(hold_fds), "pipe");
+	vmm = stats_fork();
+	if (!vmm) {
+		owner_fd = stats_owner_fd(stats_create_vm(), variant->scope);
+		TEST_ASSERT(write(sync_fds[1], &owner_fd, sizeof(owner_fd)) ==
+			    sizeof(owner_fd), "write");
+		/* Until the other end of the pipe is closed. */
+		close(hold_fds[1]);
+		_exit(read(hold_fds[0], &owner_fd, 1) != 0);
+	}
+	close(sync_fds[1]);
+	TEST_ASSERT(read(sync_fds[0], &owner_fd, sizeof(owner_fd)) ==
+		    sizeof(owner_fd), "the VMM has no VM");
+	owner_fd = pull_fd(vmm, owner_fd);
+	if (owner_fd < 0 && errno == EPERM && getuid())
+		SKIP(return, "pidfd_getfd is not allowed to this user");
+	TEST_ASSERT(owner_fd >= 0, "pidfd_getfd");
+	stats_check_file(stats_get_fd(owner_fd), vmm, variant->scope);
+	close(hold_fds[1]);
+	stats_join(vmm);
+}
+
+/* ---- limits ---- */
+
+static int lowest_free_fd(void)
+{
+	int fd = dup(STDERR_FILENO);
+
+	TEST_ASSERT(fd >= 0, "dup");
+	close(fd);
+	return fd;
+}
+
+#define NR_FREE_FDS	16
+
+/*
+ * A descriptor that was reserved and never used is in no list of open files,
+ * but it is not free any more.
+ */
+static void check_free_fds(int lowest)
+{
+	int i, fds[NR_FREE_FDS];
+
+	for (i = 0; i < NR_FREE_FDS; i++)
+		fds[i] = dup(STDERR_FILENO);
+	for (i = 0; i < NR_FREE_FDS; i++) {
+		TEST_ASSERT(fds[i] == lowest + i,
+			    "file descriptor %d is still taken", lowest + i);
+		close(fds[i]);
+	}
+}
+
+/* Nothing else than EMFILE, and nothing is left open, however often. */
+TEST_F(file, emfile)
+{
+	int i, ret, lowest = lowest_free_fd();
+	unsigned int nr_fds = stats_count_fds();
+	struct rlimit old, limit;
+
+	TEST_ASSERT(!getrlimit(RLIMIT_NOFILE, &old), "getrlimit");
+	limit = old;
+	limit.rlim_cur = lowest;
+	TEST_ASSERT(!setrlimit(RLIMIT_NOFILE, &limit), "setrlimit");
+	for (i = 0; i < 1000; i++) {
+		ret = ioctl(self->owner_fd, KVM_GET_STATS_FD, NULL);
+		TEST_ASSERT(ret == -1 && errno == EMFILE,
+			    "KVM_GET_STATS_FD returned %d", ret);
+	}
+	TEST_ASSERT(!setrlimit(RLIMIT_NOFILE, &old), "setrlimit");
+	TEST_ASSERT_EQ(stats_count_fds(), nr_fds);
+	check_free_fds(lowest);
+	stats_check_file(stats_get_fd(self->owner_fd), getpid(),
+			 variant->scope);
+}
+
+#define IGNORE_GFP_WAIT	"/sys/kernel/debug/failslab/ignore-gfp-wait"
+#define FAIL_NTH	"/proc/thread-self/fail-nth"
+
+static bool write_file(const char *path, const char *text)
+{
+	ssize_t len = strlen(text);
+	int fd = open(path, O_WRONLY);
+	bool ok = fd >= 0 && write(fd, text, len) == len;
+
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+/*
+ * KVM_GET_STATS_FD with its @nth allocation failing.  Returns false if it does
+ * not make so many.
+ */
+static bool ioctl_fails_nth(int owner_fd, int nth, int *nr_failed)
+{
+	int ret, error, fd = open(FAIL_NTH, O_RDWR);
+	char text[16] = "";
+
+	TEST_ASSERT(fd >= 0, FAIL_NTH);
+	snprintf(text, sizeof(text), "%d", nth);
+	TEST_ASSERT(write(fd, text, strlen(text)) > 0, FAIL_NTH);
+	ret = ioctl(owner_fd, KVM_GET_STATS_FD, NULL);
+	error = errno;
+	/*
+	 * Where copies to and from userspace can fail, too, a failure that is
+	 * left hits one of these, and there is none left then.
+	 */
+	TEST_ASSERT(pread(fd, text, sizeof(text) - 1, 0) > 0 || errno == EFAULT,
+		    FAIL_NTH);
+	TEST_ASSERT(pwrite(fd, "0", 1, 0) == 1 || errno == EFAULT, FAIL_NTH);
+	close(fd);
+	TEST_ASSERT(ret >= 0 || error == ENOMEM, "allocation %d failed: %s",
+		    nth, strerror(error));
+	if (ret >= 0)
+		close(ret);
+	else
+		(*nr_failed)++;
+	return atoi(text) == 0;
+}
+
+TEST_F(file, enomem)
+{
+	int nth, nr_failed = 0, lowest;
+	unsigned int nr_fds;
+
+	if (!stats_find_debugfs() || access(FAIL_NTH, W_OK) ||
+	    access(IGNORE_GFP_WAIT, W_OK))
+		SKIP(return, "needs CONFIG_FAILSLAB and debugfs");
+	nr_fds = stats_count_fds();
+	lowest = lowest_free_fd();
+	TEST_ASSERT(write_file(IGNORE_GFP_WAIT, "N"), IGNORE_GFP_WAIT);
+	for (nth = 1; ioctl_fails_nth(self->owner_fd, nth, &nr_failed); nth++)
+		TEST_ASSERT(nth < 1000, "no end of allocations");
+	TEST_ASSERT(nr_failed, "%d allocations failed and nobody noticed",
+		    nth - 1);
+	TEST_ASSERT_EQ(stats_count_fds(), nr_fds);
+	check_free_fds(lowest);
+	stats_check_file(stats_get_fd(self->owner_fd), getpid(),
+			 variant->scope);
+}
+
+TEST_F(file, many_opens)
+{
+	int i, fd, first = lowest_free_fd();
+
+	for (i = 0; i < 5000; i++) {
+		fd = stats_get_fd(self->owner_fd);
+		TEST_ASSERT(fd == first, "open %d gave fd %d, not %d", i, fd,
+			    first);
+		close(fd);
+	}
+}
+
+/* Open, read and close until the owner is closed under it. */
+static void *open_read_close(void *owner_fd)
+{
+	static __thread char buf[65536];
+	ssize_t got;
+	int fd;
+
+	for (;;) {
+		fd = ioctl((long)owner_fd, KVM_GET_STATS_FD, NULL);
+		if (fd < 0)
+			break;
+		got = pread(fd, buf, sizeof(buf), 0);
+		TEST_ASSERT(got > 0, "pread returned %zd", got);
+		close(fd);
+	}
+	/* By now another thread may have a file of that number. */
+	TEST_ASSERT(errno == EBADF || errno == ENOTTY, "KVM_GET_STATS_FD");
+	return NULL;
+}
+
+/* Several threads, while vCPUs are added and then all of it is closed. */
+TEST_F(file, threads)
+{
+	unsigned int nr_fds = stats_count_fds();
+	pthread_t threads[4];
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(threads); i++)
+		TEST_ASSERT(!pthread_create(&threads[i], NULL, open_read_close,
+					    (void *)(long)self->owner_fd),
+			    "pthread_create");
+	for (i = 1; i <= 4; i++) {
+		vm_vcpu_add(self->vm, STATS_VCPU_ID + i);
+		usleep(20000);
+	}
+	kvm_vm_free(self->vm);
+	for (i = 0; i < ARRAY_SIZE(threads); i++)
+		pthread_join(threads[i], NULL);
+	TEST_ASSERT(stats_count_fds() < nr_fds,
+		    "%u file descriptors, not less than %u",
+		    stats_count_fds(), nr_fds);
+}
+
+KVM_TEST_HARNESS_MAIN(KVM_CAP_BINARY_STATS_FD)

@@ -5,7 +5,8 @@
  * Dirty quota with all sides active at once: enabled while a vCPU is created,
  * changed while vCPUs run, with signals, with the log taken away meanwhile.
  *
- * Usage: kvm_dirty_quota_race_test [-s SECONDS] [PART-OF-A-CASE-NAME]
+ * Usage: kvm_dirty_quota_race_test [PART-OF-A-TEST'S-NAME]
+ * DIRTY_QUOTA_RACE_S in the environment: seconds that events come at random.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -13,10 +14,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <sys/mman.h>
 
 #include "kvm_dirty_quota_util.h"
+#include "kvm_test_harness.h"
 
 #define NR_PAGES	512
 
@@ -29,7 +30,7 @@
 struct racer {
 	int vm_fd;
 	unsigned int delay;
-	uint64_t quota;		/* 0: create the vCPU */
+	bool create;		/* the vCPU; else enable */
 	int result;		/* errno, or the vCPU's fd */
 };
 
@@ -51,10 +52,10 @@ static void *race(void *arg)
 	struct racer *r = arg;
 
 	wait_for_start(r);
-	if (r->quota)
-		r->result = dq_enable(r->vm_fd, r->quota);
-	else
+	if (r->create)
 		r->result = ioctl(r->vm_fd, KVM_CREATE_VCPU, 0);
+	else
+		r->result = dq_enable(r->vm_fd);
 	return NULL;
 }
 
@@ -66,64 +67,64 @@ static void run_racers(struct racer *racers, unsigned int turn)
 
 	racers_ready = 0;
 	for (i = 0; i < NR_RACERS; i++)
-		STATS_CHECK(!pthread_create(&threads[i], NULL, race,
+		TEST_ASSERT(!pthread_create(&threads[i], NULL, race,
 					    &racers[(i + turn) % NR_RACERS]),
 			    "pthread_create");
 	for (i = 0; i < NR_RACERS; i++)
 		pthread_join(threads[i], NULL);
 }
 
-static uint64_t quota_of(int vcpu_fd)
+/* KVM looks at the quota when KVM_RUN begins, even if nothing comes of that. */
+static bool is_limited(int vcpu_fd)
 {
+	struct stats_file s;
 	struct kvm_run *run;
-	uint64_t quota;
+	bool limited;
 
 	run = mmap(NULL, sizeof(*run), PROT_READ | PROT_WRITE, MAP_SHARED,
 		   vcpu_fd, 0);
-	STATS_CHECK(run != MAP_FAILED, "mmap: %s", strerror(errno));
-	quota = run->dirty_quota;
+	TEST_ASSERT(run != MAP_FAILED, "mmap");
+	TEST_ASSERT_EQ(run->dirty_quota, 0);
+	run->dirty_quota = 77;
+	run->immediate_exit = 1;
+	TEST_ASSERT(ioctl(vcpu_fd, KVM_RUN, NULL), "KVM_RUN");
+	stats_open(&s, stats_get_fd(vcpu_fd));
+	limited = stats_value(&s, "dirty_quota") == 77;
+	TEST_STAT_EQ(&s, "dirty_quota", limited ? 77 : 0);
+	stats_close(&s);
 	munmap(run, sizeof(*run));
-	return quota;
-}
-
-/* What the vCPU must have been given, going by what the calls returned. */
-static uint64_t winner(const struct racer *a, const struct racer *b)
-{
-	if (a->result && b->result) {
-		dq_check_equal("errno of a call that was late", a->result,
-			       EBUSY);
-		dq_check_equal("errno of a call that was late", b->result,
-			       EBUSY);
-		return 0;
-	}
-	dq_check_equal("errno of the second call", a->result + b->result,
-		       EEXIST);
-	return a->result ? b->quota : a->quota;
+	return limited;
 }
 
 static bool hammer_once(unsigned int delay, unsigned int turn)
 {
 	struct kvm_vm *vm = vm_create(VM_MODE_DEFAULT, 0, O_RDWR);
 	struct racer racers[NR_RACERS] = {
-		{ .vm_fd = vm_get_fd(vm) },
-		{ .vm_fd = vm_get_fd(vm), .quota = 7, .delay = delay },
-		{ .vm_fd = vm_get_fd(vm), .quota = 9, .delay = delay },
+		{ .vm_fd = vm_get_fd(vm), .create = true },
+		{ .vm_fd = vm_get_fd(vm), .delay = delay },
+		{ .vm_fd = vm_get_fd(vm), .delay = delay },
 	};
-	uint64_t quota;
+	bool enabled;
+	int i;
 
 	run_racers(racers, turn);
-	STATS_CHECK(racers[0].result >= 0, "KVM_CREATE_VCPU");
-	quota = winner(&racers[1], &racers[2]);
-	dq_check_equal("quota of the vCPU", quota_of(racers[0].result), quota);
-	dq_check_equal("errno of another call",
-		       dq_enable(vm_get_fd(vm), 11), quota ? EEXIST : EBUSY);
+	TEST_ASSERT(racers[0].result >= 0, "KVM_CREATE_VCPU");
+	enabled = !racers[1].result || !racers[2].result;
+	for (i = 1; i < NR_RACERS; i++)
+		if (racers[i].result)
+			TEST_ASSERT_EQ(racers[i].result, EBUSY);
+	TEST_ASSERT_EQ(is_limited(racers[0].result), enabled);
+	TEST_ASSERT_EQ(dq_enable(vm_get_fd(vm)), EBUSY);
 	close(racers[0].result);
 	kvm_vm_free(vm);
-	return quota;
+	return enabled;
 }
 
-/* Whoever wins makes it harder for itself, so that it stays a close race. */
-static void test_enable(enum stats_scope scope)
+/*
+ * The vCPU is limited if and only if enabling has not failed.  Whoever wins
+ * makes it harder for itself, so that it stays a close race.
+ */
+TEST(enable)
 {
 	unsigned int i, delay = 1000, enabled = 0;
 
@@ -135,7 +136,7 @@ static void test_enable(enum stats_scope scope)
 			delay -= delay / 8;
 		}
 	}
-	STATS_CHECK(enabled && enabled < NR_HAMMERS,
+	TEST_ASSERT(enabled && enabled < NR_HAMMERS,
 		    "enabling has won %u of %u races", enabled, NR_HAMMERS);
 }
 
@@ -164,7 +165,7 @@ static void see_exit(struct dq_vcpu *v)
 {
 	uint64_t quota = v->run->dirty_quota_full.dirty_quota;
 
-	STATS_CHECK(quota % TAG_DIVISOR == TAG,
+	TEST_ASSERT(quota % TAG_DIVISOR == TAG,
 		    "an exit with quota %llu, which nobody wrote",
 		    quota + 0ULL);
 	WRITE_ONCE(seen[v->id].quota, quota);
@@ -201,7 +202,12 @@ typedef bool (*condition)(struct dq_vcpu *v, uint64_t arg);
 static void harvest_until(struct dq_vm *d, condition is_so, struct dq_vcpu *v,
 			  uint64_t arg)
 {
+	uint64_t end_ms = stats_now_ms() + STATS_WAIT_MS;
+
 	do {
+		TEST_ASSERT(stats_now_ms() < end_ms,
+			    "vCPU %u does not go on, with quota %llu", v->id,
+			    (unsigned long long)v->run->dirty_quota);
 		harvested += dq_harvest(d);
 		usleep(200);
 	} while (!is_so(v, arg));
@@ -225,8 +231,6 @@ static void lower(struct dq_vm *d, struct dq_vcpu *v)
 	quota = tagged(count < TAG_DIVISOR ? 0 : random() % count);
 	WRITE_ONCE(seen[v->id].quota, 0);
 	dq_set_quota(v, quota);
-	stats_doing("vCPU %u: waiting for the exit for %llu (count %llu)",
-		    v->id, quota + 0ULL, count + 0ULL);
 	harvest_until(d, has_exited_with, v, quota);
 }
 
@@ -237,8 +241,6 @@ static void lift(struct dq_vm *d, struct dq_vcpu *v, uint64_t quota)
 
 	dq_set_quota(v, quota);
 	touched = READ_ONCE(v->work->touched);
-	stats_doing("vCPU %u: waiting for it to go on with quota %llu",
-		    v->id, quota + 0ULL);
 	harvest_until(d, has_touched, v, touched + 50);
 }
 
@@ -283,7 +285,7 @@ static void start_stubborn(struct dq_vcpu *v)
 {
 	dq_tell_endless(v, DQ_WRITE, v->id * NR_PAGES / 4, NR_PAGES / 2);
 	v->work->random = 1 + random();
-	STATS_CHECK(!pthread_create(&v->thread, NULL, run_stubborn, v),
+	TEST_ASSERT(!pthread_create(&v->thread, NULL, run_stubborn, v),
 		    "pthread_create");
 }
 
@@ -299,6 +301,14 @@ static void stop_all(struct dq_vm *d)
 		dq_join(&d->vcpus[i]);
 }
 
+/* How long events come at random. */
+static unsigned int duration_s(void)
+{
+	const char *value = getenv("DIRTY_QUOTA_RACE_S");
+
+	return value ? atoi(value) : 5;
+}
+
 static void change_at_random(unsigned int nr_vcpus, bool signals)
 {
 	struct dq_config config = {
@@ -306,16 +316,16 @@ static void change_at_random(unsigned int nr_vcpus, bool signals)
 		.nr_pages = NR_PAGES,
 		.enable = true,
 	};
-	time_t end = time(NULL) + dq_duration_s;
+	uint64_t end_ms = stats_now_ms() + duration_s() * 1000;
 	struct dq_vm d;
 	unsigned int i;
 
 	signal(SIGUSR1, no_op);
-	srandom(end);
+	srandom(end_ms);
 	dq_create(&d, &config);
 	for (i = 0; i < nr_vcpus; i++)
 		start_stubborn(&d.vcpus[i]);
-	for (i = 0; time(NULL) < end || i < 100; i++) {
+	for (i = 0; stats_now_ms() < end_ms || i < 100; i++) {
 		change(&d, &d.vcpus[i % nr_vcpus]);
 		if (signals)
 			disturb(&d.vcpus[random() % nr_vcpus]);
@@ -323,25 +333,49 @@ static void change_at_random(unsigned int nr_vcpus, bool signals)
 	lower(&d, &d.vcpus[0]);
 	stop_all(&d);
 	harvested += dq_harvest(&d);
-	dq_check_equal("pages charged", dq_count_all(&d), harvested);
-	STATS_CHECK(seen[0].exits, "no exit for the quota");
-	STATS_CHECK(!!seen[0].signals == signals, "%llu signals",
+	TEST_ASSERT_EQ(dq_count_all(&d), harvested);
+	TEST_ASSERT(seen[0].exits, "no exit for the quota");
+	TEST_ASSERT(!!seen[0].signals == signals, "%llu signals",
 		    seen[0].signals + 0ULL);
 }
 
-static void test_change(enum stats_scope scope)
+FIXTURE(change)
 {
-	change_at_random(1, false);
+};
+
+FIXTURE_VARIANT(change)
+{
+	unsigned int nr_vcpus;
+	bool signals;
+};
+
+FIXTURE_VARIANT_ADD(change, one)
+{
+	.nr_vcpus = 1,
+};
+
+FIXTURE_VARIANT_ADD(change, two)
+{
+	.nr_vcpus = 2,
+};
+
+FIXTURE_VARIANT_ADD(change, two_with_signals)
+{
+	.nr_vcpus = 2,
+	.signals = true,
+};
+
+FIXTURE_SETUP(change)
+{
 }
 
-static void test_change_two(enum stats_scope scope)
+FIXTURE_TEARDOWN(change)
 {
-	change_at_random(2, false);
 }
 
-static void test_change_signals(enum stats_scope scope)
+TEST_F_TIMEOUT(change, quota, 300)
 {
-	change_at_random(2, true);
+	change_at_random(variant->nr_vcpus, variant->signals);
 }
 
 /* ---- a migration ---- */
@@ -357,7 +391,7 @@ static void *run_throttled(void *arg)
 	uint64_t quota;
 
 	while ((end = dq_run(v)) != DQ_DONE) {
-		STATS_CHECK(end == DQ_FULL, "vCPU %u: end %d", v->id, end);
+		TEST_ASSERT(end == DQ_FULL, "vCPU %u: end %d", v->id, end);
 		quota = v->run->dirty_quota_full.dirty_quota;
 		WRITE_ONCE(seen[v->id].quota, quota);
 		while (READ_ONCE(v->run->dirty_quota) == quota)
@@ -381,9 +415,8 @@ static uint64_t send_dirty(struct dq_vm *d, uint8_t *to)
 
 static void wait_paused(struct dq_vcpu *v)
 {
-	stats_doing("waiting for vCPU %u to use up its quota", v->id);
-	while (READ_ONCE(seen[v->id].quota) != v->run->dirty_quota)
-		usleep(100);
+	STATS_WAIT(READ_ONCE(seen[v->id].quota) == v->run->dirty_quota,
+		   "for vCPU %u to use up its quota", v->id);
 }
 
 /*
@@ -402,7 +435,7 @@ static void run_round(struct dq_vm *d, uint8_t *copy, uint64_t budget)
 	for (i = 0; i < d->nr_vcpus; i++)
 		wait_paused(&d->vcpus[i]);
 	bits = send_dirty(d, copy);
-	STATS_CHECK(bits >= budget * d->nr_vcpus && bits <= most,
+	TEST_ASSERT(bits >= budget * d->nr_vcpus && bits <= most,
 		    "%llu pages in a round, with %llu allowed to each vCPU",
 		    bits + 0ULL, budget + 0ULL);
 }
@@ -417,8 +450,7 @@ static void run_migration(struct dq_vm *d, uint8_t *copy)
 				NR_PAGES / 2);
 		d->vcpus[i].work->random = 11 + i;
 		dq_set_quota(&d->vcpus[i], 1);
-		STATS_CHECK(!pthread_create(&d->vcpus[i].thread, NULL,
-					    run_throttled, &d->vcpus[i]),
+		TEST_ASSERT(!pthread_create(&d->vcpus[i].thread, NULL, run_throttled, &d->vcpus[i]),
 			    "pthread_create");
 	}
 	for (i = 0; i < d->nr_vcpus; i++)
@@ -429,7 +461,7 @@ static void run_migration(struct dq_vm *d, uint8_t *copy)
 }
 
 /* What is written all over again in each round is sent in the end. */
-static void test_migration(enum stats_scope scope)
+TEST(migration)
 {
 	struct dq_config config = {
 		.nr_vcpus = 3,
@@ -440,25 +472,14 @@ static void test_migration(enum stats_scope scope)
 	uint8_t *copy = calloc(1, size);
 	struct dq_vm d;
 
-	STATS_CHECK(copy, "out of memory");
+	TEST_ASSERT(copy, "out of memory");
 	dq_create(&d, &config);
 	run_migration(&d, copy);
 	stop_all(&d);
 	send_dirty(&d, copy);
-	dq_check_equal("pages charged", dq_count_all(&d), harvested);
-	STATS_CHECK(!memcmp(copy, addr_gpa2hva(d.vm, DQ_GPA), size),
+	TEST_ASSERT_EQ(dq_count_all(&d), harvested);
+	TEST_ASSERT(!memcmp(copy, addr_gpa2hva(d.vm, DQ_GPA), size),
 		    "the copy differs from the guest's memory");
 }
 
-static const struct stats_case cases[] = {
-	{ "enable",		test_enable },
-	{ "change",		test_change,		0, 300 },
-	{ "change_two",		test_change_two,	0, 300 },
-	{ "change_signals",	test_change_signals,	0, 300 },
-	{ "migration",		test_migration },
-};
-
-int main(int argc, char *argv[])
-{
-	return dq_run_cases(cases, ARRAY_SIZE(cases), argc, argv);
-}
+KVM_TEST_HARNESS_MAIN(KVM_CAP_DIRTY_QUOTA)

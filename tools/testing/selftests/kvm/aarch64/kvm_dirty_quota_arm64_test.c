@@ -3,16 +3,18 @@
  * kvm_dirty_quota_arm64_test
  *
  * Pages that the hypervisor of arm64 itself writes are in the dirty log, and
- * are nobody's charge.
+ * are nobody's charge; and vCPUs that are powered off.
  *
- * Usage: kvm_dirty_quota_arm64_test [PART-OF-A-CASE-NAME]
+ * Usage: kvm_dirty_quota_arm64_test [PART-OF-A-TEST'S-NAME]
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <linux/bits.h>
 
 #include "kvm_dirty_quota_util.h"
+#include "kvm_test_harness.h"
 #include "processor.h"
 
 #define HOST_PAGE	200
@@ -23,9 +25,9 @@ static void check_host_page(struct dq_vm *d, uint64_t guest_pages)
 {
 	uint64_t bits = dq_harvest(d);
 
-	STATS_CHECK(dq_bit(d, HOST_PAGE), "the host has written no page");
-	dq_check_equal("bits", bits, guest_pages + 1);
-	dq_check_equal("pages_dirtied", dq_count_all(d), guest_pages);
+	TEST_ASSERT(dq_bit(d, HOST_PAGE), "the host has written no page");
+	TEST_ASSERT_EQ(bits, guest_pages + 1);
+	TEST_ASSERT_EQ(dq_count_all(d), guest_pages);
 }
 
 /* ---- steal time ---- */
@@ -48,7 +50,7 @@ static void guest_stolen(uint64_t nr)
 	dq_guest_work(nr);
 }
 
-static void set_pvtime(struct dq_vcpu *v, uint64_t gpa)
+static bool set_pvtime(struct dq_vcpu *v, uint64_t gpa)
 {
 	struct kvm_device_attr attr = {
 		.group = KVM_ARM_VCPU_PVTIME_CTRL,
@@ -57,13 +59,14 @@ static void set_pvtime(struct dq_vcpu *v, uint64_t gpa)
 	};
 
 	if (ioctl(v->fd, KVM_HAS_DEVICE_ATTR, &attr))
-		stats_skip("no steal time: %s", strerror(errno));
-	STATS_CHECK(!ioctl(v->fd, KVM_SET_DEVICE_ATTR, &attr),
-		    "KVM_ARM_VCPU_PVTIME_IPA: %s", strerror(errno));
+		return false;
+	TEST_ASSERT(!ioctl(v->fd, KVM_SET_DEVICE_ATTR, &attr),
+		    "KVM_ARM_VCPU_PVTIME_IPA");
+	return true;
 }
 
 /* Written when the guest asks for it, and in each KVM_RUN. */
-static void test_steal_time(enum stats_scope scope)
+TEST(steal_time)
 {
 	uint64_t gpa = DQ_GPA + HOST_PAGE * getpagesize();
 	struct dq_config config = { .enable = true, .guest = guest_stolen };
@@ -72,18 +75,19 @@ static void test_steal_time(enum stats_scope scope)
 
 	dq_create(&d, &config);
 	v = &d.vcpus[0];
-	set_pvtime(v, gpa);
+	if (!set_pvtime(v, gpa))
+		SKIP(return, "no steal time: %s", strerror(errno));
 	dq_do(v, DQ_WRITE, 0, NR_PAGES);
-	dq_check_equal("address of the steal time", v->work->answer, gpa);
+	TEST_ASSERT_EQ(v->work->answer, gpa);
 	check_host_page(&d, NR_PAGES);
 	dq_do(v, DQ_IDLE, 0, 0);
-	dq_check_equal("bits, with only steal time", dq_harvest(&d), 1);
+	TEST_ASSERT_EQ(dq_harvest(&d), 1);
 	dq_check_bits(&d, HOST_PAGE, 1, 1);
-	dq_check_equal("pages_dirtied", dq_count(v), NR_PAGES);
+	TEST_ASSERT_EQ(dq_count(v), NR_PAGES);
 }
 
 /* With a quota of one page that the guest does not use. */
-static void test_steal_time_quota(enum stats_scope scope)
+TEST(steal_time_quota)
 {
 	uint64_t gpa = DQ_GPA + HOST_PAGE * getpagesize();
 	struct dq_config config = { .enable = true, .quota = 1 };
@@ -91,7 +95,8 @@ static void test_steal_time_quota(enum stats_scope scope)
 	int i;
 
 	dq_create(&d, &config);
-	set_pvtime(&d.vcpus[0], gpa);
+	if (!set_pvtime(&d.vcpus[0], gpa))
+		SKIP(return, "no steal time: %s", strerror(errno));
 	for (i = 0; i < 20; i++) {
 		dq_do(&d.vcpus[0], DQ_IDLE, 0, 0);
 		check_host_page(&d, 0);
@@ -114,9 +119,8 @@ static void set_attr(int fd, uint32_t group, uint64_t attr, uint64_t value)
 		.addr = (uint64_t)&value,
 	};
 
-	STATS_CHECK(!ioctl(fd, KVM_SET_DEVICE_ATTR, &device_attr),
-		    "ITS attribute %u/%#llx: %s", group, attr + 0ULL,
-		    strerror(errno));
+	TEST_ASSERT(!ioctl(fd, KVM_SET_DEVICE_ATTR, &device_attr),
+		    "ITS attribute %u/%#llx", group, attr + 0ULL);
 }
 
 /* A table of collections without any: saving it writes its end. */
@@ -125,7 +129,7 @@ static int create_its(struct dq_vm *d)
 	struct kvm_create_device device = { .type = KVM_DEV_TYPE_ARM_VGIC_ITS };
 
 	if (ioctl(vm_get_fd(d->vm), KVM_CREATE_DEVICE, &device))
-		stats_skip("no ITS: %s", strerror(errno));
+		return -1;
 	set_attr(device.fd, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_ITS_ADDR_TYPE,
 		 ITS_BASE);
 	set_attr(device.fd, KVM_DEV_ARM_VGIC_GRP_CTRL,
@@ -136,7 +140,7 @@ static int create_its(struct dq_vm *d)
 }
 
 /* Saved by whoever holds the device; no vCPU runs or is concerned. */
-static void test_its_tables(enum stats_scope scope)
+TEST(its_tables)
 {
 	struct dq_config config = { .enable = true, .quota = 1 };
 	struct dq_vm d;
@@ -144,22 +148,66 @@ static void test_its_tables(enum stats_scope scope)
 
 	dq_create(&d, &config);
 	its = create_its(&d);
+	if (its < 0)
+		SKIP(return, "no ITS: %s", strerror(errno));
 	set_attr(its, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_ITS_SAVE_TABLES,
 		 0);
-	dq_check_equal("bits", dq_harvest(&d), 1);
+	TEST_ASSERT_EQ(dq_harvest(&d), 1);
 	dq_check_bits(&d, 0x80000 / getpagesize(), 1, 1);
-	dq_check_equal("pages_dirtied", dq_count_all(&d), 0);
+	TEST_ASSERT_EQ(dq_count_all(&d), 0);
 	dq_do(&d.vcpus[0], DQ_IDLE, 0, 0);
-	dq_check_equal("exits for the quota", d.vcpus[0].full_exits, 0);
+	TEST_ASSERT_EQ(d.vcpus[0].full_exits, 0);
 }
 
-static const struct stats_case cases[] = {
-	{ "steal_time",		test_steal_time },
-	{ "steal_time_quota",	test_steal_time_quota },
-	{ "its_tables",		test_its_tables },
-};
+/* ---- a vCPU that would not enter the guest ---- */
 
-int main(int argc, char *argv[])
+static bool run_is_over;
+
+static void *run_once(void *v)
 {
-	return dq_run_cases(cases, ARRAY_SIZE(cases), argc, argv);
+	enum dq_end end = dq_run(v);
+
+	WRITE_ONCE(run_is_over, true);
+	return (void *)(long)end;
 }
+
+static void no_op(int sig)
+{
+}
+
+/*
+ * With its quota used up, a vCPU that is powered off waits all the same, and
+ * exits for the quota at the latest when it has been powered on.
+ */
+TEST(powered_off)
+{
+	struct kvm_mp_state state = { .mp_state = KVM_MP_STATE_STOPPED };
+	struct dq_config config = { .enable = true, .quota = 3 };
+	struct dq_vcpu *v;
+	struct dq_vm d;
+	void *end;
+
+	signal(SIGUSR1, no_op);
+	dq_create(&d, &config);
+	v = &d.vcpus[0];
+	dq_tell(v, DQ_WRITE, 0, 10);
+	TEST_ASSERT_EQ(dq_run(v), DQ_FULL);
+	vcpu_set_mp_state(d.vm, 0, &state);
+	TEST_ASSERT(!pthread_create(&v->thread, NULL, run_once, v),
+		    "pthread_create");
+	usleep(200000);
+	TEST_ASSERT(!READ_ONCE(run_is_over), "KVM_RUN has returned");
+	pthread_kill(v->thread, SIGUSR1);
+	pthread_join(v->thread, &end);
+	/* KVM may tell of either first. */
+	TEST_ASSERT((long)end == DQ_SIGNAL || (long)end == DQ_FULL,
+		    "end %ld of KVM_RUN", (long)end);
+	state.mp_state = KVM_MP_STATE_RUNNABLE;
+	vcpu_set_mp_state(d.vm, 0, &state);
+	TEST_ASSERT_EQ(dq_run(v), DQ_FULL);
+	dq_set_quota(v, 0);
+	dq_run_to_end(v);
+	TEST_ASSERT_EQ(dq_count(v), 10);
+}
+
+KVM_TEST_HARNESS_MAIN(KVM_CAP_DIRTY_QUOTA)

@@ -73,7 +73,7 @@ struct dq_vcpu {
 	uint64_t raise_by;
 	/*
 	 * How many pages one exit of it may come late, as written down in
-	 * Documentation/virt/kvm/dirty-quota.rst; else the case ends.
+	 * Documentation/virt/kvm/dirty-quota.rst; else the test fails.
 	 */
 	uint64_t max_overrun;
 	/* The most pages that an exit of dq_run_to_end() came late. */
@@ -86,7 +86,7 @@ struct dq_config {
 	unsigned int nr_vcpus;
 	uint64_t nr_pages;
 	bool enable;			/* the capability */
-	uint64_t quota;			/* the default, if enabled */
+	uint64_t quota;			/* of each vCPU at first, if enabled */
 	bool unlogged;			/* slot starts without a log */
 	bool tables_in_slot;		/* guest page tables of the test pages */
 	enum vm_mem_backing_src_type source;
@@ -104,15 +104,8 @@ struct dq_vm {
 	struct dq_vcpu vcpus[DQ_MAX_VCPUS];
 };
 
-/* Like stats_run_cases(), but skips all if there is no dirty quota. */
-int dq_run_cases(const struct stats_case *cases, size_t nr, int argc,
-		 char *argv[]);
-/* Whether this parameter of a kernel module is on; no if there is none. */
-bool dq_parameter(const char *module, const char *name);
 /* The CPU logs dirty pages: Intel's page-modification logging. */
 bool dq_has_pml(void);
-/* How long cases with random events go on: option -s of the program. */
-extern unsigned int dq_duration_s;
 
 /* ---- the guest ---- */
 
@@ -129,7 +122,8 @@ uint64_t dq_guest_ask(void);
 
 void dq_create(struct dq_vm *d, const struct dq_config *config);
 void dq_destroy(struct dq_vm *d);
-int dq_enable(int vm_fd, uint64_t quota);
+/* KVM_CAP_DIRTY_QUOTA; returns 0 or errno. */
+int dq_enable(int vm_fd);
 /* Change the slot's flags, with or without the log. */
 void dq_set_logging(struct dq_vm *d, bool on);
 /* Have the host touch all pages first, so that the guest finds them present. */
@@ -183,7 +177,10 @@ bool dq_bit(const struct dq_vm *d, uint64_t page);
 /* The bits of the last harvest must be these pages and no other. */
 void dq_check_bits(const struct dq_vm *d, uint64_t first, uint64_t step,
 		   uint64_t nr);
-/* End the case unless they are equal. */
-void dq_check_equal(const char *what, uint64_t found, uint64_t expected);
+/*
+ * @expected pages are in the log, and that is what the vCPUs were charged since
+ * their counts were @before together.
+ */
+void dq_check_charged(struct dq_vm *d, uint64_t before, uint64_t expected);
 
 #endif /* SELFTEST_KVM_DIRTY_QUOTA_UTIL_H */

@@ -20,18 +20,24 @@
 #define HALT_STAT	"wfi_exit_stat"
 #endif
 
-/* ---- guest code, none of which ends ---- */
+/* ---- guest code ---- */
 
-/* One exit to userspace after the other, counted as EXIT_STAT. */
+/* An exit to userspace, counted as EXIT_STAT. */
+void guest_exit(void);
+
+/* None of these ends. */
+
+/* One guest_exit() after the other. */
 void guest_exit_loop(void);
 /* Stores to where there is no memory, counted as MMIO_STAT. */
 void guest_mmio_loop(void);
 /* A halt that only raise_event() ends, then an exit. */
 void guest_halt_loop(void);
-/* No exit at all; guest_ticks() shows that it runs. */
+/*
+ * No exit to userspace at all; guest_ticks() shows that it runs.  It halts once
+ * for each guest_want_halt(), until raise_event().
+ */
 void guest_spin_loop(void);
-/* A halt that only raise_event() ends, then guest_spin_loop(). */
-void guest_halt_then_spin(void);
 
 /* ---- the host's side; the vCPU is STATS_VCPU_ID ---- */
 
@@ -40,6 +46,8 @@ struct kvm_vm *guest_setup(struct stats_file *s, void *guest);
 /* Run the vCPU until its next exit to userspace. */
 void guest_run_once(struct kvm_vm *vm);
 uint64_t guest_ticks(struct kvm_vm *vm);
+/* Returns when the next thing that guest_spin_loop() does is to halt. */
+void guest_want_halt(struct kvm_vm *vm);
 
 #ifdef __x86_64__
 /* For a guest that spins: it must be interruptible also on emulated hosts. */
@@ -56,16 +64,12 @@ unsigned int runner_rounds(void);
 /* How often a signal has ended KVM_RUN. */
 unsigned int runner_interrupted(void);
 
-/* Each of these ends the case when the case's time is over. */
 void runner_wait_round(unsigned int round);
 void runner_wait_ticks(void);
-/* Until the thread has given up its CPU in a halt. */
-void runner_wait_halt(const struct stats_file *s);
-
-/* End the case unless the value has grown by exactly, or by at least @by. */
-void check_grown(const char *name, uint64_t before, uint64_t after,
-		 uint64_t by);
-void check_grown_at_least(const char *name, uint64_t before, uint64_t after,
-			  uint64_t by);
+/*
+ * Until the thread has given up its CPU.  It does so in KVM_RUN only, when the
+ * vCPU has nothing to do; what it has counted until then can be looked at.
+ */
+void runner_wait_sleep(void);
 
 #endif /* SELFTEST_KVM_STATS_GUEST_H */

@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Support for tests of KVM's binary statistics files.
- *
- * The first half runs a table of cases, each in a process of its own: a case
- * that fails, hangs or trips an assertion of the library is one failed result
- * and leaves nothing behind for the next.  The second half opens and reads a
- * statistics file.
  */
 #ifndef SELFTEST_KVM_STATS_UTIL_H
 #define SELFTEST_KVM_STATS_UTIL_H
@@ -17,53 +12,44 @@
 
 #include "kvm_util.h"
 
-/* ---- running cases ---- */
+/* ---- assertions, waiting, processes ---- */
 
-/* Which of the two kinds of file a case looks at; both means two results. */
-enum stats_scope {
-	STATS_NO_SCOPE	= 0,
-	STATS_VM	= 1,
-	STATS_VCPU	= 2,
-	STATS_BOTH	= STATS_VM | STATS_VCPU,
-};
+#define TEST_ASSERT_EQ(a, b) do {					\
+	uint64_t __a = (a), __b = (b);					\
+									\
+	TEST_ASSERT(__a == __b, "%s is %llu, %s is %llu",		\
+		    #a, (unsigned long long)__a,			\
+		    #b, (unsigned long long)__b);			\
+} while (0)
 
-struct stats_case {
-	const char *name;
-	void (*run)(enum stats_scope scope);
-	enum stats_scope scopes;
-	unsigned int timeout_s;		/* 0: STATS_TIMEOUT_S */
-};
+/* Far less than the time that a test has, and far more than any wait takes. */
+#define STATS_WAIT_MS	60000
 
-/* Enough for every case on an emulated CPU that shares its host. */
-#define STATS_TIMEOUT_S		120
+uint64_t stats_now_ms(void);
 
-/*
- * Run the cases of @cases whose "name.scope" contains @pattern (all of them if
- * it is NULL) and report each by one TAP line.  Returns the exit status.
- */
-int stats_run_cases(const struct stats_case *cases, size_t nr,
-		    const char *pattern);
-
-/* End the current case.  Both may be called in a child of the case as well. */
-void __attribute__((noreturn)) __printf(3, 4)
-stats_fail(const char *file, int line, const char *fmt, ...);
-void __attribute__((noreturn)) __printf(1, 2)
-stats_skip(const char *fmt, ...);
-
-/* What to say if the case runs out of time from here on. */
-void __printf(1, 2) stats_doing(const char *fmt, ...);
-
-#define STATS_CHECK(cond, fmt, ...) do {				\
-	if (!(cond))							\
-		stats_fail(__FILE__, __LINE__, fmt, ##__VA_ARGS__);	\
+/* Wait until @cond; if that takes too long, the test has failed. */
+#define STATS_WAIT(cond, fmt, ...) do {					\
+	uint64_t __end_ms = stats_now_ms() + STATS_WAIT_MS;		\
+									\
+	while (!(cond)) {						\
+		TEST_ASSERT(stats_now_ms() < __end_ms,			\
+			    "waited too long: " fmt, ##__VA_ARGS__);	\
+		usleep(200);						\
+	}								\
 } while (0)
 
 /* Fork a child that does not outlive its parent; 0 in the child. */
 pid_t stats_fork(void);
-/* Wait for the child; if it did not exit with 0, the case ends as it did. */
+/* Wait for the child, which must exit with 0. */
 void stats_join(pid_t pid);
 
 /* ---- statistics files ---- */
+
+/* Which of the two kinds of file. */
+enum stats_scope {
+	STATS_VM,
+	STATS_VCPU,
+};
 
 /* Not 0, so that an index taken for the id is seen. */
 #define STATS_VCPU_ID	5
@@ -82,7 +68,7 @@ int stats_vcpu_fd(struct kvm_vm *vm, uint32_t vcpu_id);
 /* The fd that offers statistics of @scope: the VM's or the vCPU's. */
 int stats_owner_fd(struct kvm_vm *vm, enum stats_scope scope);
 
-/* KVM_GET_STATS_FD on @owner_fd; ends the case if it fails. */
+/* KVM_GET_STATS_FD on @owner_fd, which must succeed. */
 int stats_get_fd(int owner_fd);
 /* Read the file @fd; @s owns it afterwards. */
 void stats_open(struct stats_file *s, int fd);
@@ -92,9 +78,9 @@ void stats_close(struct stats_file *s);
 
 /* One pread() that must give all of the @len bytes. */
 void stats_pread(int fd, void *buf, size_t len, off_t pos);
-/* End the case if anything but the data differs from when it was opened. */
+/* Nothing but the data may differ from when it was opened. */
 void stats_check_unchanged(const struct stats_file *s, int fd);
-/* End the case unless @fd is a complete file of a VM of @pid; closes it. */
+/* @fd must be a complete file of a VM of @pid; closes it. */
 void stats_check_file(int fd, pid_t pid, enum stats_scope scope);
 /* True if the byte at @pos belongs to a block that never changes. */
 bool stats_is_immutable(const struct stats_file *s, size_t pos);
@@ -110,13 +96,50 @@ const struct kvm_stats_desc *stats_find(const struct stats_file *s,
 const struct kvm_stats_desc *stats_need(const struct stats_file *s,
 					const char *name);
 
+/* What a statistic's descriptor must say. */
+struct stats_known {
+	const char *name;
+	uint32_t flags;
+	int exponent;
+	bool histogram;
+};
+
+#define STATS_COUNTER	(KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_NONE)
+#define STATS_INSTANT	(KVM_STATS_TYPE_INSTANT | KVM_STATS_UNIT_NONE)
+#define STATS_PEAK	(KVM_STATS_TYPE_PEAK | KVM_STATS_UNIT_NONE)
+#define STATS_BOOLEAN	(KVM_STATS_TYPE_INSTANT | KVM_STATS_UNIT_BOOLEAN)
+#define STATS_TIME	(KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_SECONDS)
+#define STATS_TIME_HIST	(KVM_STATS_TYPE_LOG_HIST | KVM_STATS_UNIT_SECONDS)
+
+void stats_check_known(const struct stats_file *s,
+		       const struct stats_known *known, size_t nr);
+
 /* The present values of a statistic: all of them, the only one, their sum. */
 void stats_read(const struct stats_file *s, const struct kvm_stats_desc *desc,
 		uint64_t *values);
 uint64_t stats_value(const struct stats_file *s, const char *name);
 uint64_t stats_sum(const struct stats_file *s, const char *name);
 
-/* Make debugfs visible to this case if it is not; false if it cannot be. */
+#define TEST_STAT_EQ(s, name, expected) do {				\
+	const char *__name = (name);					\
+	uint64_t __value = stats_value(s, __name), __exp = (expected);	\
+									\
+	TEST_ASSERT(__value == __exp, "%s is %llu, expected %llu", __name, \
+		    (unsigned long long)__value, (unsigned long long)__exp); \
+} while (0)
+
+#define TEST_STAT_GE(s, name, least) do {				\
+	const char *__name = (name);					\
+	uint64_t __value = stats_value(s, __name), __least = (least);	\
+									\
+	TEST_ASSERT(__value >= __least, "%s is %llu, expected %llu or more", \
+		    __name, (unsigned long long)__value,		\
+		    (unsigned long long)__least);			\
+} while (0)
+
+/* Whether this parameter of a kernel module is on; no if there is none. */
+bool stats_parameter(const char *module, const char *name);
+/* Make debugfs visible to this test if it is not; false if it cannot be. */
 bool stats_find_debugfs(void);
 /* Number of open file descriptors of this process. */
 unsigned int stats_count_fds(void);

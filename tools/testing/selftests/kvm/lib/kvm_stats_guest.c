@@ -15,6 +15,7 @@
 #define MMIO_GPA	0x40000000UL
 
 static uint64_t ticks;
+static uint64_t halt_wanted;
 
 static void mmio_store(void)
 {
@@ -74,8 +75,7 @@ void raise_event(struct kvm_vm *vm)
 	};
 	int ret = ioctl(vm_get_fd(vm), KVM_SIGNAL_MSI, &msi);
 
-	STATS_CHECK(ret > 0, "KVM_SIGNAL_MSI returned %d (%s)", ret,
-		    ret < 0 ? strerror(errno) : "not delivered");
+	TEST_ASSERT(ret > 0, "KVM_SIGNAL_MSI returned %d", ret);
 }
 
 void lower_event(struct kvm_vm *vm)
@@ -107,8 +107,7 @@ static void set_line(struct kvm_vm *vm, bool level)
 		.level = level,
 	};
 
-	STATS_CHECK(!ioctl(vm_get_fd(vm), KVM_IRQ_LINE, &irq),
-		    "KVM_IRQ_LINE: %s", strerror(errno));
+	TEST_ASSERT(!ioctl(vm_get_fd(vm), KVM_IRQ_LINE, &irq), "KVM_IRQ_LINE");
 }
 
 void raise_event(struct kvm_vm *vm)
@@ -122,6 +121,11 @@ void lower_event(struct kvm_vm *vm)
 }
 
 #endif
+
+void guest_exit(void)
+{
+	exit_to_host();
+}
 
 void guest_exit_loop(void)
 {
@@ -145,14 +149,13 @@ void guest_halt_loop(void)
 
 void guest_spin_loop(void)
 {
-	for (;;)
+	for (;;) {
 		WRITE_ONCE(ticks, ticks + 1);
-}
-
-void guest_halt_then_spin(void)
-{
-	wait_for_event();
-	guest_spin_loop();
+		if (READ_ONCE(halt_wanted)) {
+			WRITE_ONCE(halt_wanted, 0);
+			wait_for_event();
+		}
+	}
 }
 
 struct kvm_vm *guest_setup(struct stats_file *s, void *guest)
@@ -170,8 +173,8 @@ void guest_run_once(struct kvm_vm *vm)
 	struct kvm_run *run = vcpu_state(vm, STATS_VCPU_ID);
 	int ret = _vcpu_run(vm, STATS_VCPU_ID);
 
-	STATS_CHECK(!ret, "KVM_RUN: %s", strerror(errno));
-	STATS_CHECK(run->exit_reason == KVM_EXIT_IO ||
+	TEST_ASSERT(!ret, "KVM_RUN");
+	TEST_ASSERT(run->exit_reason == KVM_EXIT_IO ||
 		    run->exit_reason == KVM_EXIT_MMIO,
 		    "KVM_RUN: exit reason %u (%s)", run->exit_reason,
 		    exit_reason_str(run->exit_reason));
@@ -182,6 +185,14 @@ uint64_t guest_ticks(struct kvm_vm *vm)
 	uint64_t *p = addr_gva2hva(vm, (vm_vaddr_t)&ticks);
 
 	return READ_ONCE(*p);
+}
+
+void guest_want_halt(struct kvm_vm *vm)
+{
+	uint64_t *p = addr_gva2hva(vm, (vm_vaddr_t)&halt_wanted);
+
+	WRITE_ONCE(*p, 1);
+	STATS_WAIT(!READ_ONCE(*p), "for the guest to halt");
 }
 
 /* The one vCPU that runs in a thread; written by that thread only. */
@@ -204,7 +215,7 @@ static void *run_vcpu(void *arg)
 			WRITE_ONCE(runner.interrupted, runner.interrupted + 1);
 			continue;
 		}
-		STATS_CHECK(!ret, "KVM_RUN: %s", strerror(errno));
+		TEST_ASSERT(!ret, "KVM_RUN");
 		lower_event(runner.vm);
 		WRITE_ONCE(runner.rounds, runner.rounds + 1);
 	}
@@ -216,10 +227,9 @@ pthread_t runner_start(struct kvm_vm *vm)
 	pthread_t thread;
 
 	runner.vm = vm;
-	STATS_CHECK(!pthread_create(&thread, NULL, run_vcpu, NULL),
+	TEST_ASSERT(!pthread_create(&thread, NULL, run_vcpu, NULL),
 		    "pthread_create");
-	while (!READ_ONCE(runner.tid))
-		usleep(100);
+	STATS_WAIT(READ_ONCE(runner.tid), "for the vCPU's thread");
 	return thread;
 }
 
@@ -235,18 +245,15 @@ unsigned int runner_interrupted(void)
 
 void runner_wait_round(unsigned int round)
 {
-	stats_doing("waiting for round %u of the guest", round);
-	while (runner_rounds() < round)
-		usleep(500);
+	STATS_WAIT(runner_rounds() >= round, "for round %u of the guest",
+		   round);
 }
 
 void runner_wait_ticks(void)
 {
 	uint64_t start = guest_ticks(runner.vm);
 
-	stats_doing("waiting for the guest to run");
-	while (guest_ticks(runner.vm) == start)
-		usleep(100);
+	STATS_WAIT(guest_ticks(runner.vm) != start, "for the guest to run");
 }
 
 static bool runner_sleeps(void)
@@ -256,34 +263,14 @@ static bool runner_sleeps(void)
 
 	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", runner.tid);
 	f = fopen(path, "r");
-	STATS_CHECK(f, "%s: %s", path, strerror(errno));
-	STATS_CHECK(fscanf(f, "%*d (%*[^)]) %c", &state) == 1, "%s", path);
+	TEST_ASSERT(f, "%s", path);
+	TEST_ASSERT(fscanf(f, "%*d (%*[^)]) %c", &state) == 1, "%s", path);
 	fclose(f);
 	return state == 'S';
 }
 
-void runner_wait_halt(const struct stats_file *s)
+void runner_wait_sleep(void)
 {
-	stats_doing("waiting for a halt and 'blocking' after %u rounds",
-		    runner_rounds());
-	while (stats_value(s, "blocking") != 1 || !runner_sleeps())
-		usleep(500);
-}
-
-void check_grown(const char *name, uint64_t before, uint64_t after,
-		 uint64_t by)
-{
-	STATS_CHECK(after - before == by,
-		    "%s went from %llu to %llu, not by %llu", name,
-		    (unsigned long long)before, (unsigned long long)after,
-		    (unsigned long long)by);
-}
-
-void check_grown_at_least(const char *name, uint64_t before, uint64_t after,
-			  uint64_t by)
-{
-	STATS_CHECK(after >= before && after - before >= by,
-		    "%s went from %llu to %llu, not by %llu or more", name,
-		    (unsigned long long)before, (unsigned long long)after,
-		    (unsigned long long)by);
+	STATS_WAIT(runner_sleeps(), "for the vCPU to sleep after %u rounds",
+		   runner_rounds());
 }

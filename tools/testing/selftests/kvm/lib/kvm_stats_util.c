@@ -10,14 +10,51 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <time.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 
 #include "kvm_stats_util.h"
 #include "kvm_util_internal.h"
 
 /* Far more than any kernel offers; a file that fills it is a fault. */
 #define MAX_FILE_SIZE	0x100000
+
+uint64_t stats_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000ULL + now.tv_nsec / 1000000;
+}
+
+pid_t stats_fork(void)
+{
+	pid_t parent = getpid();
+	pid_t pid;
+
+	/* Else the child would print what the parent has not written yet. */
+	fflush(stdout);
+	pid = fork();
+	TEST_ASSERT(pid >= 0, "fork");
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(KSFT_FAIL);
+	}
+	return pid;
+}
+
+void stats_join(pid_t pid)
+{
+	int status;
+
+	TEST_ASSERT(waitpid(pid, &status, 0) == pid, "waitpid");
+	TEST_ASSERT(!status, "child %d ended with wait status %#x", pid,
+		    status);
+}
 
 struct kvm_vm *stats_create_vm(void)
 {
@@ -44,7 +81,7 @@ int stats_get_fd(int owner_fd)
 {
 	int fd = ioctl(owner_fd, KVM_GET_STATS_FD, NULL);
 
-	STATS_CHECK(fd >= 0, "KVM_GET_STATS_FD: %s", strerror(errno));
+	TEST_ASSERT(fd >= 0, "KVM_GET_STATS_FD");
 	return fd;
 }
 
@@ -52,9 +89,9 @@ void stats_pread(int fd, void *buf, size_t len, off_t pos)
 {
 	ssize_t got = pread(fd, buf, len, pos);
 
-	STATS_CHECK(got == (ssize_t)len,
-		    "pread of %zu bytes at %lld returned %zd (%s)",
-		    len, (long long)pos, got, got < 0 ? strerror(errno) : "");
+	TEST_ASSERT(got == (ssize_t)len,
+		    "pread of %zu bytes at %lld returned %zd",
+		    len, (long long)pos, got);
 }
 
 static void load_image(struct stats_file *s)
@@ -62,10 +99,10 @@ static void load_image(struct stats_file *s)
 	ssize_t got;
 
 	s->image = malloc(MAX_FILE_SIZE);
-	STATS_CHECK(s->image, "out of memory");
+	TEST_ASSERT(s->image, "out of memory");
 	got = pread(s->fd, s->image, MAX_FILE_SIZE, 0);
-	STATS_CHECK(got >= 0, "pread of the whole file: %s", strerror(errno));
-	STATS_CHECK(got < MAX_FILE_SIZE, "no end of file after %zd bytes", got);
+	TEST_ASSERT(got >= 0, "pread of the whole file");
+	TEST_ASSERT(got < MAX_FILE_SIZE, "no end of file after %zd bytes", got);
 	s->size = got;
 }
 
@@ -75,14 +112,14 @@ static void check_table_inside(const struct stats_file *s)
 	const struct kvm_stats_header *h = &s->header;
 	uint64_t end;
 
-	STATS_CHECK(h->name_size && h->name_size < 4096 && h->num_desc,
+	TEST_ASSERT(h->name_size && h->name_size < 4096 && h->num_desc,
 		    "header: name_size %u, num_desc %u",
 		    h->name_size, h->num_desc);
 	end = h->desc_offset + (uint64_t)h->num_desc * s->desc_size;
-	STATS_CHECK(end <= s->size,
+	TEST_ASSERT(end <= s->size,
 		    "descriptors end at %llu, the file at %zu",
 		    (unsigned long long)end, s->size);
-	STATS_CHECK((uint64_t)h->id_offset + h->name_size <= s->size,
+	TEST_ASSERT((uint64_t)h->id_offset + h->name_size <= s->size,
 		    "id at %u is outside the file of %zu bytes",
 		    h->id_offset, s->size);
 }
@@ -92,7 +129,7 @@ void stats_open(struct stats_file *s, int fd)
 	memset(s, 0, sizeof(*s));
 	s->fd = fd;
 	load_image(s);
-	STATS_CHECK(s->size >= sizeof(s->header),
+	TEST_ASSERT(s->size >= sizeof(s->header),
 		    "the file has %zu bytes, less than a header", s->size);
 	memcpy(&s->header, s->image, sizeof(s->header));
 	s->desc_size = sizeof(struct kvm_stats_desc) + s->header.name_size;
@@ -111,7 +148,7 @@ void stats_close(struct stats_file *s)
 {
 	free(s->image);
 	s->image = NULL;
-	STATS_CHECK(!close(s->fd), "close: %s", strerror(errno));
+	TEST_ASSERT(!close(s->fd), "close");
 	s->fd = -1;
 }
 
@@ -134,10 +171,10 @@ void stats_check_unchanged(const struct stats_file *s, int fd)
 	uint8_t *now = malloc(s->size);
 	size_t pos;
 
-	STATS_CHECK(now, "out of memory");
+	TEST_ASSERT(now, "out of memory");
 	stats_pread(fd, now, s->size, 0);
 	for (pos = 0; pos < s->size; pos++)
-		STATS_CHECK(!stats_is_immutable(s, pos) ||
+		TEST_ASSERT(!stats_is_immutable(s, pos) ||
 			    now[pos] == s->image[pos],
 			    "byte %zu was %#x and is %#x",
 			    pos, s->image[pos], now[pos]);
@@ -164,18 +201,18 @@ void stats_check_id(const struct stats_file *s, pid_t pid, int vcpu_id)
 	const char *id = stats_id(s);
 	char expected[64], rest[32] = "";
 
-	STATS_CHECK(strnlen(id, s->header.name_size) < s->header.name_size,
+	TEST_ASSERT(strnlen(id, s->header.name_size) < s->header.name_size,
 		    "the id does not end within %u bytes",
 		    s->header.name_size);
 	if (!in_initial_pid_ns()) {
-		STATS_CHECK(sscanf(id, "kvm-%d%31s", &pid, rest) >= 1,
+		TEST_ASSERT(sscanf(id, "kvm-%d%31s", &pid, rest) >= 1,
 			    "the id is '%s'", id);
 	}
 	snprintf(expected, sizeof(expected), "kvm-%d", pid);
 	if (vcpu_id >= 0)
 		snprintf(expected, sizeof(expected), "kvm-%d/vcpu-%d",
 			 pid, vcpu_id);
-	STATS_CHECK(!strcmp(id, expected), "the id is '%s', not '%s'",
+	TEST_ASSERT(!strcmp(id, expected), "the id is '%s', not '%s'",
 		    id, expected);
 }
 
@@ -213,8 +250,29 @@ const struct kvm_stats_desc *stats_need(const struct stats_file *s,
 {
 	const struct kvm_stats_desc *desc = stats_find(s, name);
 
-	STATS_CHECK(desc, "%s has no statistic '%s'", stats_id(s), name);
+	TEST_ASSERT(desc, "%s has no statistic '%s'", stats_id(s), name);
 	return desc;
+}
+
+static void check_known(const struct stats_file *s, const struct stats_known *k)
+{
+	const struct kvm_stats_desc *d = stats_need(s, k->name);
+
+	TEST_ASSERT(d->flags == (k->flags | KVM_STATS_BASE_POW10),
+		    "%s: flags %#x, expected %#x", k->name, d->flags, k->flags);
+	TEST_ASSERT(d->exponent == k->exponent, "%s: exponent %d, expected %d",
+		    k->name, d->exponent, k->exponent);
+	TEST_ASSERT(k->histogram ? d->size > 1 : d->size == 1,
+		    "%s: %u values", k->name, d->size);
+}
+
+void stats_check_known(const struct stats_file *s,
+		       const struct stats_known *known, size_t nr)
+{
+	size_t i;
+
+	for (i = 0; i < nr; i++)
+		check_known(s, &known[i]);
 }
 
 void stats_read(const struct stats_file *s, const struct kvm_stats_desc *desc,
@@ -224,10 +282,9 @@ void stats_read(const struct stats_file *s, const struct kvm_stats_desc *desc,
 	off_t pos = (off_t)s->header.data_offset + desc->offset;
 	ssize_t got = pread(s->fd, values, len, pos);
 
-	STATS_CHECK(got == (ssize_t)len,
-		    "%s: pread of %zu bytes at %lld returned %zd (%s)",
-		    desc->name, len, (long long)pos, got,
-		    got < 0 ? strerror(errno) : "short");
+	TEST_ASSERT(got == (ssize_t)len,
+		    "%s: pread of %zu bytes at %lld returned %zd",
+		    desc->name, len, (long long)pos, got);
 }
 
 uint64_t stats_value(const struct stats_file *s, const char *name)
@@ -235,7 +292,7 @@ uint64_t stats_value(const struct stats_file *s, const char *name)
 	const struct kvm_stats_desc *desc = stats_need(s, name);
 	uint64_t value;
 
-	STATS_CHECK(desc->size == 1, "%s has %u values", name, desc->size);
+	TEST_ASSERT(desc->size == 1, "%s has %u values", name, desc->size);
 	stats_read(s, desc, &value);
 	return value;
 }
@@ -247,7 +304,7 @@ uint64_t stats_sum(const struct stats_file *s, const char *name)
 	uint64_t sum = 0;
 	int i;
 
-	STATS_CHECK(values, "out of memory");
+	TEST_ASSERT(values, "out of memory");
 	stats_read(s, desc, values);
 	for (i = 0; i < desc->size; i++)
 		sum += values[i];
@@ -255,11 +312,28 @@ uint64_t stats_sum(const struct stats_file *s, const char *name)
 	return sum;
 }
 
+bool stats_parameter(const char *module, const char *name)
+{
+	char path[128];
+	FILE *f;
+	int c;
+
+	snprintf(path, sizeof(path), "/sys/module/%s/parameters/%s", module,
+		 name);
+	f = fopen(path, "r");
+	if (!f)
+		return false;
+	c = fgetc(f);
+	fclose(f);
+	/* Some that are on or off are numbers all the same. */
+	return c == 'Y' || c == '1';
+}
+
 bool stats_find_debugfs(void)
 {
 	if (!access("/sys/kernel/debug/kvm", F_OK))
 		return true;
-	/* In a mount namespace of its own, which ends with the case. */
+	/* In a mount namespace of its own, which ends with the test. */
 	return !unshare(CLONE_NEWNS) &&
 	       !mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) &&
 	       !mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL) &&
@@ -271,7 +345,7 @@ unsigned int stats_count_fds(void)
 	DIR *dir = opendir("/proc/self/fd");
 	unsigned int nr = 0;
 
-	STATS_CHECK(dir, "/proc/self/fd: %s", strerror(errno));
+	TEST_ASSERT(dir, "/proc/self/fd");
 	while (readdir(dir))
 		nr++;
 	closedir(dir);
