@@ -75,7 +75,7 @@ start_helper()
 {
 	setpriv --reuid $helper_uid --regid $helper_uid --clear-groups \
 		--inh-caps=-all,+sys_ptrace --ambient-caps=+sys_ptrace \
-		"$build/kvmstatd/kvmstatd-discover" --socket "$socket" \
+		"$build/discover/kvmstatd-discover" --socket "$socket" \
 		--interval 0.5 2>"$tap_dir/helper" &
 	helper=$!
 }
@@ -94,7 +94,7 @@ with_library()
 
 mainline()
 {
-	grep -q "pid $found: .*kernel gives us none: Input/output error" \
+	grep -q "pid $found: .*kernel creates none for us: Input/output error" \
 		"$tap_dir/helper"
 }
 

@@ -883,6 +883,13 @@ int kvmstats_peer_accept(int fd, struct kvmstats_peer **peer);
  */
 void kvmstats_peer_allow_on_behalf(struct kvmstats_peer *peer);
 /*
+ * How many descriptors the next message says that it brings, for a reader that
+ * has to see to its own limit first. 0 also for a message that is malformed and
+ * for the end of the connection: kvmstats_peer_receive tells. -EAGAIN: there is
+ * none yet. [single]
+ */
+int kvmstats_peer_pending(const struct kvmstats_peer *peer);
+/*
  * Receive one message. Never blocks. Each descriptor is opened as by
  * kvmstats_source_open; *@rejected (may be NULL) is set to the number of
  * those that were closed because they are none. @sources has room for
@@ -892,15 +899,15 @@ void kvmstats_peer_allow_on_behalf(struct kvmstats_peer *peer);
  * Returns the number of sources, 0 included, or
  *   -EAGAIN   nothing there yet
  *   -EPIPE    the peer has closed the connection
- *   -EBADMSG  the message is malformed or lost descriptors on its way
- *             (also for want of free descriptor numbers in this process);
- *             everything in it was closed. Best answer: free the peer.
- *   -E2BIG    more than KVMSTATS_MAX_PEER_FDS descriptors; closed, likewise
- *   -EBUSY    so much waits in the pool that nothing more is received now;
- *             likewise
- *   -EPERM    it is on behalf, and was not allowed; closed, likewise
- *   -ESRCH    on behalf of a process that has ended; closed, likewise
- *   or another errno [single]
+ *   -EBADMSG  the message is malformed
+ *   -EMFILE   this process has no descriptor numbers left for it, and what it
+ *             brought is lost (see kvmstats_peer_pending)
+ *   -E2BIG    more than KVMSTATS_MAX_PEER_FDS descriptors
+ *   -EBUSY    so much waits in the pool that nothing more is received now
+ *   -EPERM    it is on behalf, and was not allowed
+ *   -ESRCH    on behalf of a process that has ended
+ *   or another errno. After an error but -EAGAIN everything that came is closed,
+ *   and the best answer is to free the peer. [single]
  */
 int kvmstats_peer_receive(struct kvmstats_peer *peer,
 			  struct kvmstats_cache *cache,
@@ -911,8 +918,8 @@ int kvmstats_peer_fd(const struct kvmstats_peer *peer);
 /*
  * A pidfd of the sender, or of the process on whose behalf it sends; readable
  * (POLLIN) once that process has ended. Or -1: before the first message; and
- * of a sender when its process is in a foreign pid namespace, or when it is
- * certain or possible that its number was given to another process meanwhile.
+ * of a sender that cannot be seen from here, or whose number may have been given
+ * to another process meanwhile (kernels since 6.5 tell the process itself).
  * Owned by the peer. [const]
  */
 int kvmstats_peer_pidfd(const struct kvmstats_peer *peer);
@@ -920,8 +927,9 @@ int kvmstats_peer_pidfd(const struct kvmstats_peer *peer);
 int kvmstats_peer_is_on_behalf(const struct kvmstats_peer *peer);
 /*
  * The process that has the VM: the sender's, or the one on whose behalf it
- * sends; and when it started, which together are a VMM's identity. Both are 0
- * before the first message; the start time is 0 also if there is no pidfd.
+ * sends; and when it started, as /proc shows it to this process. Together they
+ * are a VMM's identity. Both are 0 before the first message; the start time is 0
+ * also if there is no pidfd.
  */
 pid_t kvmstats_peer_vm_pid(const struct kvmstats_peer *peer);
 uint64_t kvmstats_peer_start_ticks(const struct kvmstats_peer *peer);

@@ -5,16 +5,21 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "../common/unix_listen.h"
 #include "internal.h"
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD	77	/* Linux 6.5 */
+#endif
 
 struct kvmstats_peer {
 	int socket_fd;
 	int pidfd;
+	uint64_t accepted_ticks;	/* since boot */
 	pid_t pid;
 	uid_t uid;
 	gid_t gid;
@@ -28,65 +33,9 @@ struct kvmstats_peer {
 	char uuid[KVMSTATS_MAX_VM_NAME + 1];
 };
 
-/* A socket on which nobody listens any more may be replaced. */
-static int remove_stale(const struct sockaddr_un *address)
-{
-	struct stat st;
-	int fd, ret = -EADDRINUSE;
-
-	if (lstat(address->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
-		return ret;
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 &&
-	    errno == ECONNREFUSED)
-		ret = unlink(address->sun_path) < 0 ? -errno : 0;
-	close(fd);
-	return ret;
-}
-
-static int bind_listen(int fd, const struct sockaddr_un *address, mode_t mode)
-{
-	const struct sockaddr *any = (const struct sockaddr *)address;
-
-	/*
-	 * Mode bits of the socket before it has a name: never, not even
-	 * shortly, is it open to more than @mode.
-	 */
-	if (fchmod(fd, mode) < 0)
-		return -errno;
-	if (bind(fd, any, sizeof(*address)) < 0) {
-		int ret = errno == EADDRINUSE ? remove_stale(address) : -errno;
-
-		if (ret)
-			return ret;
-		if (bind(fd, any, sizeof(*address)) < 0)
-			return -errno;
-	}
-	/* the umask may have taken bits away */
-	if (chmod(address->sun_path, mode) < 0 || listen(fd, 128) < 0)
-		return -errno;
-	return 0;
-}
-
 int kvmstats_listen(const char *path, mode_t mode)
 {
-	struct sockaddr_un address;
-	int ret = wire_address(path, &address);
-	int fd;
-
-	if (ret)
-		return ret;
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	ret = bind_listen(fd, &address, mode);
-	if (ret) {
-		close(fd);
-		return ret;
-	}
-	return fd;
+	return unix_listen(path, SOCK_SEQPACKET, mode);
 }
 
 static int read_credentials(struct kvmstats_peer *peer)
@@ -103,27 +52,80 @@ static int read_credentials(struct kvmstats_peer *peer)
 	return 0;
 }
 
-/*
- * The number that SO_PEERCRED gave may meanwhile belong to another process.
- * The start time, which the sender told, tells them apart: it is compared
- * after the pidfd was taken, so that it is the pidfd's process that is
- * looked at.
- */
-static int open_pidfd(pid_t pid, uint64_t start_time_ticks)
+static uint64_t now_ticks(void)
+{
+	struct timespec now;
+	uint64_t hz = sysconf(_SC_CLK_TCK);
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return now.tv_sec * hz + now.tv_nsec * hz / 1000000000;
+}
+
+/* Of the process as /proc shows it to us; 0 if it is not to be seen. */
+static uint64_t start_ticks_of(pid_t pid)
 {
 	char number[16];
-	int fd;
 
-	if (pid <= 0 || !start_time_ticks)
-		return -1;
-	fd = syscall(SYS_pidfd_open, pid, 0);
-	if (fd < 0)
-		return -1;
 	snprintf(number, sizeof(number), "%d", pid);
-	if (process_start_ticks(number) == start_time_ticks)
-		return fd;
-	close(fd);
-	return -1;
+	return process_start_ticks(number);
+}
+
+static int peer_pidfd(int socket_fd)
+{
+	int fd = -1;
+	socklen_t size_bytes = sizeof(fd);
+
+	if (getsockopt(socket_fd, SOL_SOCKET, SO_PEERPIDFD, &fd, &size_bytes))
+		return -1;
+	return fd;
+}
+
+/*
+ * The process that connected, exactly where the kernel says it. Before Linux 6.5
+ * the number that SO_PEERCRED gave may meanwhile belong to another process: but
+ * not if that one began before the connection was accepted. What the sender says
+ * of itself is not compared: it may see other times and other numbers.
+ */
+static void find_process(struct kvmstats_peer *peer)
+{
+	peer->vm_pid = peer->pid;
+	peer->pidfd = peer_pidfd(peer->socket_fd);
+	if (peer->pidfd < 0 && peer->pid > 0)
+		peer->pidfd = syscall(SYS_pidfd_open, peer->pid, 0);
+	if (peer->pidfd < 0)
+		return;
+	peer->start_time_ticks = start_ticks_of(peer->pid);
+	if (peer->start_time_ticks &&
+	    peer->start_time_ticks <= peer->accepted_ticks)
+		return;
+	close(peer->pidfd);
+	peer->pidfd = -1;
+	peer->start_time_ticks = 0;
+}
+
+/*
+ * A process of which a helper tells, that sees what we see, by its number and the
+ * time of its start.
+ */
+static int find_process_of_helper(struct kvmstats_peer *peer,
+				  const struct wire_message *message)
+{
+	pid_t pid = message->pid;
+	int pidfd;
+
+	if (pid <= 0 || !message->start_time_ticks)
+		return -ESRCH;
+	pidfd = syscall(SYS_pidfd_open, pid, 0);
+	if (pidfd < 0)
+		return -ESRCH;
+	if (start_ticks_of(pid) != message->start_time_ticks) {
+		close(pidfd);
+		return -ESRCH;
+	}
+	peer->vm_pid = pid;
+	peer->pidfd = pidfd;
+	peer->start_time_ticks = message->start_time_ticks;
+	return 0;
 }
 
 static bool says_the_same(const struct kvmstats_peer *peer,
@@ -140,28 +142,22 @@ static bool says_the_same(const struct kvmstats_peer *peer,
 
 /*
  * The pid of a message is believed only where it was allowed: anybody could
- * name the process of somebody else. And then it must be alive: the sender
- * saw it a moment ago.
+ * name the process of somebody else.
  */
 static int introduce(struct kvmstats_peer *peer,
 		     const struct wire_message *message)
 {
-	pid_t pid = message->on_behalf ? (pid_t)message->pid : peer->pid;
-	int pidfd;
-
 	if (message->on_behalf && !peer->may_be_on_behalf)
 		return -EPERM;
 	if (peer->introduced)
 		return says_the_same(peer, message) ? 0 : -EBADMSG;
-	pidfd = open_pidfd(pid, message->start_time_ticks);
-	if (message->on_behalf && pidfd < 0)
+	if (!message->on_behalf)
+		find_process(peer);
+	else if (find_process_of_helper(peer, message))
 		return -ESRCH;
 	strcpy(peer->name, message->name);
 	strcpy(peer->uuid, message->uuid);
 	peer->on_behalf = message->on_behalf;
-	peer->vm_pid = pid;
-	peer->start_time_ticks = pidfd < 0 ? 0 : message->start_time_ticks;
-	peer->pidfd = pidfd;
 	peer->introduced = true;
 	return 0;
 }
@@ -210,7 +206,10 @@ static ssize_t receive(int socket_fd, void *bytes, size_t size_bytes,
 		if (cmsg->cmsg_level == SOL_SOCKET &&
 		    cmsg->cmsg_type == SCM_RIGHTS)
 			take_fds(cmsg, list);
-	return msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? -EBADMSG : length;
+	/* the buffer has room for all that the kernel passes: it is numbers that lack */
+	if (msg.msg_flags & MSG_CTRUNC)
+		return -EMFILE;
+	return msg.msg_flags & MSG_TRUNC ? -EBADMSG : length;
 }
 
 static int get_option(int fd, int option)
@@ -257,6 +256,7 @@ int kvmstats_peer_accept(int fd, struct kvmstats_peer **result)
 		ret = receive_connection(fd);
 	}
 	peer->socket_fd = ret;
+	peer->accepted_ticks = now_ticks();
 	ret = ret < 0 ? ret : read_credentials(peer);
 	if (ret) {
 		kvmstats_peer_free(peer);
@@ -314,6 +314,21 @@ static int receive_checked(struct kvmstats_peer *peer, struct fd_list *list)
 	if (!length)
 		return -EPIPE;
 	return check_message(peer, bytes, length, list);
+}
+
+int kvmstats_peer_pending(const struct kvmstats_peer *peer)
+{
+	char bytes[WIRE_RECEIVE_BYTES];
+	struct wire_message message;
+	ssize_t length = recv(peer->socket_fd, bytes, sizeof(bytes),
+			      MSG_PEEK | MSG_DONTWAIT);
+
+	if (length < 0)
+		return -errno;
+	if (!length || message_from_wire(bytes, length, &message))
+		return 0;
+	return message.num_fds > KVMSTATS_MAX_MESSAGE_FDS ?
+	       KVMSTATS_MAX_MESSAGE_FDS : (int)message.num_fds;
 }
 
 int kvmstats_peer_receive(struct kvmstats_peer *peer,

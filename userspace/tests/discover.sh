@@ -11,7 +11,7 @@ if [ "${2-}" != isolated ]; then
 fi
 here=$(dirname "$0")
 build=$1
-discover=$build/kvmstatd/kvmstatd-discover
+discover=$build/discover/kvmstatd-discover
 kvmstat=$build/kvmstat/kvmstat
 limit_s=60
 reader_uid=65534

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../common/log.h"
 #include "discover.h"
 
 #define RETRY_FIRST_NS	1000000000ull
@@ -52,7 +53,7 @@ int vmm_new(struct kvmstats_vmm *found, struct vmm **result)
 /* The old registration ends first: there is never a moment with two. */
 int vmm_renew(struct vmm *vmm)
 {
-	say("%s (pid %d): its descriptors have changed", vmm->name,
+	log_info("%s (pid %d): its descriptors have changed", vmm->name,
 	    kvmstats_vmm_pid(vmm->found));
 	kvmstats_sender_free(vmm->sender);
 	vmm->sender = NULL;
@@ -76,7 +77,7 @@ static void failed(struct vmm *vmm, const char *socket_path, int error,
 		   uint64_t now)
 {
 	if (vmm->error != error)
-		say("%s (pid %d): not registered at %s: %s", vmm->name,
+		log_warning("%s (pid %d): not registered at %s: %s", vmm->name,
 		    kvmstats_vmm_pid(vmm->found), socket_path,
 		    strerror(-error));
 	vmm->error = error;
@@ -101,7 +102,7 @@ void vmm_register(struct vmm *vmm, const char *socket_path, uint64_t now)
 		failed(vmm, socket_path, ret, now);
 		return;
 	}
-	say("%s (pid %d): registered, %zu descriptors", vmm->name,
+	log_info("%s (pid %d): registered, %zu descriptors", vmm->name,
 	    kvmstats_vmm_pid(vmm->found),
 	    kvmstats_vmm_source_count(vmm->found));
 	vmm->sent = true;
@@ -117,7 +118,7 @@ void vmm_lost(struct vmm *vmm, uint64_t now)
 	if (vmm->retry_ns + RETRY_MAX_NS < now)
 		vmm->retry_wait_ns = 0;
 	if (vmm->sent)
-		say("%s (pid %d): connection closed by the reader", vmm->name,
+		log_info("%s (pid %d): connection closed by the reader", vmm->name,
 		    kvmstats_vmm_pid(vmm->found));
 	vmm->sent = false;
 	try_later(vmm, now);
@@ -126,7 +127,7 @@ void vmm_lost(struct vmm *vmm, uint64_t now)
 void vmm_end(struct vmm *vmm)
 {
 	if (vmm)
-		say("%s (pid %d): has ended", vmm->name,
+		log_info("%s (pid %d): has ended", vmm->name,
 		    kvmstats_vmm_pid(vmm->found));
 	vmm_free(vmm);
 }

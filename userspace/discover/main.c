@@ -3,17 +3,16 @@
 #include <getopt.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #ifdef HAVE_SYSTEMD
 #include <systemd/sd-daemon.h>
 #endif
 
+#include "../common/log.h"
 #include "discover.h"
 
 #define DEFAULT_SOCKET "/run/kvmstatd/register.sock"
@@ -30,31 +29,6 @@ static void on_signal(int number)
 {
 	(void)number;
 	stopping = true;
-}
-
-uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000ull + now.tv_nsec;
-}
-
-/* One write for one line: the journal, or a log that others write to, too. */
-void say(const char *format, ...)
-{
-	char text[1024];
-	va_list args;
-	int length;
-
-	va_start(args, format);
-	length = vsnprintf(text, sizeof(text) - 1, format, args);
-	va_end(args);
-	if (length > (int)sizeof(text) - 2)
-		length = sizeof(text) - 2;
-	text[length] = '\n';
-	text[length + 1] = 0;
-	fprintf(stderr, "kvmstatd-discover: %s", text);
 }
 
 /* While it works it says so; a hang is for systemd to end. */
@@ -157,7 +131,7 @@ static int scan(struct discover *discover)
 	int ret = table_scan(&discover->table, now_ns());
 
 	if (ret)
-		say("/proc: %s", strerror(-ret));
+		log_error("/proc: %s", strerror(-ret));
 	register_all(discover);
 	tell_systemd("WATCHDOG=1");
 	return ret;
@@ -201,11 +175,11 @@ static int run(struct discover *discover)
 	sigset_t while_waiting;
 
 	if (ret < 0) {
-		say("dropping capabilities: %s", strerror(-ret));
+		log_error("capabilities cannot be given up: %s", strerror(-ret));
 		return 1;
 	}
 	if (!ret)
-		say("without CAP_SYS_PTRACE: sees the VMs of this user only");
+		log_warning("without CAP_SYS_PTRACE: only the VMs of this user are found");
 	kvmstats_raise_fd_limit();
 	catch_signals(&while_waiting);
 	tell_systemd("READY=1");
@@ -240,8 +214,10 @@ static int parse_interval(const char *text, uint64_t *interval_ns)
 	char *end;
 	double seconds = strtod(text, &end);
 
-	if (end == text || *end || !(seconds >= 0.01 && seconds <= 3600)) {
-		say("--interval %s: seconds from 0.01 to 3600, please", text);
+	/* no "0x10", "inf" or " 1" */
+	if (strspn(text, "0123456789.") != strlen(text) || end == text || *end || !(seconds >= 0.01 && seconds <= 3600)) {
+		log_error("--interval must be a number of seconds from 0.01 to 3600, not \"%s\"",
+			  text);
 		return -EINVAL;
 	}
 	*interval_ns = seconds * 1e9;
@@ -275,13 +251,14 @@ int main(int argc, char **argv)
 	};
 	int letter;
 
+	log_open("kvmstatd-discover", LOG_LEVEL_INFO);
 	while ((letter = getopt_long(argc, argv, "", long_options, NULL)) != -1)
 		if (take_option(&discover, letter)) {
 			fputs("Try: kvmstatd-discover --help\n", stderr);
 			return 2;
 		}
 	if (optind < argc) {
-		say("what is \"%s\"?", argv[optind]);
+		log_error("unexpected argument \"%s\"", argv[optind]);
 		return 2;
 	}
 	return run(&discover);

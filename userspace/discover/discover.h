@@ -3,15 +3,24 @@
  * kvmstatd-discover - finds VMs that do not register themselves, by the finder
  * of the library
  */
-#ifndef KVMSTATD_DISCOVER_H
-#define KVMSTATD_DISCOVER_H
+#ifndef DISCOVER_DISCOVER_H
+#define DISCOVER_DISCOVER_H
 
 #include <kvmstats.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
-/* discover-vmm.c: the connection that registers a VMM */
+static inline uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ull + now.tv_nsec;
+}
+
+/* vmm.c: the connection that registers a VMM */
 struct vmm {
 	struct kvmstats_vmm *found;
 	struct kvmstats_sender *sender;
@@ -32,12 +41,12 @@ void vmm_lost(struct vmm *vmm, uint64_t now_ns);
 void vmm_end(struct vmm *vmm);
 void vmm_free(struct vmm *vmm);
 
-/* discover-table.c: all processes, and when to look at each again */
+/* processes.c: all processes, and when to look at each again */
 struct process {
 	pid_t pid;
 	uint64_t look_ns, wait_ns;
 	struct vmm *vmm;
-	int complained;		/* the last error that was said */
+	int logged;		/* the last error, or 1; 0: none */
 };
 
 struct table {
@@ -46,17 +55,13 @@ struct table {
 	uint64_t interval_ns;
 	struct kvmstats_cache *cache;
 	struct kvmstats_finder *finder;
-	bool complained;	/* of what is wrong with all processes */
+	bool logged;		/* what is wrong with all processes */
 };
 
 int table_scan(struct table *table, uint64_t now_ns);
 void table_free(struct table *table);
 
-/* discover.c */
-uint64_t now_ns(void);
-void say(const char *format, ...) __attribute__((__format__(__printf__, 1, 2)));
-
-/* discover-rights.c */
+/* rights.c */
 int keep_only_ptrace(void);
 
-#endif /* KVMSTATD_DISCOVER_H */
+#endif /* DISCOVER_DISCOVER_H */

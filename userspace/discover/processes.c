@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../common/log.h"
 #include "discover.h"
 
 #define WAIT_MAX_INTERVALS 16
@@ -85,12 +86,12 @@ static int read_processes(struct table *table)
 }
 
 /* Once for each process and reason. */
-static void complain(struct process *process, const char *what, int error)
+static void log_once(struct process *process, const char *what, int error)
 {
-	if (process->complained != (error ? error : 1))
-		say("pid %d: %s%s%s", process->pid, what, error ? ": " : "",
+	if (process->logged != (error ? error : 1))
+		log_warning("pid %d: %s%s%s", process->pid, what, error ? ": " : "",
 		    error ? strerror(-error) : "");
-	process->complained = error ? error : 1;
+	process->logged = error ? error : 1;
 }
 
 /* A VMM that begins may take its descriptors in the next moment. */
@@ -104,22 +105,22 @@ static void explain(const struct table *table, struct process *process,
 		    const struct kvmstats_vmm *found)
 {
 	static const char a_part[] =
-		"has only a part of its statistics descriptors, and the kernel gives us none";
+		"has only a part of its statistics descriptors, and the kernel creates none for us";
 	static const char nothing[] =
-		"has a VM but no statistics descriptors, and the kernel gives us none";
+		"has a VM but no statistics descriptors, and the kernel creates none for us";
 	int error = kvmstats_vmm_error(found);
 
 	if (!kvmstats_vmm_missing(found) || is_young(table, process))
 		return;
 	if (error == -EIO || error == -ENOTTY)
-		complain(process, kvmstats_vmm_source_count(found) ? a_part :
+		log_once(process, kvmstats_vmm_source_count(found) ? a_part :
 			 nothing, error);
 	else if (error == -EOPNOTSUPP)
-		complain(process,
-			 "has a VM in a thread with descriptors of its own, which this kernel gives to nobody (Linux 6.9 does)",
+		log_once(process,
+			 "has a VM in a thread with descriptors of its own, which only Linux 6.9 and later can copy",
 			 0);
 	else if (error)
-		complain(process,
+		log_once(process,
 			 "has a VM whose descriptors cannot be copied", error);
 }
 
@@ -133,22 +134,22 @@ static void explain_failure(struct table *table, struct process *process,
 	case -EACCES:
 		return;		/* another user's, and we may not: said at the start */
 	case -ETIME:
-		complain(process, "does not let itself be looked at", error);
+		log_once(process, "did not answer within 5 s", 0);
 		return;
 	case -EPERM:
-		complain(process, "could not be looked at", error);
+		log_once(process, "could not be looked at", error);
 		return;
 	default:
-		if (!table->complained)
-			say("processes cannot be looked at: %s",
-			    strerror(-error));
-		table->complained = true;
+		if (!table->logged)
+			log_error("processes cannot be looked at: %s",
+				  strerror(-error));
+		table->logged = true;
 	}
 }
 
 static void drop(struct process *process)
 {
-	say("%s (pid %d): its VM has gone", process->vmm->name, process->pid);
+	log_info("%s (pid %d): its VM has gone", process->vmm->name, process->pid);
 	vmm_free(process->vmm);
 	process->vmm = NULL;
 }
@@ -169,7 +170,7 @@ static int look_again(struct table *table, struct process *process)
 	kvmstats_vmm_settle(vmm->found);
 	ret = ret ? vmm_renew(vmm) : 0;
 	if (ret)
-		complain(process, "cannot be registered", ret);
+		log_once(process, "cannot be registered", ret);
 	return 0;
 }
 
@@ -187,7 +188,7 @@ static int look_first(struct table *table, struct process *process)
 	}
 	ret = vmm_new(found, &process->vmm);
 	if (ret) {
-		complain(process, "cannot be registered", ret);
+		log_once(process, "cannot be registered", ret);
 		kvmstats_vmm_free(found);
 	}
 	return 0;
