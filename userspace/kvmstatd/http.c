@@ -1,37 +1,168 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * One thread of libmicrohttpd serves all clients; none can make it wait. What
- * a client can take up is bounded: connections, scrapes, memory and time.
- */
-#include <microhttpd.h>
+#include <fcntl.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
+#include <unistd.h>
 
-#include "http.h"
-#include "negotiate.h"
-#include "stream.h"
+#include "../common/log.h"
+#include "http_private.h"
 
-#define CHUNK_BYTES	(128u << 10)	/* memory of a connection */
-#define IDLE_SECONDS	30
+#define HEAD_NS		10000000000ull	/* for a first request's head */
+#define IDLE_NS		60000000000ull	/* for the next one */
 #define HUNG_NS		10000000000ull	/* the main thread does not turn */
+#define SPARE_CONNECTIONS 8	/* come, before others have gone */
 
-struct http {
-	struct MHD_Daemon *daemon;
-	struct registry *registry;
-	pthread_mutex_t lock;
-	struct settings settings;	/* numbers only; under the lock */
-	struct stream *streams;		/* under the lock */
-	unsigned long num_streams;
-};
+/* ------------------------------------------------------------------ clients */
 
-static const char *header(struct MHD_Connection *connection, const char *name)
+struct client *client_of(struct MHD_Connection *connection)
 {
-	return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
+	const union MHD_ConnectionInfo *info;
+
+	info = MHD_get_connection_info(connection,
+				       MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	return info ? info->socket_context : NULL;
 }
 
-static enum MHD_Result answer(struct MHD_Connection *connection,
+static void read_address(struct address *address,
+			 struct MHD_Connection *connection)
+{
+	const union MHD_ConnectionInfo *info;
+	const struct sockaddr *any;
+
+	memset(address, 0, sizeof(*address));
+	info = MHD_get_connection_info(connection,
+				       MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+	any = info ? info->client_addr : NULL;
+	if (!any)
+		return;
+	address->family = any->sa_family;
+	if (any->sa_family == AF_INET)
+		memcpy(address->bytes,
+		       &((const struct sockaddr_in *)any)->sin_addr, 4);
+	else if (any->sa_family == AF_INET6)
+		memcpy(address->bytes,
+		       &((const struct sockaddr_in6 *)any)->sin6_addr, 16);
+}
+
+bool same_address(const struct address *one,
+			 const struct address *other)
+{
+	return one->family == other->family &&
+	       !memcmp(one->bytes, other->bytes, sizeof(one->bytes));
+}
+
+void cut_client(struct http *http, struct client *client)
+{
+	if (client->cut)
+		return;
+	client->cut = true;
+	http->registry->counters.http_cut[client->phase]++;
+	shutdown(client->fd, SHUT_RDWR);
+}
+
+/*
+ * One address may have half of the connections. The connection that has asked for
+ * nothing for the longest time makes room: of this address if that has its share,
+ * of any if all are taken. Under the lock.
+ */
+static void make_room(struct http *http, const struct address *address)
+{
+	unsigned long limit = http->settings.max_connections, theirs = 0;
+	struct client *oldest = NULL;
+
+	for (struct client *c = http->clients; c; c = c->next)
+		theirs += !c->cut && same_address(&c->address, address);
+	if (http->num_clients < limit && theirs < (limit + 1) / 2)
+		return;
+	for (struct client *c = http->clients; c; c = c->next)
+		if (c->phase == PHASE_HEAD && !c->cut &&
+		    (http->num_clients >= limit ||
+		     same_address(&c->address, address)) &&
+		    (!oldest || c->since_ns < oldest->since_ns))
+			oldest = c;
+	if (oldest)
+		cut_client(http, oldest);
+}
+
+static void client_begins(struct http *http, struct MHD_Connection *connection,
+			  void **context)
+{
+	struct client *client = calloc(1, sizeof(*client));
+	const union MHD_ConnectionInfo *info;
+
+	if (!client)
+		return;		/* it is refused when it asks */
+	info = MHD_get_connection_info(connection,
+				       MHD_CONNECTION_INFO_CONNECTION_FD);
+	client->fd = info ? info->connect_fd : -1;
+	read_address(&client->address, connection);
+	client->since_ns = clock_ns();
+	pthread_mutex_lock(&http->lock);
+	make_room(http, &client->address);
+	client->link = &http->clients;
+	client->next = http->clients;
+	if (client->next)
+		client->next->link = &client->next;
+	http->clients = client;
+	http->num_clients++;
+	pthread_mutex_unlock(&http->lock);
+	*context = client;
+}
+
+/* Before the descriptor is closed: under the lock its number is the client's. */
+static void client_ends(struct http *http, struct client *client)
+{
+	if (!client)
+		return;
+	pthread_mutex_lock(&http->lock);
+	*client->link = client->next;
+	if (client->next)
+		client->next->link = client->link;
+	http->num_clients--;
+	pthread_mutex_unlock(&http->lock);
+	free(client);
+}
+
+static void on_connection(void *context, struct MHD_Connection *connection,
+			  void **socket_context,
+			  enum MHD_ConnectionNotificationCode code)
+{
+	if (code == MHD_CONNECTION_NOTIFY_STARTED)
+		client_begins(context, connection, socket_context);
+	else
+		client_ends(context, *socket_context);
+}
+
+static void set_phase(struct http *http, struct client *client,
+		      enum http_phase phase)
+{
+	pthread_mutex_lock(&http->lock);
+	client->phase = phase;
+	client->since_ns = clock_ns();
+	pthread_mutex_unlock(&http->lock);
+}
+
+/* The answer has been sent: the client may ask again. */
+static void on_completed(void *context, struct MHD_Connection *connection,
+			 void **state, enum MHD_RequestTerminationCode code)
+{
+	struct client *client = client_of(connection);
+
+	(void)state;
+	(void)code;
+	if (!client)
+		return;
+	client->has_asked = true;
+	client->auth = AUTH_UNKNOWN;
+	set_phase(context, client, PHASE_HEAD);
+}
+
+/* ------------------------------------------------------------------ answers */
+
+enum MHD_Result answer(struct http *http,
+			      struct MHD_Connection *connection,
 			      unsigned int status, struct MHD_Response *response,
 			      const char *type)
 {
@@ -43,6 +174,9 @@ static enum MHD_Result answer(struct MHD_Connection *connection,
 	MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
 	MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL,
 				"no-store");
+	for (size_t i = 0; http->web && i < http->web->num_headers; i++)
+		MHD_add_response_header(response, http->web->headers[i].name,
+					http->web->headers[i].value);
 	if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW,
 					"GET, HEAD");
@@ -55,185 +189,74 @@ static enum MHD_Result answer(struct MHD_Connection *connection,
 }
 
 /* @text is a literal. */
-static enum MHD_Result answer_text(struct MHD_Connection *connection,
+enum MHD_Result answer_text(struct http *http,
+				   struct MHD_Connection *connection,
 				   unsigned int status, const char *text)
 {
 	struct MHD_Response *response;
 
 	response = MHD_create_response_from_buffer(strlen(text), (void *)text,
 						   MHD_RESPMEM_PERSISTENT);
-	return answer(connection, status, response,
+	return answer(http, connection, status, response,
 		      "text/plain; charset=utf-8");
 }
 
-static void enter_stream(struct http *http, struct stream *stream)
+static ssize_t read_nothing(void *context, uint64_t position, char *out,
+			    size_t room)
 {
-	pthread_mutex_lock(&http->lock);
-	stream->next = http->streams;
-	http->streams = stream;
-	pthread_mutex_unlock(&http->lock);
-}
-
-static void leave_stream(struct http *http, struct stream *stream)
-{
-	struct stream **link = &http->streams;
-
-	pthread_mutex_lock(&http->lock);
-	while (*link && *link != stream)
-		link = &(*link)->next;
-	if (*link)
-		*link = stream->next;
-	http->num_streams--;
-	pthread_mutex_unlock(&http->lock);
-}
-
-static ssize_t read_stream(void *context, uint64_t position, char *out,
-			   size_t room)
-{
-	struct stream *stream = context;
-	size_t length;
-
+	(void)context;
 	(void)position;
-	if (atomic_load(&stream->cut))
-		return MHD_CONTENT_READER_END_WITH_ERROR;
-	length = stream_read(stream, out, room);
-	if (!length)
-		return stream->failed ? MHD_CONTENT_READER_END_WITH_ERROR :
-		       MHD_CONTENT_READER_END_OF_STREAM;
-	return length;
+	(void)out;
+	(void)room;
+	return MHD_CONTENT_READER_END_OF_STREAM;
 }
 
-static void end_stream(void *context)
+/* The headers alone: nothing is read for them. */
+enum MHD_Result answer_head(struct http *http,
+				  struct MHD_Connection *connection,
+				  const char *type)
 {
-	struct stream *stream = context;
-
-	leave_stream(stream->http, stream);
-	stream_free(stream);
-}
-
-/* Compressing for this machine's own Prometheus only costs. */
-static bool is_remote(struct MHD_Connection *connection)
-{
-	const union MHD_ConnectionInfo *info;
-	const struct sockaddr *address;
-	const struct sockaddr_in6 *six;
-
-	info = MHD_get_connection_info(connection,
-				       MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-	if (!info || !info->client_addr)
-		return true;
-	address = info->client_addr;
-	six = (const struct sockaddr_in6 *)address;
-	if (address->sa_family == AF_INET)
-		return ntohl(((const struct sockaddr_in *)address)
-			     ->sin_addr.s_addr) >> 24 != 127;
-	return address->sa_family != AF_INET6 ||
-	       !IN6_IS_ADDR_LOOPBACK(&six->sin6_addr);
-}
-
-static bool wants_gzip(struct MHD_Connection *connection, enum gzip_when when)
-{
-	if (when == GZIP_NEVER)
-		return false;
-	if (!negotiate_gzip(header(connection, "Accept-Encoding")))
-		return false;
-	return when == GZIP_ALWAYS || is_remote(connection);
-}
-
-static const char *const content_types[] = {
-	[PROMETHEUS] = "text/plain; version=0.0.4; charset=utf-8",
-	[OPENMETRICS] = "application/openmetrics-text; version=1.0.0; charset=utf-8",
-};
-
-static enum MHD_Result send_stream(struct MHD_Connection *connection,
-				   struct stream *stream)
-{
-	enum exposition format = stream->scrape->format;
 	struct MHD_Response *response;
 
 	response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN,
-						     CHUNK_BYTES, read_stream,
-						     stream, end_stream);
-	if (!response) {
-		end_stream(stream);
-		return MHD_NO;
-	}
-	if (stream->gzip)
-		MHD_add_response_header(response,
-					MHD_HTTP_HEADER_CONTENT_ENCODING,
-					"gzip");
-	MHD_add_response_header(response, MHD_HTTP_HEADER_VARY,
-				"Accept, Accept-Encoding");
-	return answer(connection, MHD_HTTP_OK, response, content_types[format]);
-}
-
-/* A place among the scrapes that are under way, and what holds for it. */
-static bool begin_scrape(struct http *http, struct settings *settings)
-{
-	bool free_place;
-
-	pthread_mutex_lock(&http->lock);
-	*settings = http->settings;
-	free_place = http->num_streams < settings->max_scrapes;
-	http->num_streams += free_place;
-	pthread_mutex_unlock(&http->lock);
-	return free_place;
-}
-
-static int connection_fd(struct MHD_Connection *connection)
-{
-	const union MHD_ConnectionInfo *info;
-
-	info = MHD_get_connection_info(connection,
-				       MHD_CONNECTION_INFO_CONNECTION_FD);
-	return info ? info->connect_fd : -1;
-}
-
-static enum MHD_Result serve_metrics(struct http *http,
-				     struct MHD_Connection *connection)
-{
-	enum exposition format = negotiate_format(header(connection, "Accept"));
-	struct settings settings;
-	struct stream *stream;
-
-	if (!begin_scrape(http, &settings)) {
-		http->registry->counters.scrapes_refused++;
-		return answer_text(connection, MHD_HTTP_SERVICE_UNAVAILABLE,
-				   "too many scrapes at once\n");
-	}
-	stream = stream_new(http->registry, format, &settings,
-			    wants_gzip(connection, settings.gzip));
-	if (!stream) {
-		pthread_mutex_lock(&http->lock);
-		http->num_streams--;
-		pthread_mutex_unlock(&http->lock);
-		return answer_text(connection, MHD_HTTP_SERVICE_UNAVAILABLE,
-				   "no memory\n");
-	}
-	stream->http = http;
-	stream->socket_fd = connection_fd(connection);
-	enter_stream(http, stream);
-	return send_stream(connection, stream);
+						     CHUNK_BYTES, read_nothing,
+						     NULL, NULL);
+	if (response)
+		MHD_add_response_header(response, MHD_HTTP_HEADER_VARY,
+					"Accept, Accept-Encoding");
+	return answer(http, connection, MHD_HTTP_OK, response, type);
 }
 
 static enum MHD_Result serve_health(struct http *http,
-				    struct MHD_Connection *connection)
+				    struct client *client,
+				    struct MHD_Connection *connection,
+				    bool head_only)
 {
 	uint64_t turned_ns = http->registry->counters.heartbeat_ns;
 
+	(void)client;
+	(void)head_only;	/* libmicrohttpd leaves the body out */
 	if (clock_ns() - turned_ns > HUNG_NS)
-		return answer_text(connection, MHD_HTTP_SERVICE_UNAVAILABLE,
+		return answer_text(http, connection,
+				   MHD_HTTP_SERVICE_UNAVAILABLE,
 				   "registrations are stuck\n");
-	return answer_text(connection, MHD_HTTP_OK, "ok\n");
+	return answer_text(http, connection, MHD_HTTP_OK, "ok\n");
 }
 
 static enum MHD_Result serve_status(struct http *http,
-				    struct MHD_Connection *connection)
+				    struct client *client,
+				    struct MHD_Connection *connection,
+				    bool head_only)
 {
+	static const char type[] = "text/html; charset=utf-8";
 	struct MHD_Response *response;
 	size_t length;
-	char *page = status_page(http->registry, &length);
+	char *page;
 
+	(void)client;
+	if (head_only)
+		return answer_head(http, connection, type);
+	page = status_page(http->registry, &length);
 	if (!page)
 		return MHD_NO;
 	response = MHD_create_response_from_buffer(length, page,
@@ -241,29 +264,44 @@ static enum MHD_Result serve_status(struct http *http,
 	if (response)
 		MHD_add_response_header(response, "Content-Security-Policy",
 					"default-src 'none'; style-src 'unsafe-inline'");
-	return answer(connection, MHD_HTTP_OK, response,
-		      "text/html; charset=utf-8");
+	return answer(http, connection, MHD_HTTP_OK, response, type);
 }
 
-/* The headers alone: nothing is read for them. */
-static enum MHD_Result serve_head(struct MHD_Connection *connection,
-				  const char *url)
-{
-	enum exposition format = negotiate_format(header(connection, "Accept"));
-	const char *type = content_types[format];
+static const struct page {
+	const char *url;
+	enum MHD_Result (*serve)(struct http *http, struct client *client,
+				 struct MHD_Connection *connection,
+				 bool head_only);
+	bool is_open;		/* to those without a password, too */
+} pages[] = {
+	{ "/", serve_status, false },
+	{ "/metrics", serve_metrics, false },
+	{ "/metrics/", serve_metrics, false },
+	{ "/healthz", serve_health, true },
+	{ "/-/healthy", serve_health, true },
+	{ "/-/ready", serve_health, true },
+};
 
-	if (!strcmp(url, "/"))
-		type = "text/html; charset=utf-8";
-	return answer(connection, MHD_HTTP_OK,
-		      MHD_create_response_from_buffer(0, NULL,
-						      MHD_RESPMEM_PERSISTENT),
-		      type);
+static const struct page *find_page(const char *url)
+{
+	for (size_t i = 0; i < sizeof(pages) / sizeof(*pages); i++)
+		if (!strcmp(pages[i].url, url))
+			return &pages[i];
+	return NULL;
 }
 
-static bool known_url(const char *url)
+/* ------------------------------------------------------------------- server */
+
+static bool is_trusted(const struct http *http,
+		       struct MHD_Connection *connection)
 {
-	return !strcmp(url, "/") || !strcmp(url, "/metrics") ||
-	       !strcmp(url, "/healthz");
+	const union MHD_ConnectionInfo *info;
+
+	if (!http->web)
+		return true;
+	info = MHD_get_connection_info(connection,
+				       MHD_CONNECTION_INFO_GNUTLS_SESSION);
+	return web_client_ok(http->web, info ? info->tls_session : NULL);
 }
 
 static enum MHD_Result serve(void *context, struct MHD_Connection *connection,
@@ -271,53 +309,64 @@ static enum MHD_Result serve(void *context, struct MHD_Connection *connection,
 			     const char *version, const char *upload,
 			     size_t *upload_size, void **state)
 {
+	struct client *client = client_of(connection);
+	bool head_only = !strcmp(method, "HEAD");
+	const struct page *page = find_page(url);
 	struct http *http = context;
+	enum MHD_Result result;
 
 	(void)version;
 	(void)upload;
-	(void)upload_size;
 	(void)state;
+	/* a body that came while a password was checked */
+	if (*upload_size) {
+		*upload_size = 0;
+		return MHD_YES;
+	}
+	/* without memory for it, or without its certificate */
+	if (!client || !is_trusted(http, connection))
+		return MHD_NO;
+	set_phase(http, client, PHASE_READING);
 	/* answered when the headers are there: no body is read, or waited for */
-	if (strcmp(method, "GET") && strcmp(method, "HEAD"))
-		return answer_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED,
+	if (strcmp(method, "GET") && !head_only)
+		return answer_text(http, connection,
+				   MHD_HTTP_METHOD_NOT_ALLOWED,
 				   "only GET and HEAD\n");
-	if (!known_url(url))
-		return answer_text(connection, MHD_HTTP_NOT_FOUND,
+	if (http->web && http->web->num_users && !(page && page->is_open) &&
+	    !is_authorized(http, client, connection, &result))
+		return result;
+	if (!page)
+		return answer_text(http, connection, MHD_HTTP_NOT_FOUND,
 				   "there are /, /metrics and /healthz\n");
-	if (!strcmp(url, "/healthz"))
-		return serve_health(http, connection);
-	if (!strcmp(method, "HEAD"))
-		return serve_head(connection, url);
-	return strcmp(url, "/") ? serve_metrics(http, connection) :
-	       serve_status(http, connection);
+	return page->serve(http, client, connection, head_only);
 }
 
-void http_configure(struct http *http, const struct settings *settings)
-{
-	pthread_mutex_lock(&http->lock);
-	http->settings = *settings;
-	pthread_mutex_unlock(&http->lock);
-}
-
-/*
- * A response is destroyed, and its stream leaves the list, before its
- * connection's descriptor is closed: under the lock the number is still that
- * connection's.
- */
 void http_tick(struct http *http)
 {
 	uint64_t now_ns = clock_ns(), limit_ns;
 
 	pthread_mutex_lock(&http->lock);
 	limit_ns = http->settings.scrape_seconds * 1000000000ull;
-	for (struct stream *s = http->streams; s; s = s->next) {
-		if (now_ns - s->scrape->started_ns < limit_ns ||
-		    atomic_exchange(&s->cut, true))
-			continue;
-		http->registry->counters.scrapes_cut++;
-		shutdown(s->socket_fd, SHUT_RDWR);
+	cut_old_streams(http, limit_ns);
+	for (struct client *c = http->clients; c; c = c->next) {
+		uint64_t phase_ns = c->phase == PHASE_READING ? limit_ns :
+				    c->has_asked ? IDLE_NS : HEAD_NS;
+
+		if (now_ns - c->since_ns >= phase_ns)
+			cut_client(http, c);
 	}
 	pthread_mutex_unlock(&http->lock);
+}
+
+static void on_libmicrohttpd_says(void *context, const char *format,
+				  va_list args)
+{
+	char text[512];
+
+	(void)context;
+	vsnprintf(text, sizeof(text), format, args);
+	text[strcspn(text, "\n")] = 0;
+	log_debug("libmicrohttpd: %s", text);
 }
 
 static struct MHD_Daemon *start_daemon(struct http *http, int listen_fd)
@@ -326,22 +375,65 @@ static struct MHD_Daemon *start_daemon(struct http *http, int listen_fd)
 	 * Without ITC the listening socket would be shut down to stop the
 	 * thread, but it may be systemd's and wait for our successor.
 	 */
-	unsigned int flags = MHD_USE_EPOLL_INTERNALLY | MHD_USE_ITC;
-	struct MHD_OptionItem options[] = {
-		{ MHD_OPTION_LISTEN_SOCKET, listen_fd, NULL },
-		{ MHD_OPTION_CONNECTION_LIMIT,
-		  http->settings.max_connections, NULL },
-		{ MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS, NULL },
-		{ MHD_OPTION_CONNECTION_MEMORY_LIMIT, CHUNK_BYTES, NULL },
-		{ MHD_OPTION_END, 0, NULL }
-	};
+	unsigned int flags = MHD_USE_EPOLL_INTERNALLY | MHD_USE_ITC |
+			     MHD_USE_ERROR_LOG | MHD_ALLOW_SUSPEND_RESUME;
+	struct MHD_OptionItem options[16];
+	size_t count = 0;
 
+#define OPTION(option, number, pointer) \
+	(options[count++] = (struct MHD_OptionItem){ option, number, pointer })
+	OPTION(MHD_OPTION_EXTERNAL_LOGGER, (intptr_t)on_libmicrohttpd_says, NULL);
+	OPTION(MHD_OPTION_LISTEN_SOCKET, listen_fd, NULL);
+	OPTION(MHD_OPTION_CONNECTION_LIMIT,
+	       http->settings.max_connections + SPARE_CONNECTIONS, NULL);
+	OPTION(MHD_OPTION_CONNECTION_MEMORY_LIMIT, CHUNK_BYTES, NULL);
+	OPTION(MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, http);
+	OPTION(MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, http);
+	if (http->web && http->web->certificate) {
+		flags |= MHD_USE_TLS;
+		OPTION(MHD_OPTION_HTTPS_MEM_CERT, 0, http->web->certificate);
+		OPTION(MHD_OPTION_HTTPS_MEM_KEY, 0, http->web->key);
+		OPTION(MHD_OPTION_HTTPS_PRIORITIES, 0, http->web->priorities);
+		if (http->web->client_ca)
+			OPTION(MHD_OPTION_HTTPS_MEM_TRUST, 0,
+			       http->web->client_ca);
+	}
+	OPTION(MHD_OPTION_END, 0, NULL);
+#undef OPTION
 	return MHD_start_daemon(flags, 0, NULL, NULL, serve, http,
 				MHD_OPTION_ARRAY, options, MHD_OPTION_END);
 }
 
+/* libmicrohttpd closes the socket that it is given. */
+static int start_daemons(struct http *http)
+{
+	if (auth_start(http))
+		return -1;
+	for (size_t i = 0; i < http->count; i++) {
+		http->daemons[i] = start_daemon(http,
+						fcntl(http->listen_fds[i],
+						      F_DUPFD_CLOEXEC, 0));
+		if (!http->daemons[i]) {
+			log_error("libmicrohttpd cannot serve HTTP (--log-level debug says more)");
+			return -1;
+		}
+	}
+	return 0;
+}
+
+static void stop_daemons(struct http *http)
+{
+	auth_stop(http);
+	for (size_t i = 0; i < http->count; i++) {
+		if (http->daemons[i])
+			MHD_stop_daemon(http->daemons[i]);
+		http->daemons[i] = NULL;
+	}
+}
+
 struct http *http_start(struct registry *registry,
-			const struct settings *settings, int listen_fd)
+			const struct settings *settings, const int *listen_fds,
+			size_t count)
 {
 	struct http *http = calloc(1, sizeof(*http));
 
@@ -350,16 +442,61 @@ struct http *http_start(struct registry *registry,
 	http->registry = registry;
 	http->settings = *settings;
 	pthread_mutex_init(&http->lock, NULL);
-	http->daemon = start_daemon(http, listen_fd);
-	if (http->daemon)
-		return http;
-	free(http);
-	return NULL;
+	pthread_cond_init(&http->auth_due, NULL);
+	memcpy(http->listen_fds, listen_fds, count * sizeof(*listen_fds));
+	http->count = count;
+	if (settings->web_config)
+		http->web = web_read(settings->web_config);
+	if ((settings->web_config && !http->web) || start_daemons(http)) {
+		http_stop(http);
+		return NULL;
+	}
+	return http;
+}
+
+/*
+ * Certificates and passwords may be new under the same name. A scrape that is
+ * under way is cut then; the sockets wait meanwhile.
+ */
+int http_configure(struct http *http, const struct settings *settings)
+{
+	struct web *web = NULL;
+
+	if (settings->web_config) {
+		web = web_read(settings->web_config);
+		if (!web)
+			return -1;
+	}
+	if (web || http->web) {
+		struct web *old = http->web;
+
+		stop_daemons(http);
+		http->web = web;
+		http->settings = *settings;
+		if (!start_daemons(http)) {
+			web_free(old);
+			return 0;
+		}
+		stop_daemons(http);
+		http->web = old;
+		web_free(web);
+		if (start_daemons(http))
+			log_error("HTTP is not served any more");
+		return -1;
+	}
+	pthread_mutex_lock(&http->lock);
+	http->settings = *settings;
+	pthread_mutex_unlock(&http->lock);
+	return 0;
 }
 
 void http_stop(struct http *http)
 {
-	MHD_stop_daemon(http->daemon);
+	stop_daemons(http);
+	for (size_t i = 0; i < http->count; i++)
+		close(http->listen_fds[i]);
+	web_free(http->web);
+	pthread_cond_destroy(&http->auth_due);
 	pthread_mutex_destroy(&http->lock);
 	free(http);
 }

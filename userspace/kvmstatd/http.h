@@ -1,22 +1,36 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * HTTP, by libmicrohttpd: a thread for each address serves all of its clients, and
+ * no client can make it wait. What a client can take up is bounded: connections,
+ * scrapes, memory, and time in each phase. Who comes when all is taken gets the
+ * place of the one that is slowest.
+ */
 #ifndef KVMSTATD_HTTP_H
 #define KVMSTATD_HTTP_H
 
-#include "agent.h"
+#include "registry.h"
 
 struct http;
 
-/* @listen_fd is owned by the server from here on. NULL: could not start. */
+/*
+ * The descriptors are owned by the server from here on. NULL after saying why it
+ * could not start.
+ */
 struct http *http_start(struct registry *registry,
-			const struct settings *settings, int listen_fd);
-/* What the server is to do from now on. */
-void http_configure(struct http *http, const struct settings *settings);
-/* To be called every second: ends scrapes of clients that stall. */
+			const struct settings *settings, const int *listen_fds,
+			size_t count);
+/*
+ * What the server is to do from now on; the web configuration is read again.
+ * 0, or -1 after saying what is wrong: then nothing has changed.
+ */
+int http_configure(struct http *http, const struct settings *settings);
+/* To be called every second: ends what has taken too long. */
 void http_tick(struct http *http);
 void http_stop(struct http *http);
 
-/* Listen at "ADDRESS:PORT"; the descriptor or -1 after saying why not. */
-int http_listen(const char *address);
+/* negotiate.c: what a client wants; NULL for a header that is not there. */
+enum exposition negotiate_format(const char *accept);
+bool negotiate_gzip(const char *accept_encoding);
 
 /* status.c: the page for people; NULL without memory */
 char *status_page(struct registry *registry, size_t *length);

@@ -4,7 +4,7 @@
 # static programs: a static libmicrohttpd wants GnuTLS, and what that wants.
 # Included behind discover.mk, which defines "links".
 
-agent_src := $(filter-out kvmstatd/discover%,$(wildcard kvmstatd/*.c))
+agent_src := $(wildcard kvmstatd/*.c) common/log.c common/fd_box.c
 agent_obj := $(call objs,$(agent_src))
 
 # never static: libmicrohttpd.a drags in what Debian has no archives of
@@ -15,6 +15,13 @@ ifeq ($(call links,systemd/sd-daemon.h,-lsystemd),1)
 AGENT_CFLAGS := -DHAVE_SYSTEMD
 AGENT_LIBS += -lsystemd
 endif
+# TLS and passwords
+ifeq ($(call links,yaml.h,-lyaml)$(call links,gnutls/gnutls.h,-lgnutls)$(call links,crypt.h,-lcrypt),111)
+AGENT_CFLAGS += -DHAVE_WEB
+AGENT_LIBS += -lyaml -lgnutls -lcrypt
+endif
+else
+$(if $(STATIC),,$(info kvmstatd is not built: it needs the development files of libmicrohttpd and zlib))
 endif
 
 $(agent_obj): ALL_CFLAGS += $(AGENT_CFLAGS)
@@ -26,13 +33,25 @@ $(O)/kvmstatd/kvmstatd: $(agent_obj) $(O)/lib/libkvmstats.a
 all: $(agent)
 
 .PHONY: install-agent
-install: install-agent
+install: $(if $(agent),install-agent)
+# a configuration that is there stays
 install-agent: all
-	install -d $(DESTDIR)$(BINDIR)
-	$(if $(agent),install -m 755 $(agent) $(DESTDIR)$(BINDIR)/)
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(example_dir) \
+		$(DESTDIR)$(PREFIX)/lib/sysusers.d $(DESTDIR)$(SYSCONFDIR)/kvmstats
+	install -m 755 $(agent) $(DESTDIR)$(BINDIR)/
+	$(call install_unit,kvmstatd.service)
+	install -m 644 $(unit_dir)/*.socket $(DESTDIR)$(UNITDIR)/
+	install -m 644 $(unit_dir)/kvmstatd.sysusers \
+		$(DESTDIR)$(PREFIX)/lib/sysusers.d/kvmstatd.conf
+	[ -e $(DESTDIR)$(SYSCONFDIR)/kvmstats/kvmstatd.conf ] || \
+		install -m 644 $(unit_dir)/kvmstatd.conf $(DESTDIR)$(SYSCONFDIR)/kvmstats/
+	sed 's|@LIBDIR@|$(LIBDIR)|' $(unit_dir)/libvirt-domain.xml.in \
+		>$(DESTDIR)$(example_dir)/libvirt-domain.xml
+	install -m 644 $(unit_dir)/apparmor-libvirt-qemu $(wildcard kvmstatd/dashboard/*) \
+		$(DESTDIR)$(example_dir)/
 
 # Tests of what needs none of these libraries, under sanitizers.
-agent_core := $(filter-out kvmstatd/main.c kvmstatd/http.c kvmstatd/stream.c,$(agent_src)) \
+agent_core := $(filter-out kvmstatd/main.c kvmstatd/http%.c kvmstatd/listen.c kvmstatd/web.c,$(agent_src)) \
 	      tests/agent.c
 agent_tests := $(patsubst tests/%.c,$(O)/tests/%,$(wildcard tests/test_agent*.c))
 

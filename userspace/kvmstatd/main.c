@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* kvmstatd - serve the statistics of KVM virtual machines to Prometheus */
+/*
+ * kvmstatd - serve the statistics of KVM virtual machines to Prometheus
+ *
+ * The main thread receives registrations and watches VMs (registrations.c),
+ * threads of libmicrohttpd answer HTTP (http.c). They meet in the registry.
+ */
 #include <errno.h>
-#include <netdb.h>
 #include <signal.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "document.h"
 #include "http.h"
-#include "receive.h"
+#include "listen.h"
+#include "registrations.h"
+#include "self.h"
+#include "store.h"
 
 #define TURN_MS 1000
 
@@ -25,89 +29,11 @@ struct agent {
 	struct inherited inherited;
 	struct registry registry;
 	struct receiver receiver;
+	struct listeners listeners;
 	struct watch signals;
 	struct http *http;
-	bool bound;		/* the socket's name is ours to remove */
 	bool done;
 };
-
-static int try_listen(const struct addrinfo *info)
-{
-	int one = 1;
-	int fd = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC |
-			SOCK_NONBLOCK, 0);
-
-	if (fd < 0)
-		return -errno;
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (bind(fd, info->ai_addr, info->ai_addrlen) < 0 ||
-	    listen(fd, SOMAXCONN) < 0) {
-		int error = -errno;
-
-		close(fd);
-		return error;
-	}
-	return fd;
-}
-
-/* The port may have been 0: say which one it became. */
-static void announce(int fd)
-{
-	char host[64], port[16];
-	struct sockaddr_storage address;
-	socklen_t size_bytes = sizeof(address);
-	struct sockaddr *any = (struct sockaddr *)&address;
-
-	if (getsockname(fd, any, &size_bytes) < 0 ||
-	    getnameinfo(any, size_bytes, host, sizeof(host), port, sizeof(port),
-			NI_NUMERICHOST | NI_NUMERICSERV))
-		return;
-	complain(address.ss_family == AF_INET6 ?
-		 "serving http://[%s]:%s/metrics" :
-		 "serving http://%s:%s/metrics", host, port);
-}
-
-/* "127.0.0.1:9976", "[::1]:9976", "localhost:9976" */
-static int split_address(const char *address, char *host, size_t size,
-			 const char **port)
-{
-	const char *colon = strrchr(address, ':');
-	size_t length;
-
-	if (!colon || !colon[1])
-		return -EINVAL;
-	*port = colon + 1;
-	length = colon - address;
-	if (*address == '[' && length && address[length - 1] == ']') {
-		address++;
-		length -= 2;
-	}
-	if (!length || length >= size)
-		return -EINVAL;
-	memcpy(host, address, length);
-	host[length] = 0;
-	return 0;
-}
-
-int http_listen(const char *address)
-{
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *info;
-	char host[256];
-	const char *port;
-	int fd;
-
-	if (split_address(address, host, sizeof(host), &port) ||
-	    getaddrinfo(host, port, &hints, &info)) {
-		complain("--listen %s: no address and port", address);
-		return -1;
-	}
-	fd = try_listen(info);
-	freeaddrinfo(info);
-	if (fd >= 0)
-		return fd;
-	complain("--listen %s: %s", address, strerror(-fd));
-	return -1;
-}
 
 /* Handled in turns, as all else. A broken connection is no reason to die. */
 static int catch_signals(struct agent *agent)
@@ -126,67 +52,46 @@ static int catch_signals(struct agent *agent)
 	return agent->signals.fd < 0 ? -errno : 0;
 }
 
-static int open_registration(struct agent *agent)
-{
-	const char *path = agent->settings.socket;
-	int fd = agent->inherited.register_fd;
-
-	if (fd >= 0)
-		return fd;
-	fd = kvmstats_listen(path, agent->settings.mode);
-	if (fd < 0) {
-		complain("--socket %s: %s", path, strerror(-fd));
-		return -1;
-	}
-	agent->bound = true;
-	return fd;
-}
-
-static int open_http(struct agent *agent)
-{
-	int fd = agent->inherited.http_fd;
-
-	if (fd < 0)
-		fd = http_listen(agent->settings.listen);
-	if (fd < 0)
-		return -1;
-	announce(fd);
-	agent->http = http_start(&agent->registry, &agent->settings, fd);
-	if (agent->http)
-		return 0;
-	complain("libmicrohttpd does not start");
-	return -1;
-}
-
+/* 0, or -1 after saying why not */
 static int start(struct agent *agent)
 {
-	int fd, ret = inherited_take(&agent->inherited);
+	int ret = catch_signals(agent);
 
 	if (!ret)
-		ret = catch_signals(agent);
-	if (!ret)
-		ret = registry_open(&agent->registry, &agent->settings.filter);
+		ret = inherited_take(&agent->inherited);
 	if (ret) {
-		complain("%s", strerror(-ret));
+		log_error("%s", strerror(-ret));
 		return -1;
 	}
-	fd = open_registration(agent);
-	if (fd < 0)
+	if (listeners_open(&agent->listeners, &agent->settings,
+			   &agent->inherited))
 		return -1;
-	ret = receiver_open(&agent->receiver, &agent->registry,
-			    &agent->settings, fd);
+	ret = registry_open(&agent->registry, &agent->settings.filters);
+	if (!ret)
+		ret = receiver_open(&agent->receiver, &agent->registry,
+				    &agent->settings,
+				    agent->listeners.register_fd);
 	if (!ret)
 		ret = receiver_watch(&agent->receiver, &agent->signals);
-	if (!ret)
-		ret = store_open(agent->inherited.table_fd,
-				 agent->inherited.table_number);
 	if (ret) {
-		complain("%s", strerror(-ret));
+		log_error("%s", strerror(-ret));
 		return -1;
 	}
-	receiver_restore(&agent->receiver, &agent->inherited);
+	store_open(&agent->receiver, &agent->inherited);
 	inherited_free(&agent->inherited);
-	return open_http(agent);
+	agent->http = http_start(&agent->registry, &agent->settings,
+				 agent->listeners.http_fds,
+				 agent->listeners.num_http);
+	return agent->http ? 0 : -1;
+}
+
+static void notify_status(const struct registry *registry)
+{
+	char text[96];
+
+	snprintf(text, sizeof(text), "STATUS=%zu VMs, %zu descriptors",
+		 registry->count, registry->fds);
+	notify(text);
 }
 
 /* A file with a mistake changes nothing. */
@@ -194,21 +99,21 @@ static void reload(struct agent *agent)
 {
 	struct settings settings, old = agent->settings;
 
-	notify_reloading();
-	if (settings_parse(&settings, agent->argc, agent->argv)) {
-		complain("the configuration stays as it was");
-		settings_free(&settings);
-	} else if (registry_set_filter(&agent->registry, &settings.filter)) {
+	notify("RELOADING=1");
+	if (settings_parse(&settings, agent->argc, agent->argv) ||
+	    http_configure(agent->http, &settings) ||
+	    registry_set_filters(&agent->registry, &settings.filters)) {
+		http_configure(agent->http, &old);
+		log_error("the configuration stays as it was");
 		settings_free(&settings);
 	} else {
-		if (strcmp(settings.socket, old.socket) ||
-		    strcmp(settings.listen, old.listen))
-			complain("sockets stay where they are until a restart");
+		settings_log_fixed(&settings, &old);
+		log_set_level(settings.log_level);
+		log_info("the configuration was read again");
 		agent->settings = settings;
-		http_configure(agent->http, &settings);
 		settings_free(&old);
 	}
-	notify_ready(&agent->registry);
+	notify("READY=1");
 }
 
 static void take_signals(struct agent *agent)
@@ -226,9 +131,8 @@ static void take_signals(struct agent *agent)
 static void run(struct agent *agent)
 {
 	uint64_t pause_ns = watchdog_ns(), alive_ns = 0, status_ns = 0;
-	struct registry *registry = &agent->registry;
 
-	notify_ready(registry);
+	notify("READY=1");
 	while (!agent->done) {
 		uint64_t now_ns;
 
@@ -236,31 +140,29 @@ static void run(struct agent *agent)
 			take_signals(agent);
 		now_ns = clock_ns();
 		if (pause_ns && now_ns - alive_ns >= pause_ns / 2) {
-			notify_alive();
+			notify("WATCHDOG=1");
 			alive_ns = now_ns;
 		}
 		if (now_ns - status_ns < 1000000000)
 			continue;
 		http_tick(agent->http);
-		notify_status(registry);
+		notify_status(&agent->registry);
 		status_ns = now_ns;
 	}
 }
 
 static void stop(struct agent *agent)
 {
-	notify_stopping();
+	notify("STOPPING=1");
 	if (agent->http)
 		http_stop(agent->http);
-	if (agent->bound)
-		unlink(agent->settings.socket);
-	reap_wait();
+	listeners_close(&agent->listeners);
+	close_wait();
 	store_close();
 	if (agent->receiver.cache)
 		receiver_close(&agent->receiver);
 	if (agent->registry.batch)
 		registry_close(&agent->registry);
-	settings_free(&agent->settings);
 }
 
 int main(int argc, char **argv)
@@ -268,24 +170,28 @@ int main(int argc, char **argv)
 	static struct agent agent;
 	int status = STATUS_OK;
 
+	log_open("kvmstatd", LOG_LEVEL_INFO);
 	agent.argc = argc;
 	agent.argv = argv;
 	if (settings_parse(&agent.settings, argc, argv)) {
-		complain("try: kvmstatd --help");
+		settings_free(&agent.settings);
 		return STATUS_USAGE;
 	}
+	log_set_level(agent.settings.log_level);
 	if (agent.settings.help) {
 		settings_help();
 	} else if (agent.settings.version) {
 		puts("kvmstatd " KVMSTATS_VERSION);
 	} else if (agent.settings.print_doc) {
-		if (document_print(agent.settings.operands))
+		if (self_print_document(agent.settings.operands))
 			status = STATUS_FAILED;
-	} else if (start(&agent)) {
-		status = STATUS_FAILED;
 	} else {
-		run(&agent);
+		if (start(&agent))
+			status = STATUS_FAILED;
+		else
+			run(&agent);
+		stop(&agent);
 	}
-	stop(&agent);
+	settings_free(&agent.settings);
 	return status;
 }

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "negotiate.h"
+#include "http.h"
 
 #define BLANKS " \t"
 
@@ -63,12 +63,12 @@ static int parse_weight(const struct slice *slice)
 }
 
 /* One element of the list: what, with which weight and version. */
-struct wish {
+struct range {
 	struct slice what, version;
 	int weight;
 };
 
-static void take_parameter(struct wish *wish, struct slice parameter)
+static void take_parameter(struct range *range, struct slice parameter)
 {
 	const char *equals = memchr(parameter.start, '=', parameter.length);
 	struct slice name, value;
@@ -79,17 +79,17 @@ static void take_parameter(struct wish *wish, struct slice parameter)
 	value.start = equals + 1;
 	value.length = parameter.length - name.length - 1;
 	if (is(&name, "q")) {
-		wish->weight = parse_weight(&value);
+		range->weight = parse_weight(&value);
 	} else if (is(&name, "version")) {
 		if (value.length > 1 && *value.start == '"') {
 			value.start++;
 			value.length -= 2;
 		}
-		wish->version = value;
+		range->version = value;
 	}
 }
 
-static bool next_wish(const char **list, struct wish *wish)
+static bool next_range(const char **list, struct range *range)
 {
 	struct slice element, parameter;
 	char text[512];
@@ -97,30 +97,30 @@ static bool next_wish(const char **list, struct wish *wish)
 
 	if (!next_element(list, ',', &element))
 		return false;
-	/* longer than any real one: no wish */
+	/* longer than any real one: not understood */
 	if (element.length >= sizeof(text))
 		element.length = 0;
 	memcpy(text, element.start, element.length);
 	text[element.length] = 0;
-	*wish = (struct wish){ .weight = 1000 };
-	if (!next_element(&p, ';', &wish->what))
+	*range = (struct range){ .weight = 1000 };
+	if (!next_element(&p, ';', &range->what))
 		return true;
 	while (next_element(&p, ';', &parameter))
-		take_parameter(wish, parameter);
+		take_parameter(range, parameter);
 	/* the slices point into the list, which outlives this function */
-	wish->what.start = element.start;
-	if (wish->version.length)
-		wish->version.start = element.start +
-				      (wish->version.start - text);
+	range->what.start = element.start;
+	if (range->version.length)
+		range->version.start = element.start +
+				      (range->version.start - text);
 	return true;
 }
 
-static bool version_is(const struct wish *wish, const char *version)
+static bool version_is(const struct range *range, const char *version)
 {
-	return !wish->version.length || is(&wish->version, version);
+	return !range->version.length || is(&range->version, version);
 }
 
-/* The more precise a wish is, the more it counts, whatever its place. */
+/* The more precise a range is, the more it counts, whatever its place. */
 struct best {
 	int precision, weight;
 };
@@ -137,22 +137,22 @@ static void better(struct best *best, int precision, int weight)
 enum exposition negotiate_format(const char *accept)
 {
 	struct best open = { 0 }, text = { 0 };
-	struct wish wish;
+	struct range range;
 
-	while (accept && next_wish(&accept, &wish)) {
-		if (is(&wish.what, "application/openmetrics-text")) {
-			if (version_is(&wish, "1.0.0"))
-				better(&open, 3, wish.weight);
-		} else if (is(&wish.what, "application/*")) {
-			better(&open, 2, wish.weight);
-		} else if (is(&wish.what, "text/plain")) {
-			if (version_is(&wish, "0.0.4"))
-				better(&text, 3, wish.weight);
-		} else if (is(&wish.what, "text/*")) {
-			better(&text, 2, wish.weight);
-		} else if (is(&wish.what, "*/*")) {
-			better(&open, 1, wish.weight);
-			better(&text, 1, wish.weight);
+	while (accept && next_range(&accept, &range)) {
+		if (is(&range.what, "application/openmetrics-text")) {
+			if (version_is(&range, "1.0.0"))
+				better(&open, 3, range.weight);
+		} else if (is(&range.what, "application/*")) {
+			better(&open, 2, range.weight);
+		} else if (is(&range.what, "text/plain")) {
+			if (version_is(&range, "0.0.4"))
+				better(&text, 3, range.weight);
+		} else if (is(&range.what, "text/*")) {
+			better(&text, 2, range.weight);
+		} else if (is(&range.what, "*/*")) {
+			better(&open, 1, range.weight);
+			better(&text, 1, range.weight);
 		}
 	}
 	/* who does not care gets what people can read in a browser */
@@ -165,15 +165,15 @@ enum exposition negotiate_format(const char *accept)
 bool negotiate_gzip(const char *accept_encoding)
 {
 	struct best gzip = { 0 }, identity = { 0 };
-	struct wish wish;
+	struct range range;
 
-	while (accept_encoding && next_wish(&accept_encoding, &wish)) {
-		if (is(&wish.what, "gzip") || is(&wish.what, "x-gzip"))
-			better(&gzip, 2, wish.weight);
-		else if (is(&wish.what, "*"))
-			better(&gzip, 1, wish.weight);
-		else if (is(&wish.what, "identity"))
-			better(&identity, 2, wish.weight);
+	while (accept_encoding && next_range(&accept_encoding, &range)) {
+		if (is(&range.what, "gzip") || is(&range.what, "x-gzip"))
+			better(&gzip, 2, range.weight);
+		else if (is(&range.what, "*"))
+			better(&gzip, 1, range.weight);
+		else if (is(&range.what, "identity"))
+			better(&identity, 2, range.weight);
 	}
 	return gzip.weight > 0 && gzip.weight >= identity.weight;
 }

@@ -1,10 +1,172 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include <ctype.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "exposition.h"
 #include "plan.h"
-#include "text.h"
+
+/* ---------------------------------- names, types and units of statistics */
+
+/* A histogram whose buckets have no bounds is a row of numbers. */
+enum family_kind family_kind(const struct kvmstats_desc *desc)
+{
+	uint64_t low, high;
+
+	if (!kvmstats_desc_bucket_bounds(desc, 0, &low, &high))
+		return FAMILY_HISTOGRAM;
+	return kvmstats_desc_size(desc) > 1 ? FAMILY_VECTOR : FAMILY_SCALAR;
+}
+
+enum value_kind value_kind(const struct kvmstats_desc *desc)
+{
+	char text[KVMSTATS_MAX_TEXT_SIZE];
+
+	if (!kvmstats_desc_exponent(desc) ||
+	    kvmstats_desc_format(desc, 0, text, sizeof(text)) < 0)
+		return VALUE_PLAIN;
+	return kvmstats_desc_base(desc) == 10 &&
+	       kvmstats_desc_exponent(desc) == -9 ? VALUE_NANO : VALUE_SCALED;
+}
+
+const char *metric_type(enum family_kind kind, unsigned int type)
+{
+	if (kind == FAMILY_HISTOGRAM)
+		return "histogram";
+	switch (type) {
+	case KVMSTATS_CUMULATIVE:
+		return "counter";
+	case KVMSTATS_INSTANT:
+	case KVMSTATS_PEAK:
+		return "gauge";
+	default:
+		return "unknown";
+	}
+}
+
+/* A value that cannot be converted is not in its unit. */
+static bool is_convertible(const struct kvmstats_desc *desc)
+{
+	return !kvmstats_desc_exponent(desc) ||
+	       value_kind(desc) != VALUE_PLAIN;
+}
+
+const char *metric_unit(const struct kvmstats_desc *desc)
+{
+	unsigned int unit = kvmstats_desc_unit(desc);
+
+	if (!is_convertible(desc) || unit == KVMSTATS_UNIT_NONE ||
+	    unit == KVMSTATS_UNIT_BOOLEAN)
+		return NULL;
+	return kvmstats_unit_name(unit);
+}
+
+static bool strip(char *name, const char *end)
+{
+	size_t length = strlen(name), end_length = strlen(end);
+
+	if (length <= end_length || strcmp(name + length - end_length, end))
+		return false;
+	name[length - end_length] = 0;
+	return true;
+}
+
+/* What the kernel says of the unit in the name, and is no longer true. */
+static void strip_unit(char *name, const char *unit)
+{
+	static const char *const ends[] = {
+		"_ns", "_us", "_ms", "_sec", "_seconds", "_bytes", "_cycles",
+	};
+
+	if (!unit)
+		return;
+	for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++)
+		if (strip(name, ends[i]))
+			return;
+}
+
+static const char *kind_text(const struct kvmstats_desc *desc)
+{
+	const char *type = kvmstats_type_name(kvmstats_desc_type(desc));
+
+	return type ? type : "untyped";
+}
+
+/*
+ * The same statistic always gets the same name, unless another one has it:
+ * then its type is added (attempt 1), then a number.
+ */
+void metric_name(char name[METRIC_NAME_SIZE], enum kvmstats_scope scope,
+		 const struct kvmstats_desc *desc, unsigned int attempt)
+{
+	const char *unit = metric_unit(desc);
+	size_t length;
+
+	snprintf(name, METRIC_NAME_SIZE, "%s_%s",
+		 scope == KVMSTATS_SCOPE_VM ? "kvm_vm" : "kvm_vcpu",
+		 kvmstats_desc_name(desc));
+	for (char *p = name; *p; p++)
+		if (!isalnum((unsigned char)*p))
+			*p = '_';
+	strip(name, "_total");
+	strip_unit(name, unit);
+	length = strlen(name);
+	if (attempt)
+		length += snprintf(name + length, METRIC_NAME_SIZE - length,
+				   "_%s", kind_text(desc));
+	if (attempt > 1)
+		length += snprintf(name + length, METRIC_NAME_SIZE - length,
+				   "_%u", attempt);
+	if (unit)
+		snprintf(name + length, METRIC_NAME_SIZE - length, "_%s", unit);
+}
+
+/* Ends that make a sample's name out of a family's. */
+static bool extends(const char *name, const char *family)
+{
+	static const char *const ends[] = {
+		"", "_total", "_created", "_count", "_sum", "_bucket", "_info",
+		"_gcount", "_gsum",
+	};
+	size_t length = strlen(family);
+
+	if (strncmp(name, family, length))
+		return false;
+	for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++)
+		if (!strcmp(name + length, ends[i]))
+			return true;
+	return false;
+}
+
+bool metric_names_clash(const char *one, const char *other)
+{
+	return extends(one, other) || extends(other, one);
+}
+
+static bool matches(const regex_t *regex, const char *name)
+{
+	return !regexec(regex, name, 0, NULL, 0);
+}
+
+bool filter_passes(const struct filter *filter, const char *name)
+{
+	if (filter->include && !matches(filter->include, name))
+		return false;
+	return !filter->exclude || !matches(filter->exclude, name);
+}
+
+/* ------------------------------------------------------------- families */
+
+const struct host_metric host_metrics[HOST_FAMILIES] = {
+	[HOST_VCPU_RUN] = { "kvm_vcpu_cpu_seconds",
+		"Time that the thread of the vCPU ran" },
+	[HOST_VCPU_WAIT] = { "kvm_vcpu_cpu_wait_seconds",
+		"Time that the thread of the vCPU could have run and waited for a CPU: steal time to the guest" },
+	[HOST_PROCESS] = { "kvm_vm_process_cpu_seconds",
+		"Time that all threads of the VM's process ran" },
+};
 
 static void text_free(struct text *text)
 {
@@ -192,6 +354,18 @@ static bool is_same(const struct family *family, enum kvmstats_scope scope,
 	       !strcmp(family->stat, kvmstats_desc_name(desc));
 }
 
+/* Names that are not the kernel's to give. */
+static bool is_reserved(const char *name)
+{
+	if (metric_names_clash("kvm_vm", name) ||
+	    metric_names_clash("kvm_vm_start_time_seconds", name))
+		return true;
+	for (int i = 0; i < HOST_FAMILIES; i++)
+		if (metric_names_clash(host_metrics[i].name, name))
+			return true;
+	return false;
+}
+
 /*
  * The family of that name if the statistic is the same in another schema.
  * *@taken: another statistic has the name, or one that comes too near.
@@ -200,7 +374,7 @@ static struct family *family_find(struct plan *plan, const char *name,
 				  enum kvmstats_scope scope, size_t schema,
 				  const struct kvmstats_desc *desc, bool *taken)
 {
-	*taken = false;
+	*taken = is_reserved(name);
 	for (size_t i = 0; i < plan->count; i++) {
 		struct family *family = &plan->families[i];
 
@@ -272,6 +446,14 @@ struct plan *plan_new(struct kvmstats_schema *const *schemas,
 	for (size_t i = 0; i < count; i++)
 		plan->schemas[i] = kvmstats_schema_ref(schemas[i]);
 	plan->num_schemas = count;
+	plan->no_cpu = true;
+	for (int i = 0; i < HOST_FAMILIES; i++) {
+		char name[64];
+
+		snprintf(name, sizeof(name), "%s_total", host_metrics[i].name);
+		plan->host_hidden[i] = !filter_passes(filter, name);
+		plan->no_cpu &= plan->host_hidden[i];
+	}
 	if (fill(plan, scopes, filter)) {
 		plan_unref(plan);
 		return NULL;

@@ -53,6 +53,18 @@ struct family {
 	struct column **columns;	/* by schema; NULL: it has none */
 };
 
+/*
+ * What does not come from statistics descriptors: CPU time, as the scheduler has
+ * it. Counters in seconds.
+ */
+enum host_family { HOST_VCPU_RUN, HOST_VCPU_WAIT, HOST_PROCESS, HOST_FAMILIES };
+
+struct host_metric {
+	const char *name, *help;	/* without _total */
+};
+
+extern const struct host_metric host_metrics[HOST_FAMILIES];
+
 struct filter {
 	regex_t *include, *exclude;	/* NULL: all, none */
 };
@@ -64,6 +76,8 @@ struct plan {
 	struct family *families;
 	size_t count;
 	unsigned int largest_histogram;	/* in buckets */
+	bool host_hidden[HOST_FAMILIES];
+	bool no_cpu;			/* all of them */
 };
 
 /* NULL without memory. Takes references on the schemas. */
@@ -73,7 +87,7 @@ struct plan *plan_new(struct kvmstats_schema *const *schemas,
 struct plan *plan_ref(struct plan *plan);
 void plan_unref(struct plan *plan);
 
-/* names.c: a statistic's name, type and unit become those of a metric */
+/* A statistic's name, type and unit become those of a metric. */
 #define METRIC_NAME_SIZE	(KVMSTATS_MAX_NAME_SIZE + 64)
 
 enum family_kind family_kind(const struct kvmstats_desc *desc);

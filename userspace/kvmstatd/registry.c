@@ -2,10 +2,14 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "exposition.h"
+#include "registry.h"
 #include "store.h"
 
 const char *const reject_names[REJECTS] = {
+	[REJECT_NONE]		= "",
 	[REJECT_CREDENTIALS]	= "credentials",
 	[REJECT_MALFORMED]	= "malformed",
 	[REJECT_SILENT]		= "silent",
@@ -13,12 +17,224 @@ const char *const reject_names[REJECTS] = {
 	[REJECT_DESCRIPTORS]	= "too_many_descriptors",
 	[REJECT_MESSAGES]	= "too_many_messages",
 	[REJECT_BEHALF]		= "on_behalf",
+	[REJECT_CLOSING]	= "too_many_to_close",
 };
 
-static int plan_again(struct registry *registry, const struct filter *filter)
+const char *const phase_names[PHASES] = {
+	[PHASE_HEAD]	= "head",
+	[PHASE_READING]	= "reading",
+};
+
+/* ------------------------------------------------------------------- VMs */
+
+void identity_free(struct identity *identity)
+{
+	free(identity->name);
+	free(identity->uuid);
+}
+
+/* The kernel's time of boot, which a clock that is slewed does not move. */
+static uint64_t boot_time_s(void)
+{
+	FILE *file = fopen("/proc/stat", "re");
+	unsigned long long seconds = 0;
+	char *line = NULL;
+	size_t room = 0;
+
+	while (file && getline(&line, &room, file) >= 0)
+		if (sscanf(line, "btime %llu", &seconds) == 1)
+			break;
+	free(line);
+	if (file)
+		fclose(file);
+	return seconds;
+}
+
+uint64_t identity_start_ms(const struct identity *identity)
+{
+	uint64_t boot_s = identity->start_ticks ? boot_time_s() : 0;
+
+	if (!boot_s)
+		return 0;
+	return boot_s * 1000 + identity->start_ticks * 1000 /
+	       sysconf(_SC_CLK_TCK);
+}
+
+static int make_labels(struct vm *vm)
+{
+	FILE *out = open_memstream(&vm->labels.bytes, &vm->labels.length);
+
+	if (!out)
+		return -ENOMEM;
+	fputs("{vm=\"", out);
+	escape_label(out, vm->key);
+	fputs("\"} ", out);
+	return fclose(out) ? -ENOMEM : 0;
+}
+
+static void put_label(FILE *out, const char *name, const char *value)
+{
+	fprintf(out, ",%s=\"", name);
+	escape_label(out, value);
+	fputc('"', out);
+}
+
+static int make_info(struct vm *vm)
+{
+	const struct identity *identity = &vm->identity;
+	FILE *out = open_memstream(&vm->info.bytes, &vm->info.length);
+
+	if (!out)
+		return -ENOMEM;
+	fprintf(out, "kvm_vm_info%.*s", (int)vm->labels.length - 2,
+		vm->labels.bytes);
+	put_label(out, "name", identity->name);
+	put_label(out, "uuid", identity->uuid);
+	fprintf(out, ",pid=\"%d\",uid=\"%u\",registered_by=\"%s\"",
+		identity->pid, identity->uid,
+		identity->on_behalf ? "helper" : "vmm");
+	put_label(out, "id", vm->id);
+	fputs("} 1\n", out);
+	if (fclose(out))
+		return -ENOMEM;
+	if (!identity->start_ms)
+		return 0;
+	out = open_memstream(&vm->start.bytes, &vm->start.length);
+	if (!out)
+		return -ENOMEM;
+	fprintf(out, "kvm_vm_start_time_seconds%s%ju.%03ju\n",
+		vm->labels.bytes, (uintmax_t)identity->start_ms / 1000,
+		(uintmax_t)identity->start_ms % 1000);
+	return fclose(out) ? -ENOMEM : 0;
+}
+
+/*
+ * "kvm-4711/vcpu-0" names the process that made the VM. Once, before a scrape
+ * can meet the VM: the line does not change under its eyes.
+ */
+static int set_id(struct vm *vm, const struct kvmstats_source *source)
+{
+	const char *id = kvmstats_source_id(source);
+
+	if (vm->info.bytes)
+		return 0;
+	snprintf(vm->id, sizeof(vm->id), "%.*s", (int)strcspn(id, "/"), id);
+	return make_info(vm);
+}
+
+struct vm *vm_new(struct identity *identity, char *key)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+
+	if (!vm || !key) {
+		free(vm);
+		free(key);
+		identity_free(identity);
+		return NULL;
+	}
+	vm->refs = 1;
+	vm->identity = *identity;
+	vm->pidfd = -1;
+	vm->key = key;
+	vm->since_ns = clock_ns();
+	if (!make_labels(vm))
+		return vm;
+	vm_unref(vm);
+	return NULL;
+}
+
+/* The labels of all series of a descriptor, in one piece of memory. */
+static struct text *entry_labels(const struct vm *vm, int vcpu)
+{
+	/* the bracket and the blank are written anew behind the number */
+	size_t length = vm->labels.length, room = length + 32;
+	struct text *labels = malloc(sizeof(*labels) + room);
+
+	if (!labels)
+		return NULL;
+	labels->bytes = (char *)(labels + 1);
+	memcpy(labels->bytes, vm->labels.bytes, length);
+	if (vcpu >= 0)
+		length += -2 + snprintf(labels->bytes + length - 2, room - length,
+					",vcpu=\"%d\"} ", vcpu);
+	labels->length = length;
+	return labels;
+}
+
+struct vm *vm_ref(struct vm *vm)
+{
+	vm->refs++;
+	return vm;
+}
+
+void vm_unref(struct vm *vm)
+{
+	if (!vm || --vm->refs)
+		return;
+	for (size_t i = 0; i < vm->count; i++) {
+		kvmstats_source_close(vm->entries[i].source);
+		free(vm->entries[i].labels);
+	}
+	free(vm->entries);
+	identity_free(&vm->identity);
+	free(vm->key);
+	free(vm->labels.bytes);
+	free(vm->info.bytes);
+	free(vm->start.bytes);
+	free(vm);
+}
+
+/* --------------------------------------------------------------- closing */
+
+struct closing {
+	bool stored;		/* systemd has been told to forget them */
+	size_t count;
+	struct kvmstats_source *sources[];
+};
+
+/* systemd's copies first, or closing them would tear the VM down there. */
+static void run_closing(void *argument)
+{
+	struct closing *closing = argument;
+
+	if (closing->stored)
+		store_wait();
+	for (size_t i = 0; i < closing->count; i++)
+		kvmstats_source_close(closing->sources[i]);
+	free(closing);
+}
+
+void close_sources(struct kvmstats_source **sources, size_t count, bool stored)
+{
+	struct closing *closing;
+
+	if (!count)
+		return;
+	closing = malloc(sizeof(*closing) + count * sizeof(*sources));
+	if (closing) {
+		closing->stored = stored;
+		closing->count = count;
+		memcpy(closing->sources, sources, count * sizeof(*sources));
+		if (!kvmstats_close_call(KVMSTATS_CLOSE_VM, run_closing,
+					 closing))
+			return;
+		free(closing);
+	}
+	for (size_t i = 0; i < count; i++)
+		kvmstats_source_close(sources[i]);
+}
+
+void close_wait(void)
+{
+	kvmstats_close_wait(KVMSTATS_CLOSE_VM);
+}
+
+/* -------------------------------------------------------------- registry */
+
+static int plan_again(struct registry *registry, const struct filters *filters)
 {
 	struct plan *plan = plan_new(registry->schemas, registry->scopes,
-				     registry->num_schemas, filter);
+				     registry->num_schemas, &filters->metrics);
 
 	if (!plan)
 		return -ENOMEM;
@@ -27,15 +243,16 @@ static int plan_again(struct registry *registry, const struct filter *filter)
 	return 0;
 }
 
-int registry_open(struct registry *registry, const struct filter *filter)
+int registry_open(struct registry *registry, const struct filters *filters)
 {
 	memset(registry, 0, sizeof(*registry));
 	pthread_mutex_init(&registry->lock, NULL);
+	pthread_mutex_init(&registry->cpu_lock, NULL);
 	registry->next_serial = 1;
 	registry->counters.heartbeat_ns = clock_ns();
 	if (kvmstats_batch_new(0, &registry->batch))
 		return -ENOMEM;
-	return plan_again(registry, filter);
+	return plan_again(registry, filters);
 }
 
 void registry_close(struct registry *registry)
@@ -47,36 +264,54 @@ void registry_close(struct registry *registry)
 		kvmstats_schema_unref(registry->schemas[i]);
 	plan_unref(registry->plan);
 	kvmstats_batch_free(registry->batch);
+	pthread_mutex_destroy(&registry->cpu_lock);
 	pthread_mutex_destroy(&registry->lock);
 }
 
-int registry_set_filter(struct registry *registry, const struct filter *filter)
+int registry_set_filters(struct registry *registry,
+			 const struct filters *filters)
 {
 	int ret;
 
 	pthread_mutex_lock(&registry->lock);
-	ret = plan_again(registry, filter);
+	ret = plan_again(registry, filters);
+	for (size_t i = 0; i < registry->count && !ret; i++)
+		registry->vms[i]->hidden =
+			!filter_passes(&filters->vms, registry->vms[i]->key);
 	pthread_mutex_unlock(&registry->lock);
 	return ret;
 }
 
-static bool key_in_use(const struct registry *registry, const char *key)
+/* FNV-1a */
+static struct vm **key_bucket(struct registry *registry, const char *key)
 {
-	for (size_t i = 0; i < registry->count; i++)
-		if (!strcmp(registry->vms[i]->key, key))
-			return true;
-	return false;
+	uint32_t hash = 2166136261u;
+
+	for (; *key; key++)
+		hash = (hash ^ (unsigned char)*key) * 16777619u;
+	return &registry->by_key[hash % KEY_BUCKETS];
+}
+
+static bool key_in_use(struct registry *registry, const char *key)
+{
+	const struct vm *vm = *key_bucket(registry, key);
+
+	while (vm && strcmp(vm->key, key))
+		vm = vm->next_key;
+	return vm;
 }
 
 /*
  * The name, for as long as no other VM has it. It is fixed for the life of
- * the VM: series that change their name are worth nothing.
+ * the VM: series that change their name are worth nothing. The serial number is
+ * not used again, so that no search is long.
  */
-static char *choose_key(const struct registry *registry,
+static char *choose_key(struct registry *registry,
 			const struct identity *identity, const char *wanted)
 {
 	const char *name = *identity->name ? identity->name : identity->uuid;
-	char *key;
+	unsigned int attempt = 0;
+	char *key = NULL;
 
 	if (wanted && !key_in_use(registry, wanted))
 		return strdup(wanted);
@@ -84,17 +319,18 @@ static char *choose_key(const struct registry *registry,
 		name = "unnamed";
 	if (!key_in_use(registry, name))
 		return strdup(name);
-	for (unsigned int attempt = 1;; attempt++) {
-		int ret = attempt == 1 ?
-			asprintf(&key, "%s#%d", name, identity->pid) :
-			asprintf(&key, "%s#%d.%u", name, identity->pid, attempt);
+	do {
+		int ret;
 
+		free(key);
+		ret = !attempt ? asprintf(&key, "%s#%d", name, identity->pid) :
+		      asprintf(&key, "%s#%d.%ju", name, identity->pid,
+			       (uintmax_t)registry->next_serial + attempt - 1);
 		if (ret < 0)
 			return NULL;
-		if (!key_in_use(registry, key))
-			return key;
-		free(key);
-	}
+		attempt++;
+	} while (key_in_use(registry, key));
+	return key;
 }
 
 static int make_room(struct registry *registry)
@@ -113,9 +349,10 @@ static int make_room(struct registry *registry)
 }
 
 static int add_locked(struct registry *registry, struct identity *identity,
-		      const char *key, struct vm **result)
+		      const char *key, const struct filters *filters,
+		      struct vm **result)
 {
-	struct vm *vm;
+	struct vm *vm, **bucket;
 
 	if (make_room(registry)) {
 		identity_free(identity);
@@ -125,7 +362,10 @@ static int add_locked(struct registry *registry, struct identity *identity,
 	if (!vm)
 		return -ENOMEM;
 	vm->serial = registry->next_serial++;
-	vm->registered = true;
+	vm->hidden = !filter_passes(&filters->vms, vm->key);
+	bucket = key_bucket(registry, vm->key);
+	vm->next_key = *bucket;
+	*bucket = vm;
 	registry->vms[registry->count++] = vm_ref(vm);
 	registry->counters.registrations++;
 	*result = vm;
@@ -133,12 +373,13 @@ static int add_locked(struct registry *registry, struct identity *identity,
 }
 
 int registry_add(struct registry *registry, struct identity *identity,
-		 const char *key, struct vm **vm)
+		 const char *key, const struct filters *filters,
+		 struct vm **vm)
 {
 	int ret;
 
 	pthread_mutex_lock(&registry->lock);
-	ret = add_locked(registry, identity, key, vm);
+	ret = add_locked(registry, identity, key, filters, vm);
 	pthread_mutex_unlock(&registry->lock);
 	return ret;
 }
@@ -146,7 +387,7 @@ int registry_add(struct registry *registry, struct identity *identity,
 /* Its number, or -ENOSPC, -ENOMEM. A new one makes a new plan. */
 static int schema_index(struct registry *registry,
 			const struct kvmstats_source *source,
-			const struct filter *filter)
+			const struct filters *filters)
 {
 	struct kvmstats_schema *schema = kvmstats_source_schema(source);
 	enum kvmstats_scope scope = kvmstats_source_scope(source);
@@ -162,7 +403,7 @@ static int schema_index(struct registry *registry,
 	registry->schemas[count] = kvmstats_schema_ref(schema);
 	registry->scopes[count] = scope;
 	registry->num_schemas++;
-	ret = plan_again(registry, filter);
+	ret = plan_again(registry, filters);
 	if (!ret)
 		return count;
 	registry->num_schemas--;
@@ -215,7 +456,7 @@ static int add_source(struct registry *registry, struct vm *vm,
 	struct entry entry = {
 		.source = source, .vcpu = kvmstats_source_vcpu(source),
 	};
-	int schema = schema_index(registry, source, &settings->filter);
+	int schema = schema_index(registry, source, &settings->filters);
 	bool present;
 	size_t position = entry_position(vm, entry.vcpu, &present);
 
@@ -224,15 +465,16 @@ static int add_source(struct registry *registry, struct vm *vm,
 	entry.schema = schema;
 	if (present) {
 		*replaced = vm->entries[position].source;
+		registry->fds += !*replaced;
 		entry.labels = vm->entries[position].labels;
 		vm->entries[position] = entry;
 		return 0;
 	}
 	if (vm->count >= settings->max_fds_per_vm)
 		return -ENOSPC;
-	if (vm_set_id(vm, source))
+	if (set_id(vm, source))
 		return -ENOMEM;
-	entry.labels = vm_labels(vm, entry.vcpu);
+	entry.labels = entry_labels(vm, entry.vcpu);
 	if (!entry.labels || insert_entry(vm, position, &entry)) {
 		free(entry.labels);
 		return -ENOMEM;
@@ -243,13 +485,16 @@ static int add_source(struct registry *registry, struct vm *vm,
 
 int registry_add_sources(struct registry *registry, struct vm *vm,
 			 struct kvmstats_source **sources, size_t count,
-			 const struct settings *settings)
+			 const struct settings *settings, bool *any_replaced)
 {
 	struct counters *counters = &registry->counters;
 	size_t to_close = 0, i;
 	int ret = 0;
 
+	*any_replaced = false;
 	pthread_mutex_lock(&registry->lock);
+	/* entries may move, and threads look at them under the other lock */
+	pthread_mutex_lock(&registry->cpu_lock);
 	for (i = 0; i < count && !ret; i++) {
 		struct kvmstats_source *replaced = NULL;
 
@@ -262,18 +507,25 @@ int registry_add_sources(struct registry *registry, struct vm *vm,
 		if (replaced) {
 			sources[to_close++] = replaced;
 			counters->fds_replaced++;
+			*any_replaced = true;
 		}
 	}
+	pthread_mutex_unlock(&registry->cpu_lock);
 	pthread_mutex_unlock(&registry->lock);
 	counters->fds_rejected += ret ? 1 + count - i : 0;
 	while (i < count)
 		sources[to_close++] = sources[i++];
-	reap(sources, to_close, false);
+	close_sources(sources, to_close, false);
 	return ret;
 }
 
 static void take_out(struct registry *registry, struct vm *vm)
 {
+	struct vm **link = key_bucket(registry, vm->key);
+
+	while (*link != vm)
+		link = &(*link)->next_key;
+	*link = vm->next_key;
 	for (size_t i = 0; i < registry->count; i++) {
 		if (registry->vms[i] != vm)
 			continue;
@@ -283,14 +535,19 @@ static void take_out(struct registry *registry, struct vm *vm)
 	}
 }
 
-/* The labels stay, for scrapes that are under way. */
-static size_t take_sources(struct vm *vm, struct kvmstats_source **sources)
+static size_t take_sources(struct registry *registry, struct vm *vm,
+			   struct kvmstats_source **sources)
 {
 	size_t count = 0;
 
 	for (size_t i = 0; i < vm->count; i++) {
-		if (vm->entries[i].source)
+		if (!vm->entries[i].source)
+			continue;
+		registry->fds--;
+		if (sources)
 			sources[count++] = vm->entries[i].source;
+		else	/* without memory it is closed with the VM */
+			continue;
 		vm->entries[i].source = NULL;
 	}
 	return count;
@@ -303,14 +560,12 @@ void registry_remove(struct registry *registry, struct vm *vm)
 
 	pthread_mutex_lock(&registry->lock);
 	take_out(registry, vm);
-	vm->registered = false;
-	registry->fds -= vm->count;
 	sources = calloc(vm->count + 1, sizeof(*sources));
-	count = sources ? take_sources(vm, sources) : 0;
+	count = take_sources(registry, vm, sources);
 	registry->counters.ended++;
 	pthread_mutex_unlock(&registry->lock);
-	store_forget(vm->serial);
-	reap(sources, count, true);
+	store_forget(registry, vm);
+	close_sources(sources, count, true);
 	free(sources);
 	vm_unref(vm);
 }

@@ -2,12 +2,12 @@
 /*
  * A scrape: samples of all descriptors, taken at once and under the registry's
  * lock; then their text, made piece by piece as the client takes it, without
- * any lock. A client that stalls so holds memory, and nothing else.
+ * any lock. If a client stops reading, that holds memory, and nothing else.
  */
 #ifndef KVMSTATD_SCRAPE_H
 #define KVMSTATD_SCRAPE_H
 
-#include "agent.h"
+#include "registry.h"
 
 /*
  * The longest piece of text that is made in one step: HELP, TYPE and UNIT of
@@ -15,12 +15,25 @@
  */
 #define STEP_BYTES 8192
 
+/* Of a thread: on a CPU, in a run queue. Of a process: user, system. */
+struct cpu_time {
+	uint64_t ns[2];
+};
+
 /* A descriptor's sample, and what it is called. */
 struct row {
 	const struct text *labels;
 	const uint64_t *sample;
+	struct cpu_time cpu;	/* of the vCPU's thread */
 	uint32_t vm;		/* index in vms */
+	int vcpu;
 	uint16_t schema;
+	bool has_cpu;
+};
+
+struct process_cpu {
+	struct cpu_time time;
+	bool known;
 };
 
 struct rows {
@@ -33,14 +46,18 @@ struct scrape {
 	struct plan *plan;
 	struct vm **vms;
 	size_t num_vms;
-	struct rows rows[2];	/* by scope */
+	struct rows rows[2];	/* by scope; those of a VM stand together */
+	struct process_cpu *process_cpu;	/* by VM; NULL: not wanted */
 	uint64_t *samples;
 	enum exposition format;
 	bool per_vcpu;		/* histograms, too */
 	uint64_t started_ns;
 
 	/* where the text has come to */
-	enum { PART_INFO, PART_FAMILIES, PART_TAIL, PART_END } part;
+	enum {
+		PART_INFO, PART_START, PART_HOST, PART_FAMILIES, PART_TAIL,
+		PART_END
+	} part;
 	size_t position;	/* VM, family, or byte */
 	size_t line;		/* 0: the head, then rows */
 	unsigned int bucket;
@@ -51,16 +68,14 @@ struct scrape {
 	char spill[STEP_BYTES];
 };
 
-/* sample.c: NULL without memory */
+/* NULL without memory */
 struct scrape *scrape_new(struct registry *registry, enum exposition format,
 			  const struct settings *settings);
 void scrape_free(struct scrape *scrape);
-/* format.c: the next bytes, 0 at the end. @room is at least 1. */
+/* exposition.c: the next bytes, 0 at the end. @room is at least 1. */
 size_t scrape_read(struct scrape *scrape, char *out, size_t room);
 
-/* self.c */
-int self_write(struct registry *registry, enum exposition format,
-	       struct text *text);
-void self_document(FILE *out);
+/* cpu.c */
+void cpu_sample(struct registry *registry, struct scrape *scrape);
 
 #endif /* KVMSTATD_SCRAPE_H */

@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What kvmstatd says of itself. docs/metrics.md comes from the same table. */
+#include <dirent.h>
+#include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-#include "scrape.h"
+#include "../common/log.h"
+#include "exposition.h"
+#include "self.h"
 
 /*
  * Of a counter the name is without _total. An @offset into struct counters, or
@@ -47,6 +54,10 @@ static const struct self_metric metrics[] = {
 	      "Different lists of statistics that were seen"),
 	COUNTER("registrations", NULL, registrations, "VMs that were accepted"),
 	COUNTER("vms_ended", NULL, ended, "VMs that have gone"),
+	GAUGE("registrations_waiting", NULL, parked,
+	      "Registrations that wait until descriptors are free"),
+	COUNTER("vms_not_stored", NULL, not_stored,
+		"VMs that systemd cannot keep over a restart"),
 	COUNTER("descriptors_accepted", NULL, fds_accepted,
 		"Descriptors that were accepted"),
 	COUNTER("descriptors_rejected", NULL, fds_rejected,
@@ -61,6 +72,8 @@ static const struct self_metric metrics[] = {
 		"Scrapes answered with 503: too many at once"),
 	COUNTER("scrapes_cut", NULL, scrapes_cut,
 		"Scrapes given up: the client was too slow"),
+	COUNTER("http_unauthorized", NULL, http_unauthorized,
+		"Requests without the right password"),
 	COUNTER("scrape_text_bytes", "bytes", text_bytes,
 		"Text of scrapes before compression"),
 	COUNTER("sampling_seconds", "seconds", sample_ns,
@@ -110,17 +123,147 @@ static void write_metric(FILE *out, enum exposition format,
 		fprintf(out, "%ju\n", (uintmax_t)value);
 }
 
-#define REJECTED_NAME "kvmstatd_registrations_rejected"
-#define REJECTED_HELP "Connections that were closed, by reason"
+/* Counters with a label, whose values have names. */
+struct labelled {
+	const char *name, *label, *help;
+	const char *const *values;
+	int first, count;
+	size_t offset;		/* of an array in struct counters */
+};
+
+static const struct labelled labelled[] = {
+	{ "kvmstatd_registrations_rejected", "reason",
+	  "Connections that were closed, by reason", reject_names,
+	  REJECT_NONE + 1, REJECTS, offsetof(struct counters, rejected) },
+	{ "kvmstatd_http_connections_cut", "phase",
+	  "HTTP connections that were closed because they took too long, or had nothing to say when others came",
+	  phase_names, 0, PHASES, offsetof(struct counters, http_cut) },
+};
+
+#define LABELLED_COUNT (sizeof(labelled) / sizeof(*labelled))
 #define BUILD_HELP "What is running"
 
-static void write_rejected(FILE *out, enum exposition format,
+static void write_labelled(FILE *out, enum exposition format,
+			   const struct labelled *metric,
 			   const struct counters *counters)
 {
-	write_head(out, format, REJECTED_NAME, "counter", NULL, REJECTED_HELP);
-	for (int i = 0; i < REJECTS; i++)
-		fprintf(out, REJECTED_NAME "_total{reason=\"%s\"} %ju\n",
-			reject_names[i], (uintmax_t)counters->rejected[i]);
+	const _Atomic uint64_t *values = (const _Atomic uint64_t *)
+		((const char *)counters + metric->offset);
+
+	write_head(out, format, metric->name, "counter", NULL, metric->help);
+	for (int i = metric->first; i < metric->count; i++)
+		fprintf(out, "%s_total{%s=\"%s\"} %ju\n", metric->name,
+			metric->label, metric->values[i],
+			(uintmax_t)values[i]);
+}
+
+/* ----------------------------- the process, as all exporters call its metrics */
+
+static double cpu_seconds(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_utime.tv_sec + usage.ru_stime.tv_sec +
+	       (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+static double open_fds(void)
+{
+	double count = -3;	/* the directory itself, and two dots */
+	struct stat st;
+	DIR *dir;
+
+	/* Linux 6.2 and later say it without a list */
+	if (!stat("/proc/self/fd", &st) && st.st_size)
+		return st.st_size;
+	dir = opendir("/proc/self/fd");
+	if (!dir)
+		return 0;
+	while (readdir(dir))
+		count++;
+	closedir(dir);
+	return count;
+}
+
+static double max_fds(void)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_NOFILE, &limit) ? 0 : limit.rlim_cur;
+}
+
+/* Field @number of /proc/self/statm, in bytes. */
+static double memory_bytes(int number)
+{
+	FILE *file = fopen("/proc/self/statm", "re");
+	unsigned long pages[2] = { 0, 0 };
+
+	if (!file)
+		return 0;
+	if (fscanf(file, "%lu %lu", &pages[0], &pages[1]) != 2)
+		pages[number] = 0;
+	fclose(file);
+	return (double)pages[number] * sysconf(_SC_PAGESIZE);
+}
+
+static double virtual_bytes(void)
+{
+	return memory_bytes(0);
+}
+
+static double resident_bytes(void)
+{
+	return memory_bytes(1);
+}
+
+static double start_seconds(void)
+{
+	static double seconds;
+	struct identity self = { .pid = getpid() };
+	FILE *file = seconds ? NULL : fopen("/proc/self/stat", "re");
+	unsigned long long ticks = 0;
+
+	if (!file)
+		return seconds;
+	if (fscanf(file, "%*d (%*[^)]) %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+		   &ticks) == 1) {
+		self.start_ticks = ticks;
+		seconds = identity_start_ms(&self) / 1e3;
+	}
+	fclose(file);
+	return seconds;
+}
+
+static const struct process_metric {
+	const char *name, *type, *unit, *help;
+	double (*get)(void);
+} process_metrics[] = {
+	{ "process_cpu_seconds", "counter", "seconds",
+	  "User and system CPU time of kvmstatd", cpu_seconds },
+	{ "process_open_fds", "gauge", NULL,
+	  "Descriptors that kvmstatd has open", open_fds },
+	{ "process_max_fds", "gauge", NULL,
+	  "Descriptors that kvmstatd may have open", max_fds },
+	{ "process_virtual_memory_bytes", "gauge", "bytes",
+	  "Virtual memory of kvmstatd", virtual_bytes },
+	{ "process_resident_memory_bytes", "gauge", "bytes",
+	  "Resident memory of kvmstatd", resident_bytes },
+	{ "process_start_time_seconds", "gauge", "seconds",
+	  "When kvmstatd began, in seconds since 1970", start_seconds },
+};
+
+#define PROCESS_COUNT (sizeof(process_metrics) / sizeof(*process_metrics))
+
+static void write_process(FILE *out, enum exposition format,
+			  const struct process_metric *metric)
+{
+	bool is_counter = !strcmp(metric->type, "counter");
+
+	write_head(out, format, metric->name, metric->type, metric->unit,
+		   metric->help);
+	fprintf(out, "%s%s %.17g\n", metric->name, is_counter ? "_total" : "",
+		metric->get());
 }
 
 static void write_build(FILE *out, enum exposition format)
@@ -145,15 +288,19 @@ int self_write(struct registry *registry, enum exposition format,
 	for (size_t i = 0; i < METRIC_COUNT; i++)
 		write_metric(out, format, &metrics[i], registry);
 	pthread_mutex_unlock(&registry->lock);
-	write_rejected(out, format, &registry->counters);
+	for (size_t i = 0; i < LABELLED_COUNT; i++)
+		write_labelled(out, format, &labelled[i], &registry->counters);
+	for (size_t i = 0; i < PROCESS_COUNT; i++)
+		write_process(out, format, &process_metrics[i]);
 	write_build(out, format);
 	if (format == OPENMETRICS)
 		fputs("# EOF\n", out);
 	return fclose(out);
 }
 
-/* Rows of a table in Markdown. */
-void self_document(FILE *out)
+/* ------------------------------------------------- tables of docs/metrics.md */
+
+static void document_self(FILE *out)
 {
 	for (size_t i = 0; i < METRIC_COUNT; i++) {
 		const struct self_metric *metric = &metrics[i];
@@ -162,9 +309,135 @@ void self_document(FILE *out)
 		fprintf(out, "| `%s%s` | %s | %s |\n", metric->name,
 			is_counter ? "_total" : "", metric->type, metric->help);
 	}
-	fprintf(out, "| `%s_total` | counter | %s: ", REJECTED_NAME,
-		REJECTED_HELP);
-	for (int i = 0; i < REJECTS; i++)
-		fprintf(out, "%s`%s`", i ? ", " : "", reject_names[i]);
-	fputs(" |\n| `kvmstatd_build_info` | info | " BUILD_HELP " |\n", out);
+	for (size_t i = 0; i < LABELLED_COUNT; i++) {
+		const struct labelled *metric = &labelled[i];
+
+		fprintf(out, "| `%s_total` | counter | %s: ", metric->name,
+			metric->help);
+		for (int j = metric->first; j < metric->count; j++)
+			fprintf(out, "%s`%s`", j > metric->first ? ", " : "",
+				metric->values[j]);
+		fputs(" |\n", out);
+	}
+	for (size_t i = 0; i < PROCESS_COUNT; i++)
+		fprintf(out, "| `%s%s` | %s | %s |\n", process_metrics[i].name,
+			strcmp(process_metrics[i].type, "counter") ? "" :
+			"_total", process_metrics[i].type,
+			process_metrics[i].help);
+	fputs("| `kvmstatd_build_info` | info | " BUILD_HELP " |\n", out);
+}
+
+#define MAX_IMAGES	16
+#define IMAGE_BYTES	(256u << 10)
+
+static const char self_head[] =
+	"\n## kvmstatd itself\n\n"
+	"| metric | type | meaning |\n"
+	"|---|---|---|\n";
+
+static const char list_head[] =
+	"\n## What known kernels count\n\n"
+	"Others have others; the rules above hold for them all.\n\n"
+	"| metric | type | kernel's name | kernels |\n"
+	"|---|---|---|---|\n";
+
+static size_t read_file(const char *path, void *bytes)
+{
+	FILE *file = fopen(path, "re");
+	size_t length = 0;
+
+	if (!file)
+		return 0;
+	length = fread(bytes, 1, IMAGE_BYTES, file);
+	fclose(file);
+	return length;
+}
+
+static int open_image(const char *path, struct kvmstats_source **source)
+{
+	void *bytes = malloc(IMAGE_BYTES);
+	size_t length;
+	int ret;
+
+	if (!bytes)
+		return -ENOMEM;
+	errno = 0;
+	length = read_file(path, bytes);
+	ret = errno ? -errno :
+	      kvmstats_source_open_image(bytes, length, NULL, source);
+	free(bytes);
+	return ret;
+}
+
+/* "tests/data/x86_64-6.18-vm.bin" is of "x86_64-6.18" */
+static void put_kernel(FILE *out, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	const char *name = slash ? slash + 1 : path;
+	const char *end = strrchr(name, '-');
+
+	fprintf(out, "%.*s", end ? (int)(end - name) : (int)strlen(name), name);
+}
+
+static void put_family(FILE *out, const struct plan *plan,
+		       const struct family *family, char *const *images)
+{
+	const char *between = "";
+	const char *name = family->kind == FAMILY_HISTOGRAM ? family->name :
+			   family->sample.bytes;
+
+	fprintf(out, "| `%s` | %s | `%s` | ", name,
+		metric_type(family->kind, family->type), family->stat);
+	for (size_t i = 0; i < plan->num_schemas; i++) {
+		if (!family->columns[i])
+			continue;
+		fputs(between, out);
+		put_kernel(out, images[i]);
+		between = ", ";
+	}
+	fputs(" |\n", out);
+}
+
+static int put_images(FILE *out, char *const *images, size_t count,
+		      struct kvmstats_source **sources)
+{
+	struct kvmstats_schema *schemas[MAX_IMAGES];
+	enum kvmstats_scope scopes[MAX_IMAGES];
+	const struct filter all = { 0 };
+	struct plan *plan;
+
+	for (size_t i = 0; i < count; i++) {
+		schemas[i] = kvmstats_source_schema(sources[i]);
+		scopes[i] = kvmstats_source_scope(sources[i]);
+	}
+	plan = plan_new(schemas, scopes, count, &all);
+	if (!plan)
+		return -1;
+	fputs(list_head, out);
+	for (size_t i = 0; i < plan->count; i++)
+		put_family(out, plan, &plan->families[i], images);
+	plan_unref(plan);
+	return 0;
+}
+
+int self_print_document(char * const images[])
+{
+	struct kvmstats_source *sources[MAX_IMAGES];
+	size_t count = 0;
+	int ret = 0;
+
+	fputs(self_head, stdout);
+	document_self(stdout);
+	for (; images[count] && count < MAX_IMAGES && !ret; count++) {
+		ret = open_image(images[count], &sources[count]);
+		if (ret) {
+			log_error("%s: %s", images[count], strerror(-ret));
+			break;
+		}
+	}
+	if (count && !ret)
+		ret = put_images(stdout, images, count, sources);
+	while (count--)
+		kvmstats_source_close(sources[count]);
+	return ret ? -1 : 0;
 }

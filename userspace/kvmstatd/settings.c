@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The command line and the configuration file: one table for both. */
 #include <errno.h>
-#include <getopt.h>
 #include <grp.h>
 #include <limits.h>
 #include <pwd.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-#include "agent.h"
+#include "settings.h"
 
-#define DEFAULT_SOCKET "/run/kvmstatd/register.sock"
-#define DEFAULT_LISTEN "127.0.0.1:9976"
+#define MAX_NUMBER	1000000ul
 
 struct setting {
 	const char *name;
@@ -21,6 +20,7 @@ struct setting {
 	int (*set)(struct settings *settings, const char *value,
 		   const struct setting *setting);
 	size_t offset;		/* of what set_text and the like change */
+	const char *allowed;	/* what a value must be, for messages */
 };
 
 static void *member(struct settings *settings, const struct setting *setting)
@@ -33,9 +33,24 @@ static int set_text(struct settings *settings, const char *value,
 {
 	char **text = member(settings, setting);
 
+	if (!*value)
+		return -EINVAL;
 	free(*text);
 	*text = strdup(value);
 	return *text ? 0 : -ENOMEM;
+}
+
+static int add_text(struct settings *settings, const char *value,
+		    const struct setting *setting)
+{
+	struct text_list *list = member(settings, setting);
+	char **texts = realloc(list->texts, (list->count + 1) * sizeof(*texts));
+
+	if (!texts)
+		return -ENOMEM;
+	list->texts = texts;
+	texts[list->count] = strdup(value);
+	return texts[list->count++] ? 0 : -ENOMEM;
 }
 
 static int set_flag(struct settings *settings, const char *value,
@@ -57,17 +72,18 @@ static int set_number(struct settings *settings, const char *value,
 		return -EINVAL;
 	errno = 0;
 	*number = strtoul(value, &end, 10);
-	return errno || *end || *number > 1000000 || !*number ? -EINVAL : 0;
+	return errno || *end || *number > MAX_NUMBER || !*number ? -EINVAL : 0;
 }
 
 static int set_mode(struct settings *settings, const char *value,
 		    const struct setting *setting)
 {
 	char *end;
+	unsigned long mode = strtoul(value, &end, 8);
 
 	(void)setting;
-	settings->mode = strtoul(value, &end, 8);
-	return end == value || *end || settings->mode > 0777 ? -EINVAL : 0;
+	settings->mode = mode;
+	return *value < '0' || *value > '7' || *end || mode > 0777 ? -EINVAL : 0;
 }
 
 static int set_gzip(struct settings *settings, const char *value,
@@ -85,6 +101,14 @@ static int set_gzip(struct settings *settings, const char *value,
 			return 0;
 	}
 	return -EINVAL;
+}
+
+static int set_log_level(struct settings *settings, const char *value,
+			 const struct setting *setting)
+{
+	(void)setting;
+	settings->log_level = log_level_of(value);
+	return settings->log_level == LOG_LEVEL_NONE ? -EINVAL : 0;
 }
 
 static int add_user(struct settings *settings, const char *value,
@@ -135,71 +159,98 @@ static int set_regex(struct settings *settings, const char *value,
 }
 
 #define AT(field) offsetof(struct settings, field)
+#define NUMBER_TEXT "a number from 1 to 1000000"
+#define REGEX_TEXT "an extended regular expression, as of regex(7)"
 
 static const struct setting table[] = {
 	{ "config", "FILE", "read options from a file first", set_text,
-	  AT(config) },
-	{ "socket", "PATH", "where VMMs register (default: " DEFAULT_SOCKET ")",
-	  set_text, AT(socket) },
+	  AT(config), "the name of a file" },
+	{ "socket", "PATH", "where VMMs register (default:\n"
+	  "/run/kvmstatd/register.sock, or below\n"
+	  "$XDG_RUNTIME_DIR for other users than root)",
+	  set_text, AT(socket), "a path of at most 107 bytes" },
 	{ "mode", "OCTAL", "permissions of that socket (default: 0660)",
-	  set_mode, 0 },
-	{ "listen", "ADDRESS:PORT", "where HTTP is served (default: "
-	  DEFAULT_LISTEN ")", set_text, AT(listen) },
+	  set_mode, 0, "an octal number up to 0777" },
+	{ "listen", "ADDRESS", "where HTTP is served: HOST:PORT, [IPV6]:PORT,\n"
+	  ":PORT or PORT (all addresses), unix:PATH; may be\n"
+	  "repeated (default: " DEFAULT_LISTEN ")", add_text, AT(listen), "" },
+	{ "web-config", "FILE", "TLS and passwords, in the format that\n"
+	  "Prometheus' exporters share", set_text, AT(web_config),
+	  "the name of a file" },
 	{ "allow-uid", "USER", "who may register; may be repeated", add_user,
-	  AT(uids) },
+	  AT(uids), "the number or the name of a user" },
 	{ "allow-gid", "GROUP", "the same, by primary group", add_group,
-	  AT(gids) },
+	  AT(gids), "the number or the name of a group" },
 	{ "helper-uid", "USER", "who may register VMs of others", add_user,
-	  AT(helpers) },
+	  AT(helpers), "the number or the name of a user" },
 	{ "max-vms", "N", "VMs in all (default: 16384)", set_number,
-	  AT(max_vms) },
+	  AT(max_vms), NUMBER_TEXT },
 	{ "max-vms-per-uid", "N", "VMs of one user (default: 4096)",
-	  set_number, AT(max_vms_per_uid) },
+	  set_number, AT(max_vms_per_uid), NUMBER_TEXT },
 	{ "max-fds-per-vm", "N", "descriptors of one VM (default: 4097)",
-	  set_number, AT(max_fds_per_vm) },
+	  set_number, AT(max_fds_per_vm), NUMBER_TEXT },
 	{ "max-messages", "N", "messages of one VM (default: 16384)",
-	  set_number, AT(max_messages) },
+	  set_number, AT(max_messages), NUMBER_TEXT },
 	{ "max-scrapes", "N", "scrapes under way at once (default: 4)",
-	  set_number, AT(max_scrapes) },
+	  set_number, AT(max_scrapes), NUMBER_TEXT },
 	{ "max-connections", "N", "HTTP connections at once (default: 64)",
-	  set_number, AT(max_connections) },
+	  set_number, AT(max_connections), NUMBER_TEXT },
 	{ "scrape-timeout", "SECONDS", "longest scrape (default: 30)",
-	  set_number, AT(scrape_seconds) },
+	  set_number, AT(scrape_seconds), NUMBER_TEXT },
 	{ "include", "REGEX", "show only metrics with such a name", set_regex,
-	  AT(filter.include) },
+	  AT(filters.metrics.include), REGEX_TEXT },
 	{ "exclude", "REGEX", "do not show metrics with such a name", set_regex,
-	  AT(filter.exclude) },
+	  AT(filters.metrics.exclude), REGEX_TEXT },
+	{ "include-vm", "REGEX", "show only VMs with such a label vm", set_regex,
+	  AT(filters.vms.include), REGEX_TEXT },
+	{ "exclude-vm", "REGEX", "do not show VMs with such a label vm", set_regex,
+	  AT(filters.vms.exclude), REGEX_TEXT },
 	{ "vcpu-histograms", NULL, "histograms of each vCPU, not of their sum",
-	  set_flag, AT(vcpu_histograms) },
+	  set_flag, AT(vcpu_histograms), "yes or no" },
+	{ "no-cpu-time", NULL, "no CPU time of VMMs and of vCPUs' threads",
+	  set_flag, AT(no_cpu_time), "yes or no" },
 	{ "gzip", "WHEN", "compress for clients that ask: always, never, or\n"
-	  "                          remote (default): not on this machine",
-	  set_gzip, 0 },
+	  "remote (default): not on this machine", set_gzip, 0,
+	  "always, never or remote" },
+	{ "log-level", "LEVEL", "error, warning, info (default) or debug",
+	  set_log_level, 0, "error, warning, info or debug" },
 	{ "print-metrics-doc", NULL, "print the tables of docs/metrics.md; operands are\n"
-	  "                          recorded descriptors to list the metrics of", set_flag,
-	  AT(print_doc) },
-	{ "help", NULL, "print this", set_flag, AT(help) },
-	{ "version", NULL, "print the version", set_flag, AT(version) },
+	  "recorded descriptors to list the metrics of", set_flag,
+	  AT(print_doc), "yes or no" },
+	{ "help", NULL, "print this", set_flag, AT(help), "yes or no" },
+	{ "version", NULL, "print the version", set_flag, AT(version),
+	  "yes or no" },
 };
 
 #define SETTING_COUNT (sizeof(table) / sizeof(*table))
 
-void settings_help(void)
+static void print_help_of(const struct setting *setting)
 {
+	const char *line = setting->help, *end;
 	char left[40];
 
-	puts("usage: kvmstatd [OPTIONS]\n\n"
-	     "Serve the statistics of KVM virtual machines to Prometheus.\n");
-	for (size_t i = 0; i < SETTING_COUNT; i++) {
-		snprintf(left, sizeof(left), "--%s %s", table[i].name,
-			 table[i].argument ? table[i].argument : "");
-		printf("  %-23s %s\n", left, table[i].help);
+	snprintf(left, sizeof(left), "--%s %s", setting->name,
+		 setting->argument ? setting->argument : "");
+	while ((end = strchr(line, '\n'))) {
+		printf("  %-25s %.*s\n", left, (int)(end - line), line);
+		left[0] = 0;
+		line = end + 1;
 	}
-	puts("\nWithout --allow-uid and --allow-gid, root and kvmstatd's own user may register;\n"
-	     "they always may. In a file, a line is \"OPTION = VALUE\", and # begins a comment.\n"
-	     "SIGHUP reads it again. See kvmstatd(8).");
+	printf("  %-25s %s\n", left, line);
 }
 
-/* Where a value came from, for messages: "--mode", "FILE:3: mode". */
+void settings_help(void)
+{
+	puts("usage: kvmstatd [OPTIONS]\n\n"
+	     "Serve the statistics of KVM virtual machines to Prometheus.\n");
+	for (size_t i = 0; i < SETTING_COUNT; i++)
+		print_help_of(&table[i]);
+	puts("\nWithout --allow-uid and --allow-gid, root and kvmstatd's own user may register;\n"
+	     "they always may. In a file, a line is \"OPTION = VALUE\"; # begins a comment at\n"
+	     "the start of a line or behind a blank. SIGHUP reads it again. See kvmstatd(8).");
+}
+
+/* Where a value came from, for messages: "--", "FILE:3: ". */
 static int apply(struct settings *settings, const struct setting *setting,
 		 const char *value, const char *where)
 {
@@ -208,19 +259,21 @@ static int apply(struct settings *settings, const struct setting *setting,
 	if (!ret)
 		return 0;
 	if (ret == -EINVAL)
-		complain("%s%s: what is \"%s\"?", where, setting->name, value);
+		log_error("%s%s: must be %s, not \"%s\"", where, setting->name,
+			  setting->allowed, value);
 	else if (ret == -ENOENT)
-		complain("%s%s: there is no \"%s\"", where, setting->name,
-			 value);
+		log_error("%s%s: must be %s; this machine has no \"%s\"", where,
+			  setting->name, setting->allowed, value);
 	else
-		complain("%s%s: %s", where, setting->name, strerror(-ret));
+		log_error("%s%s: %s", where, setting->name, strerror(-ret));
 	return -1;
 }
 
-static const struct setting *find(const char *name)
+static const struct setting *find(const char *name, size_t length)
 {
 	for (size_t i = 0; i < SETTING_COUNT; i++)
-		if (!strcmp(table[i].name, name))
+		if (strlen(table[i].name) == length &&
+		    !strncmp(table[i].name, name, length))
 			return &table[i];
 	return NULL;
 }
@@ -236,23 +289,38 @@ static char *trim(char *text)
 	return text;
 }
 
+/* A # begins a comment at the start of a line or behind a blank. */
+static void cut_comment(char *line)
+{
+	for (char *p = line; *p; p++)
+		if (*p == '#' && (p == line || p[-1] == ' ' || p[-1] == '\t')) {
+			*p = 0;
+			return;
+		}
+}
+
 static int take_line(struct settings *settings, char *line, const char *where)
 {
 	const struct setting *setting;
-	char *value, *name = trim(line);
+	char *value, *name;
 
-	if (!*name || *name == '#')
+	cut_comment(line);
+	name = trim(line);
+	if (!*name)
 		return 0;
 	value = strchr(name, '=');
 	if (value)
 		*value++ = 0;
-	setting = find(trim(name));
-	if (!setting || !strcmp(setting->name, "config")) {
-		complain("%sno option \"%s\"", where, trim(name));
+	name = trim(name);
+	setting = find(name, strlen(name));
+	if (!setting || !strcmp(name, "config") || !strcmp(name, "help") ||
+	    !strcmp(name, "version")) {
+		log_error("%sthere is no option \"%s\" (kvmstatd --help lists them)",
+			  where, name);
 		return -1;
 	}
 	if (!value) {
-		complain("%s%s needs \"= VALUE\"", where, setting->name);
+		log_error("%s%s needs \"= VALUE\"", where, setting->name);
 		return -1;
 	}
 	return apply(settings, setting, trim(value), where);
@@ -267,86 +335,172 @@ static int read_file(struct settings *settings, const char *path)
 	int ret = 0;
 
 	if (!file) {
-		complain("%s: %s", path, strerror(errno));
+		log_error("--config %s: %s", path, strerror(errno));
 		return -1;
 	}
+	errno = 0;
 	while (!ret && getline(&line, &room, file) >= 0) {
 		snprintf(where, sizeof(where), "%.400s:%u: ", path, ++number);
 		ret = take_line(settings, line, where);
+	}
+	if (!ret && ferror(file)) {
+		log_error("--config %s: %s", path, strerror(errno));
+		ret = -1;
 	}
 	free(line);
 	fclose(file);
 	return ret;
 }
 
-static int read_options(struct settings *settings, int argc, char **argv)
+/*
+ * Options are "--name", "--name value" or "--name=value", and are not
+ * abbreviated. With @only, all others are passed over.
+ */
+static int read_options(struct settings *settings, int argc, char **argv,
+			bool (*only)(const char *name))
 {
-	struct option options[SETTING_COUNT + 1] = { { 0 } };
-	int index;
+	int i = 1;
 
-	for (size_t i = 0; i < SETTING_COUNT; i++)
-		options[i] = (struct option){
-			table[i].name, table[i].argument ? required_argument :
-			no_argument, NULL, 0
-		};
-	optind = 0;
-	for (;;) {
-		int letter = getopt_long(argc, argv, "", options, &index);
+	while (i < argc) {
+		const struct setting *setting;
+		const char *name, *value;
+		size_t length;
 
-		if (letter == -1)
+		if (!strcmp(argv[i], "-h"))
+			argv[i] = (char *)"--help";
+		if (argv[i][0] != '-' || !strcmp(argv[i], "--"))
 			break;
-		if (letter == '?' ||
-		    apply(settings, &table[index], optarg, "--"))
+		name = argv[i] + (argv[i][1] == '-' ? 2 : 1);
+		length = strcspn(name, "=");
+		setting = argv[i][1] == '-' ? find(name, length) : NULL;
+		if (!setting) {
+			log_error("there is no option \"%.*s\" (kvmstatd --help lists them)",
+				  (int)(name - argv[i] + length), argv[i]);
+			return -1;
+		}
+		value = name[length] ? name + length + 1 : NULL;
+		i++;
+		if (value && !setting->argument) {
+			log_error("--%s takes no value", setting->name);
+			return -1;
+		}
+		if (!value && setting->argument) {
+			if (i == argc) {
+				log_error("--%s needs %s", setting->name,
+					  setting->argument);
+				return -1;
+			}
+			value = argv[i++];
+		}
+		if ((!only || only(setting->name)) &&
+		    apply(settings, setting, value, "--"))
 			return -1;
 	}
-	settings->operands = argv + optind;
-	if (optind == argc || settings->print_doc)
+	if (i < argc && !strcmp(argv[i], "--"))
+		i++;
+	settings->operands = argv + i;
+	if (i == argc || settings->print_doc || only)
 		return 0;
-	complain("what is \"%s\"?", argv[optind]);
+	log_error("\"%s\" is no option, and kvmstatd takes nothing else",
+		  argv[i]);
 	return -1;
 }
 
-static const char *find_config(int argc, char **argv)
+static bool comes_first(const char *name)
 {
-	static const char equals[] = "--config=";
-	const char *path = NULL;
+	return !strcmp(name, "config") || !strcmp(name, "help") ||
+	       !strcmp(name, "version");
+}
 
-	for (int i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--config") && i + 1 < argc)
-			path = argv[++i];
-		else if (!strncmp(argv[i], equals, sizeof(equals) - 1))
-			path = argv[i] + sizeof(equals) - 1;
-	}
-	return path;
+static void set_defaults(struct settings *settings)
+{
+	*settings = (struct settings){
+		.mode = 0660, .max_vms = 16384, .max_vms_per_uid = 4096,
+		.max_fds_per_vm = 4097, .max_messages = 16384,
+		.max_scrapes = 4, .max_connections = 64, .scrape_seconds = 30,
+		.log_level = LOG_LEVEL_INFO,
+	};
+}
+
+static void text_list_free(struct text_list *list)
+{
+	for (size_t i = 0; i < list->count; i++)
+		free(list->texts[i]);
+	free(list->texts);
 }
 
 /* The command line has the last word, so the file comes first. */
 int settings_parse(struct settings *settings, int argc, char **argv)
 {
-	const char *config = find_config(argc, argv);
+	struct text_list from_file;
 
-	*settings = (struct settings){
-		.socket = strdup(DEFAULT_SOCKET), .mode = 0660,
-		.listen = strdup(DEFAULT_LISTEN), .max_vms = 16384,
-		.max_vms_per_uid = 4096, .max_fds_per_vm = 4097,
-		.max_messages = 16384, .max_scrapes = 4,
-		.max_connections = 64, .scrape_seconds = 30,
-	};
-	if (config && read_file(settings, config))
+	set_defaults(settings);
+	if (read_options(settings, argc, argv, comes_first))
 		return -1;
-	return read_options(settings, argc, argv);
+	if (settings->help || settings->version)
+		return 0;
+	if (settings->config && read_file(settings, settings->config))
+		return -1;
+	/* addresses of the command line take the place of the file's */
+	from_file = settings->listen;
+	settings->listen = (struct text_list){ 0 };
+	if (read_options(settings, argc, argv, NULL)) {
+		text_list_free(&from_file);
+		return -1;
+	}
+	if (settings->listen.count)
+		text_list_free(&from_file);
+	else
+		settings->listen = from_file;
+	return 0;
 }
 
 void settings_free(struct settings *settings)
 {
 	free(settings->config);
 	free(settings->socket);
-	free(settings->listen);
+	text_list_free(&settings->listen);
+	free(settings->web_config);
 	free(settings->uids.ids);
 	free(settings->gids.ids);
 	free(settings->helpers.ids);
-	regex_free(settings->filter.include);
-	regex_free(settings->filter.exclude);
+	regex_free(settings->filters.metrics.include);
+	regex_free(settings->filters.metrics.exclude);
+	regex_free(settings->filters.vms.include);
+	regex_free(settings->filters.vms.exclude);
+}
+
+static bool same_text(const char *one, const char *other)
+{
+	return one == other || (one && other && !strcmp(one, other));
+}
+
+static bool same_list(const struct text_list *one,
+		      const struct text_list *other)
+{
+	if (one->count != other->count)
+		return false;
+	for (size_t i = 0; i < one->count; i++)
+		if (strcmp(one->texts[i], other->texts[i]))
+			return false;
+	return true;
+}
+
+void settings_log_fixed(const struct settings *settings,
+			const struct settings *old)
+{
+	static const char text[] = "%s: takes effect with the next start only";
+
+	if (!same_text(settings->socket, old->socket))
+		log_warning(text, "socket");
+	if (settings->mode != old->mode)
+		log_warning(text, "mode");
+	if (!same_list(&settings->listen, &old->listen))
+		log_warning(text, "listen");
+	if (settings->max_connections != old->max_connections)
+		log_warning(text, "max-connections");
+	if (!same_text(settings->web_config, old->web_config))
+		log_warning(text, "web-config");
 }
 
 static int look_up(const char *text, bool is_group, unsigned int *id)

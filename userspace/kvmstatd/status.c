@@ -2,8 +2,8 @@
 /* The page for people. No scripts, and no text of others without escapes. */
 #include <stdlib.h>
 
+#include "exposition.h"
 #include "http.h"
-#include "text.h"
 
 #define MAX_SHOWN 1000
 
@@ -67,7 +67,7 @@ static void put_facts(FILE *out, const struct registry *registry)
 	fact(out, "VMs that have gone", counters->ended);
 	fact(out, "read errors", counters->read_errors);
 	fact(out, "descriptors rejected", counters->fds_rejected);
-	for (int i = 0; i < REJECTS; i++)
+	for (int i = REJECT_NONE + 1; i < REJECTS; i++)
 		if (counters->rejected[i])
 			fprintf(out, "<dt>connections rejected: %s</dt><dd>%ju</dd>\n",
 				reject_names[i],

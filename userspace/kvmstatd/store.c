@@ -1,186 +1,428 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * What survives our restart. systemd does not store a file that it has already,
- * under whatever name. So what is to be forgotten of a VM must be said before
- * the same files come again as another VM's: all this is called by the main
- * thread only, and systemd takes its messages in their order.
- */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <poll.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
+#include "../common/fd_box.h"
+#include "../common/log.h"
+#include "registrations.h"
 #include "store.h"
-#include "supervisor.h"
 
-#define MANY_LINES 1024
+#define MAX_BOXES	256
+
+struct box {
+	int fd;			/* -1: there is none */
+	unsigned int generation;	/* of its name, which is new each time */
+	struct vm **vms;
+	size_t count, room;
+};
 
 static struct {
-	int fd;			/* -1: nobody to keep it */
-	unsigned int number;	/* in its name */
-	size_t entered, forgotten;
-} table = { .fd = -1 };
+	bool open;
+	struct box boxes[MAX_BOXES];
+} store;
 
-static void check(int error)
+static struct log_limit limit = LOG_LIMIT(20);
+
+/* ------------------------------------------------------------- messages */
+
+/*
+ * "SERIAL PID START-TICKS START-MS UID GID ON-BEHALF HAS-PIDFD<tab>KEY<tab>NAME
+ * <tab>UUID". Every message of a VM says it all; the first one's first descriptor
+ * is the pidfd. The texts have no control characters.
+ */
+static int make_label(char label[FD_BOX_MAX_LABEL], const struct vm *vm,
+		      bool with_pidfd)
 {
-	if (error)
-		complain("descriptor store: %s", strerror(-error));
+	const struct identity *identity = &vm->identity;
+	int length = snprintf(label, FD_BOX_MAX_LABEL,
+			      "%ju %d %ju %ju %u %u %d %d\t%s\t%s\t%s",
+			      (uintmax_t)vm->serial, identity->pid,
+			      (uintmax_t)identity->start_ticks,
+			      (uintmax_t)identity->start_ms, identity->uid,
+			      identity->gid, identity->on_behalf, with_pidfd,
+			      vm->key, identity->name, identity->uuid);
+
+	return length < FD_BOX_MAX_LABEL ? 0 : -EMSGSIZE;
 }
 
-static void name_table(char name[32], unsigned int number)
+/* What a label says. The texts stay where they are, in @label. */
+struct stored {
+	struct identity identity;
+	uint64_t serial;
+	bool has_pidfd;
+	char *key;
+};
+
+static bool parse_label(char *label, struct stored *stored)
 {
-	snprintf(name, 32, "table-%u", number);
+	struct identity *identity = &stored->identity;
+	unsigned int on_behalf, has_pidfd;
+	uintmax_t serial, start_ticks, start_ms;
+
+	if (sscanf(strsep(&label, "\t"), "%ju %d %ju %ju %u %u %u %u", &serial,
+		   &identity->pid, &start_ticks, &start_ms, &identity->uid,
+		   &identity->gid, &on_behalf, &has_pidfd) != 8)
+		return false;
+	stored->serial = serial;
+	stored->has_pidfd = has_pidfd;
+	identity->start_ticks = start_ticks;
+	identity->start_ms = start_ms;
+	identity->on_behalf = on_behalf;
+	stored->key = strsep(&label, "\t");
+	identity->name = strsep(&label, "\t");
+	identity->uuid = strsep(&label, "\t");
+	return identity->uuid && !label;
 }
 
-static void name_vm(char name[32], const struct vm *vm)
+/* ---------------------------------------------------------------- boxes */
+
+static void name_box(char name[32], const struct box *box)
 {
-	snprintf(name, 32, "vm-%ju", (uintmax_t)vm->serial);
+	snprintf(name, 32, "vms-%td-%u", box - store.boxes, box->generation);
 }
 
-static void copy_vm(void *context, struct stored *stored)
+static int put(int fd, const struct vm *vm, bool with_pidfd, int *fds,
+	       size_t count)
 {
-	table.entered++;
-	check(table_enter(*(int *)context, stored));
+	char label[FD_BOX_MAX_LABEL];
+	int ret = make_label(label, vm, with_pidfd);
+
+	return ret ? ret : fd_box_put(fd, label, fds, count);
 }
 
 /*
- * Start a table, with what the old one still has. Between the first message
- * and the second systemd has both: the one with the higher number is complete.
+ * All that the registry has of @vm. Under its lock: a scrape may drop a source,
+ * and another thread close it.
  */
-static int renew_table(void)
+static int put_vm(int fd, struct registry *registry, const struct vm *vm)
 {
-	int fd = memfd_create("kvmstatd-table", MFD_CLOEXEC);
-	char name[32];
+	int fds[FD_BOX_MAX_FDS];
+	bool with_pidfd = true;
+	size_t count = 0;
+	int ret = 0;
 
-	if (fd < 0)
-		return -errno;
-	table.entered = 0;
-	table.forgotten = 0;
-	if (table.fd >= 0)
-		check(table_read(table.fd, copy_vm, &fd));
-	name_table(name, table.number + 1);
-	supervisor_keep(name, &fd, 1);
-	if (table.fd >= 0) {
-		name_table(name, table.number);
-		supervisor_drop(name);
-		close(table.fd);
+	fds[count++] = vm->pidfd;
+	pthread_mutex_lock(&registry->lock);
+	for (size_t i = 0; i < vm->count && !ret; i++) {
+		if (!vm->entries[i].source)
+			continue;
+		if (count == FD_BOX_MAX_FDS) {
+			ret = put(fd, vm, with_pidfd, fds, count);
+			with_pidfd = false;
+			count = 0;
+		}
+		fds[count++] = kvmstats_source_fd(vm->entries[i].source);
 	}
-	table.number++;
-	table.fd = fd;
+	if (!ret && count)
+		ret = put(fd, vm, with_pidfd, fds, count);
+	pthread_mutex_unlock(&registry->lock);
+	return ret;
+}
+
+/* @fd takes the place of the box's; systemd has both in between. */
+static void replace(struct box *box, int fd)
+{
+	char old[32], new[32];
+
+	name_box(old, box);
+	box->generation++;
+	name_box(new, box);
+	if (fd >= 0)
+		supervisor_keep(new, fd);
+	if (box->fd >= 0) {
+		supervisor_drop(old);
+		close(box->fd);
+	}
+	box->fd = fd;
+}
+
+static void take_out(struct vm *vm)
+{
+	struct box *box = vm->box;
+	size_t i = 0;
+
+	if (!box)
+		return;
+	while (box->vms[i] != vm)
+		i++;
+	box->vms[i] = box->vms[--box->count];
+	vm->box = NULL;
+}
+
+static void not_kept(struct registry *registry, struct vm *vm, int error)
+{
+	take_out(vm);
+	registry->counters.not_stored++;
+	log_limited(&limit, LOG_LEVEL_WARNING,
+		    "VM \"%s\" cannot be kept over a restart: %s", vm->key,
+		    strerror(-error));
+}
+
+/* The box with what its VMs have now. */
+static void make_anew(struct registry *registry, struct box *box)
+{
+	int fd = box->count ? fd_box_new() : -1;
+
+	if (box->count && fd < 0) {
+		log_limited(&limit, LOG_LEVEL_WARNING,
+			    "the store of descriptors cannot be renewed: %s",
+			    strerror(-fd));
+		return;		/* what it has too much is no harm */
+	}
+	for (size_t i = box->count; i-- > 0;) {
+		int ret = put_vm(fd, registry, box->vms[i]);
+
+		if (ret)
+			not_kept(registry, box->vms[i], ret);
+	}
+	replace(box, fd);
+}
+
+/* The one with the fewest VMs. */
+static struct box *choose_box(void)
+{
+	struct box *best = store.boxes;
+
+	for (size_t i = 1; i < MAX_BOXES && best->count; i++)
+		if (store.boxes[i].count < best->count)
+			best = &store.boxes[i];
+	return best;
+}
+
+static int enter(struct box *box, struct vm *vm)
+{
+	if (box->count == box->room) {
+		size_t room = box->room ? 2 * box->room : 4;
+		struct vm **vms = realloc(box->vms, room * sizeof(*vms));
+
+		if (!vms)
+			return -ENOMEM;
+		box->vms = vms;
+		box->room = room;
+	}
+	box->vms[box->count++] = vm;
+	vm->box = box;
 	return 0;
 }
 
-int store_open(int table_fd, unsigned int number)
+/* The first message of a VM has its pidfd, too. */
+static int put_sources(const struct vm *vm, bool is_new,
+		       struct kvmstats_source *const *sources, size_t count)
 {
-	if (!supervised()) {
-		if (table_fd >= 0)
-			close(table_fd);
-		return 0;
+	int fds[FD_BOX_MAX_FDS], ret = 0;
+	size_t total = 0;
+
+	if (is_new)
+		fds[total++] = vm->pidfd;
+	for (size_t i = 0; i < count && !ret; i++) {
+		if (total == FD_BOX_MAX_FDS) {
+			ret = put(vm->box->fd, vm, is_new, fds, total);
+			is_new = false;
+			total = 0;
+		}
+		fds[total++] = kvmstats_source_fd(sources[i]);
 	}
-	table.fd = table_fd;
-	table.number = number;
-	return renew_table();
+	return ret ? ret : put(vm->box->fd, vm, is_new, fds, total);
 }
 
-int store_read(void (*found)(void *context, struct stored *stored),
-	       void *context)
+static int open_box(struct box *box)
 {
-	return table.fd < 0 ? 0 : table_read(table.fd, found, context);
+	int fd = box->fd < 0 ? fd_box_new() : 0;
+
+	if (fd > 0)
+		replace(box, fd);
+	return fd < 0 ? fd : 0;
 }
 
-void store_close(void)
+/* A box that is full of small messages has room when it is made anew. */
+bool store_add(struct registry *registry, struct vm *vm,
+	       struct kvmstats_source *const *sources, size_t count)
 {
-	if (table.fd >= 0)
-		close(table.fd);
-	table.fd = -1;
+	bool is_new = !vm->box;
+	int ret = 0;
+
+	/* without a pidfd nobody would tell us of its end */
+	if (!store.open || vm->pidfd < 0 || !count)
+		return false;
+	if (is_new)
+		ret = enter(choose_box(), vm);
+	if (!ret)
+		ret = open_box(vm->box);
+	if (!ret)
+		ret = put_sources(vm, is_new, sources, count);
+	if (ret && ret != -EAGAIN)
+		not_kept(registry, vm, ret);
+	return ret == -EAGAIN;
 }
 
-void store_enter(const struct vm *vm, int pidfd)
+void store_again(struct registry *registry, struct vm *vm)
 {
-	struct stored stored = { vm->identity, vm->serial, pidfd >= 0, vm->key };
-	char name[32];
+	if (vm->box)
+		make_anew(registry, vm->box);
+}
 
-	if (table.fd < 0)
+void store_forget(struct registry *registry, struct vm *vm)
+{
+	struct box *box = vm->box;
+
+	if (!box)
 		return;
-	table.entered++;
-	check(table_enter(table.fd, &stored));
-	snprintf(name, sizeof(name), "pid-%ju", (uintmax_t)vm->serial);
-	if (pidfd >= 0)
-		supervisor_keep(name, &pidfd, 1);
-}
-
-void store_add(const struct vm *vm, struct kvmstats_source *const *sources,
-	       size_t count)
-{
-	int fds[KVMSTATS_MAX_MESSAGE_FDS];
-	char name[32];
-
-	if (table.fd < 0 || !count)
-		return;
-	for (size_t i = 0; i < count; i++)
-		fds[i] = kvmstats_source_fd(sources[i]);
-	name_vm(name, vm);
-	supervisor_keep(name, fds, count);
-}
-
-/* Duplicates: a scrape may drop a source, and another thread close it. */
-static size_t copy_fds(struct registry *registry, const struct vm *vm,
-		       size_t first, int *fds)
-{
-	size_t count = 0;
-
-	pthread_mutex_lock(&registry->lock);
-	for (size_t i = first; i < vm->count && i - first < KVMSTATS_MAX_MESSAGE_FDS;
-	     i++) {
-		const struct kvmstats_source *source = vm->entries[i].source;
-		int fd = source ? fcntl(kvmstats_source_fd(source),
-					F_DUPFD_CLOEXEC, 0) : -1;
-
-		if (fd >= 0)
-			fds[count++] = fd;
-	}
-	pthread_mutex_unlock(&registry->lock);
-	return count;
-}
-
-void store_again(struct registry *registry, const struct vm *vm)
-{
-	int fds[KVMSTATS_MAX_MESSAGE_FDS];
-	char name[32];
-
-	if (table.fd < 0)
-		return;
-	name_vm(name, vm);
-	supervisor_drop(name);
-	for (size_t i = 0; i < vm->count; i += KVMSTATS_MAX_MESSAGE_FDS) {
-		size_t count = copy_fds(registry, vm, i, fds);
-
-		if (count)
-			supervisor_keep(name, fds, count);
-		while (count)
-			close(fds[--count]);
-	}
-}
-
-void store_forget(uint64_t serial)
-{
-	char name[32];
-
-	if (table.fd < 0)
-		return;
-	check(table_forget(table.fd, serial));
-	snprintf(name, sizeof(name), "pid-%ju", (uintmax_t)serial);
-	supervisor_drop(name);
-	snprintf(name, sizeof(name), "vm-%ju", (uintmax_t)serial);
-	supervisor_drop(name);
-	if (++table.forgotten > MANY_LINES &&
-	    table.forgotten > table.entered / 2)
-		check(renew_table());
+	take_out(vm);
+	make_anew(registry, box);
 }
 
 void store_wait(void)
 {
-	if (table.fd >= 0)
+	if (store.open)
 		supervisor_wait();
+}
+
+/* ------------------------------------------------------------- restarting */
+
+struct restore {
+	struct receiver *receiver;
+	struct box *box;
+	bool dirty;		/* something of it is not ours any more */
+};
+
+static bool is_alive(int pidfd)
+{
+	struct pollfd poll_fd = { .fd = pidfd, .events = POLLIN };
+
+	return poll(&poll_fd, 1, 0) == 0;
+}
+
+static struct vm *find(const struct box *box, uint64_t serial)
+{
+	for (size_t i = box->count; i-- > 0;)
+		if (box->vms[i]->serial == serial)
+			return box->vms[i];
+	return NULL;
+}
+
+static struct vm *restore_vm(struct restore *restore, struct stored *stored,
+			     int pidfd)
+{
+	struct identity identity = stored->identity;
+	bool was_dirty = restore->dirty;
+	struct vm *vm;
+
+	restore->dirty = true;
+	if (!is_alive(pidfd)) {
+		close(pidfd);
+		return NULL;
+	}
+	identity.name = strdup(identity.name);
+	identity.uuid = strdup(identity.uuid);
+	if (!identity.name || !identity.uuid) {
+		identity_free(&identity);
+		close(pidfd);
+		return NULL;
+	}
+	vm = receiver_restore(restore->receiver, &identity, stored->key,
+			      stored->serial, pidfd);
+	if (vm && !enter(restore->box, vm))
+		restore->dirty = was_dirty;
+	return vm;
+}
+
+static void restore_source(struct restore *restore, struct vm *vm, int fd)
+{
+	struct receiver *receiver = restore->receiver;
+	struct kvmstats_source *source;
+	bool replaced;
+
+	if (vm && !kvmstats_source_open(fd, receiver->cache, &source)) {
+		registry_add_sources(receiver->registry, vm, &source, 1,
+				     receiver->settings, &replaced);
+		return;
+	}
+	close(fd);
+	restore->dirty = true;
+}
+
+static void restore_message(void *context, const char *text, const int *fds,
+			    size_t count)
+{
+	struct restore *restore = context;
+	struct stored stored = { 0 };
+	char label[FD_BOX_MAX_LABEL];
+	struct vm *vm = NULL;
+	size_t first = 0;
+
+	snprintf(label, sizeof(label), "%s", text);
+	if (parse_label(label, &stored)) {
+		if (!stored.has_pidfd)
+			vm = find(restore->box, stored.serial);
+		else if (count)
+			vm = restore_vm(restore, &stored, fds[first++]);
+	}
+	for (; first < count; first++)
+		restore_source(restore, vm, fds[first]);
+}
+
+/* The newest box of each place: between two messages systemd has both. */
+static void take_boxes(struct inherited *inherited)
+{
+	int newest[MAX_BOXES];
+
+	memset(newest, -1, sizeof(newest));
+	for (int i = 0; i < inherited->count; i++) {
+		unsigned int place, generation;
+		struct box *box;
+
+		if (inherited->fds[i] < 0 ||
+		    sscanf(inherited->names[i], "vms-%u-%u", &place,
+			   &generation) != 2 || place >= MAX_BOXES)
+			continue;
+		box = &store.boxes[place];
+		if (newest[place] >= 0 && box->generation > generation)
+			continue;
+		newest[place] = i;
+		box->generation = generation;
+	}
+	for (int place = 0; place < MAX_BOXES; place++) {
+		if (newest[place] < 0)
+			continue;
+		store.boxes[place].fd = inherited->fds[newest[place]];
+		inherited->fds[newest[place]] = -1;
+	}
+}
+
+void store_open(struct receiver *receiver, struct inherited *inherited)
+{
+	for (int i = 0; i < MAX_BOXES; i++)
+		store.boxes[i] = (struct box){ .fd = -1 };
+	store.open = supervised();
+	if (!store.open)
+		return;
+	take_boxes(inherited);
+	for (int i = 0; i < MAX_BOXES; i++) {
+		struct restore restore = { receiver, &store.boxes[i], false };
+		int ret;
+
+		if (store.boxes[i].fd < 0)
+			continue;
+		ret = fd_box_each(store.boxes[i].fd, restore_message, &restore);
+		if (ret)
+			log_error("descriptors of VMs are lost: %s",
+				  strerror(-ret));
+		if (restore.dirty || !store.boxes[i].count)
+			make_anew(receiver->registry, &store.boxes[i]);
+	}
+}
+
+void store_close(void)
+{
+	for (int i = 0; i < MAX_BOXES && store.open; i++) {
+		if (store.boxes[i].fd >= 0)
+			close(store.boxes[i].fd);
+		free(store.boxes[i].vms);
+	}
+	store.open = false;
 }

@@ -1,54 +1,35 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What systemd does for us, if it is there: sockets that are open already, a
- * watchdog, and a place where descriptors survive our restart.
+ * What survives our restart: systemd keeps boxes (../common/fd_box.h) for us, and
+ * in each the descriptors of some VMs, with who they are. systemd compares each file
+ * that it is given with all that it has, so there are few boxes: the first 256 VMs
+ * have one each, later ones share them. A VM comes into a box without a word to
+ * systemd; when one ends, its box is made anew without it.
+ *
+ * All but store_wait by the main thread only: systemd takes what it is told in
+ * order. Nothing happens without systemd.
  */
 #ifndef KVMSTATD_STORE_H
 #define KVMSTATD_STORE_H
 
-#include <stdint.h>
+#include "registry.h"
+#include "systemd.h"
 
-#include "agent.h"
-#include "table.h"
+struct receiver;
 
-/* What systemd passed, taken out of the environment. */
-struct inherited {
-	int register_fd, http_fd;	/* -1: none */
-	int table_fd;
-	unsigned int table_number;
-	int count;
-	int *fds;		/* the rest; -1: taken */
-	char **names;
-};
-
-int inherited_take(struct inherited *inherited);
-/* Closes what nobody took, and has systemd forget it. */
-void inherited_free(struct inherited *inherited);
-
-void notify_ready(const struct registry *registry);
-void notify_status(const struct registry *registry);
-void notify_reloading(void);
-void notify_stopping(void);
-/* Half the watchdog's interval; 0: none */
-uint64_t watchdog_ns(void);
-void notify_alive(void);
-
-/* A VM's place in the store. Nothing happens without systemd. */
-/*
- * Takes over the one of our predecessor, unless it is -1. Main thread only, all
- * but the last.
- */
-int store_open(int table_fd, unsigned int number);
-/* As table_read */
-int store_read(void (*found)(void *context, struct stored *stored),
-	       void *context);
+/* Takes back what a predecessor left; then what is added is kept. */
+void store_open(struct receiver *receiver, struct inherited *inherited);
 void store_close(void);
-void store_enter(const struct vm *vm, int pidfd);
-void store_add(const struct vm *vm, struct kvmstats_source *const *sources,
-	       size_t count);
-/* Some were replaced: hold what the VM has now, and nothing else. */
-void store_again(struct registry *registry, const struct vm *vm);
-void store_forget(uint64_t serial);
+
+/*
+ * Descriptors of @vm that are about to become the registry's. True if there was
+ * no room: store_again, when they are.
+ */
+bool store_add(struct registry *registry, struct vm *vm,
+	       struct kvmstats_source *const *sources, size_t count);
+/* Hold what the VM has now, and nothing else: some were replaced, for example. */
+void store_again(struct registry *registry, struct vm *vm);
+void store_forget(struct registry *registry, struct vm *vm);
 /* The copies of what was forgotten before this are closed. Any thread. */
 void store_wait(void);
 

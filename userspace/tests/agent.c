@@ -6,20 +6,23 @@
 
 struct vm *agent_add_vm(struct registry *registry, const char *name, int pid)
 {
+	const struct filters all = { 0 };
 	struct identity identity = {
 		.name = strdup(name), .uuid = strdup("00-11"), .pid = pid,
-		.uid = 107, .gid = 108,
+		.uid = 107, .gid = 108, .start_ms = 1795649254120,
 	};
 	struct vm *vm;
 
-	assert_int_equal(registry_add(registry, &identity, NULL, &vm), 0);
+	assert_int_equal(registry_add(registry, &identity, NULL, &all, &vm), 0);
 	return vm;
 }
 
 int agent_add(struct registry *registry, struct vm *vm,
 	      struct kvmstats_source *source, const struct settings *settings)
 {
-	return registry_add_sources(registry, vm, &source, 1, settings);
+	bool replaced;
+
+	return registry_add_sources(registry, vm, &source, 1, settings, &replaced);
 }
 
 void agent_remove(struct registry *registry, struct vm *vm)

@@ -5,6 +5,7 @@
 
 #include "image.h"
 
+#include "../kvmstatd/exposition.h"
 #include "../kvmstatd/scrape.h"
 
 /* A VM of that name, of process @pid. */

@@ -11,7 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "../kvmstatd/receive.h"
+#include "../kvmstatd/registrations.h"
 #include "../kvmstatd/scrape.h"
 #include "../lib/internal.h"
 
@@ -159,7 +159,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size_bytes)
 	struct registry registry;
 	int fd = listen_somewhere();
 
-	if (registry_open(&registry, &settings.filter) ||
+	if (registry_open(&registry, &settings.filters) ||
 	    receiver_open(&receiver, &registry, &settings, fd))
 		abort();
 	while (input.left)

@@ -4,15 +4,18 @@
  * program under the thread sanitizer has scrapes going on meanwhile.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../kvmstatd/receive.h"
+#include "../kvmstatd/registrations.h"
 #include "agent.h"
 #include "line.h"
 
@@ -56,7 +59,7 @@ static int start(void **state)
 	snprintf(agent.path, sizeof(agent.path), "%s/socket", agent.dir);
 	fd = kvmstats_listen(agent.path, 0600);
 	assert_true(fd >= 0);
-	assert_int_equal(registry_open(&agent.registry, &settings.filter), 0);
+	assert_int_equal(registry_open(&agent.registry, &settings.filters), 0);
 	assert_int_equal(receiver_open(&agent.receiver, &agent.registry,
 				       &settings, fd), 0);
 	atomic_store(&agent.stop, false);
@@ -75,7 +78,7 @@ static int end(void **state)
 	close(agent->receiver.listen.fd);
 	receiver_close(&agent->receiver);
 	registry_close(&agent->registry);
-	reap_wait();
+	close_wait();
 	unlink(agent->path);
 	rmdir(agent->dir);
 	/* what is no statistics descriptor is closed in a while */
@@ -119,6 +122,28 @@ static void say(int socket_fd, const char *name, uint32_t num_fds,
 	send_fds(socket_fd, bytes, wire_encode(&message, bytes), fds, count);
 }
 
+/* Of a real VM: nothing else is taken for one. -1: there is no KVM here. */
+static int stats_fd;
+
+static int make_vm(void **unused)
+{
+	int kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	int vm_fd = ioctl(kvm_fd, KVM_CREATE_VM, 0ul);
+
+	(void)unused;
+	stats_fd = ioctl(vm_fd, UAPI_GET_STATS_FD, NULL);
+	close(vm_fd);
+	close(kvm_fd);
+	return 0;
+}
+
+#define NEED_KVM() do { if (stats_fd < 0) skip(); } while (0)
+
+static void register_vm(int fd, const char *name)
+{
+	say(fd, name, 1, &stats_fd, 1);
+}
+
 static void a_vm_comes_and_goes(void **state)
 {
 	struct agent *agent = *state;
@@ -126,10 +151,16 @@ static void a_vm_comes_and_goes(void **state)
 	int fd;
 
 	SKIP_IN_VALGRIND();
+	NEED_KVM();
 	fd = connect_raw(agent->path);
+	/* a connection without descriptors has no name yet */
 	say(fd, "guest", 0, NULL, 0);
 	turn(agent);
+	assert_int_equal(agent->registry.count, 0);
+	register_vm(fd, "guest");
+	turn(agent);
 	assert_int_equal(agent->registry.count, 1);
+	assert_int_equal(agent->registry.fds, 1);
 	identity = &agent->registry.vms[0]->identity;
 	assert_string_equal(identity->name, "guest");
 	assert_string_equal(identity->uuid, "u");
@@ -145,10 +176,13 @@ static void a_vm_comes_and_goes(void **state)
 static void junk(void **state)
 {
 	struct agent *agent = *state;
-	int fd = connect_raw(agent->path), other = connect_raw(agent->path);
+	int fd, other;
 
+	NEED_KVM();
+	fd = connect_raw(agent->path);
+	other = connect_raw(agent->path);
 	send_fds(fd, "junk", 4, &fd, 1);
-	say(other, "fine", 0, NULL, 0);
+	register_vm(other, "fine");
 	turn(agent);
 	assert_true(hung_up(fd));
 	assert_false(hung_up(other));
@@ -158,7 +192,7 @@ static void junk(void **state)
 	close(other);
 }
 
-/* Pipes that block, files, sockets: closed, and the VM stays. */
+/* Pipes that block, files, sockets: closed. They make no VM. */
 static void foreign_descriptors(void **state)
 {
 	struct agent *agent = *state;
@@ -171,7 +205,7 @@ static void foreign_descriptors(void **state)
 	say(fd, "guest", 4, fds, 4);
 	turn(agent);
 	assert_int_equal(agent->registry.counters.fds_rejected, 4);
-	assert_int_equal(agent->registry.count, 1);
+	assert_int_equal(agent->registry.count, 0);
 	assert_int_equal(agent->registry.fds, 0);
 	for (int i = 0; i < 4; i++)
 		close(fds[i]);
@@ -227,10 +261,11 @@ static void too_many_vms(void **state)
 	struct agent *agent = *state;
 	int fds[4];
 
+	NEED_KVM();
 	settings.max_vms = 3;
 	for (int i = 0; i < 4; i++) {
 		fds[i] = connect_raw(agent->path);
-		say(fds[i], "guest", 0, NULL, 0);
+		register_vm(fds[i], "guest");
 		turn(agent);
 	}
 	assert_false(hung_up(fds[2]));
@@ -245,13 +280,15 @@ static void too_many_vms(void **state)
 static void no_descriptor_left(void **state)
 {
 	struct agent *agent = *state;
-	int one = connect_raw(agent->path), two;
+	int one, two;
 
-	agent->receiver.fd_budget = 4;
-	say(one, "one", 0, NULL, 0);
+	NEED_KVM();
+	one = connect_raw(agent->path);
+	agent->receiver.fd_budget = 5;
+	register_vm(one, "one");
 	turn(agent);
 	two = connect_raw(agent->path);
-	say(two, "two", 0, NULL, 0);
+	register_vm(two, "two");
 	turn(agent);
 	assert_int_equal(agent->registry.count, 1);
 	assert_true(agent->receiver.paused);
@@ -262,6 +299,51 @@ static void no_descriptor_left(void **state)
 	close(two);
 }
 
+/* The same when it is connected already: what it sent is not lost. */
+static void no_descriptor_for_a_message(void **state)
+{
+	struct agent *agent = *state;
+	int one, two, five[5];
+
+	NEED_KVM();
+	for (int i = 0; i < 5; i++)
+		five[i] = stats_fd;
+	one = connect_raw(agent->path);
+	two = connect_raw(agent->path);
+	agent->receiver.fd_budget = 8;
+	register_vm(one, "one");
+	turn(agent);
+	say(two, "two", 5, five, 5);
+	turn(agent);
+	assert_int_equal(agent->registry.count, 1);
+	assert_int_equal(agent->registry.counters.parked, 1);
+	assert_false(hung_up(two));
+	close(one);
+	turn(agent);
+	assert_int_equal(agent->registry.count, 1);
+	assert_string_equal(agent->registry.vms[0]->key, "two");
+	assert_int_equal(agent->registry.counters.parked, 0);
+	for (int i = 0; i < REJECTS; i++)
+		assert_int_equal(rejected(agent, i), 0);
+	close(two);
+}
+
+/* A connection that brings no descriptor takes a place from others. */
+static void empty_handed(void **state)
+{
+	struct agent *agent = *state;
+	int fd = connect_raw(agent->path);
+
+	say(fd, "guest", 0, NULL, 0);
+	turn(agent);
+	agent->receiver.conns->since_ns -= 3600000000000ull;
+	agent->receiver.swept_ns = 0;
+	turn(agent);
+	assert_true(hung_up(fd));
+	assert_int_equal(rejected(agent, REJECT_SILENT), 1);
+	close(fd);
+}
+
 static void a_process_ends(void **state)
 {
 	struct agent *agent = *state;
@@ -269,13 +351,14 @@ static void a_process_ends(void **state)
 	pid_t child;
 
 	SKIP_IN_VALGRIND();
+	NEED_KVM();
 	/* the connection lives on in this process */
 	keep = connect_raw(agent->path);
 	child = fork();
 	if (!child) {
 		int fd = connect_raw(agent->path);
 
-		say(fd, "child", 0, NULL, 0);
+		register_vm(fd, "child");
 		dup2(fd, keep);
 		pause();
 		_exit(0);
@@ -300,16 +383,17 @@ static void helper_and_vmm(void **state)
 	int fd;
 
 	SKIP_IN_VALGRIND();
+	NEED_KVM();
 	assert_int_equal(kvmstats_sender_new("found", "", &sender), 0);
 	assert_int_equal(kvmstats_sender_on_behalf(sender, getpid(), start), 0);
 	assert_int_equal(kvmstats_sender_connect(sender, agent->path), 0);
-	assert_true(kvmstats_sender_add_stats(sender, dup(0)) == 0);
+	assert_true(kvmstats_sender_add_stats(sender, dup(stats_fd)) == 0);
 	assert_int_equal(kvmstats_sender_flush(sender), 1);
 	turn(agent);
 	assert_int_equal(agent->registry.count, 1);
 	assert_true(agent->registry.vms[0]->identity.on_behalf);
 	fd = connect_raw(agent->path);
-	say(fd, "itself", 0, NULL, 0);
+	register_vm(fd, "itself");
 	turn(agent);
 	assert_int_equal(agent->registry.count, 1);
 	assert_string_equal(agent->registry.vms[0]->key, "itself");
@@ -327,10 +411,11 @@ static void many(void **state)
 	struct agent *agent = *state;
 	int fds[100];
 
+	NEED_KVM();
 	for (int round = 0; round < 5; round++) {
 		for (int i = 0; i < 100; i++) {
 			fds[i] = connect_raw(agent->path);
-			say(fds[i], "same", 0, NULL, 0);
+			register_vm(fds[i], "same");
 			receiver_turn(&agent->receiver, 0);
 		}
 		turn(agent);
@@ -356,10 +441,12 @@ int main(void)
 		ON_AGENT(too_many_messages),
 		ON_AGENT(too_many_vms),
 		ON_AGENT(no_descriptor_left),
+		ON_AGENT(no_descriptor_for_a_message),
+		ON_AGENT(empty_handed),
 		ON_AGENT(a_process_ends),
 		ON_AGENT(helper_and_vmm),
 		ON_AGENT(many),
 	};
 
-	return RUN(tests);
+	return cmocka_run_group_tests(tests, make_vm, NULL);
 }

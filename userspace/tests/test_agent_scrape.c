@@ -27,7 +27,7 @@ static int open_registry(void **state)
 	fixture.fds_before = count_open_fds();
 	settings = (struct settings){ .max_fds_per_vm = 100 };
 	*state = &fixture;
-	return registry_open(&fixture.registry, &settings.filter) ||
+	return registry_open(&fixture.registry, &settings.filters) ||
 	       kvmstats_cache_new(&fixture.cache);
 }
 
@@ -35,7 +35,7 @@ static int close_registry(void **state)
 {
 	struct fixture *fixture = *state;
 
-	reap_wait();
+	close_wait();
 	registry_close(&fixture->registry);
 	kvmstats_cache_free(fixture->cache);
 	assert_int_equal(count_open_fds(), fixture->fds_before);
@@ -305,7 +305,7 @@ static void same_names(void **state)
 	vms[4] = agent_add_vm(registry, "v#2", 9);
 	assert_string_equal(vms[0]->key, "v");
 	assert_string_equal(vms[1]->key, "v#2");
-	assert_string_equal(vms[2]->key, "v#2.2");
+	assert_string_equal(vms[2]->key, "v#2.3");
 	assert_string_equal(vms[3]->key, "00-11");
 	assert_string_equal(vms[4]->key, "v#2#9");
 	agent_remove(registry, vms[0]);
@@ -328,19 +328,19 @@ static void filters(void **state)
 	agent_add(registry, vm, made(&image), &settings);
 	assert_int_equal(regcomp(&regex, "^(kvm_vcpu_(events_total|level))$",
 				 REG_EXTENDED), 0);
-	settings.filter.include = &regex;
-	assert_int_equal(registry_set_filter(registry, &settings.filter), 0);
+	settings.filters.metrics.include = &regex;
+	assert_int_equal(registry_set_filters(registry, &settings.filters), 0);
 	text = scrape(fixture, PROMETHEUS);
 	assert_true(has(text, "\nkvm_vcpu_events_total{"));
 	assert_null(strstr(text, "kvm_vcpu_wait_seconds"));
 	free(text);
-	settings.filter = (struct filter){ .exclude = &regex };
-	assert_int_equal(registry_set_filter(registry, &settings.filter), 0);
+	settings.filters.metrics = (struct filter){ .exclude = &regex };
+	assert_int_equal(registry_set_filters(registry, &settings.filters), 0);
 	text = scrape(fixture, PROMETHEUS);
 	assert_null(strstr(text, "kvm_vcpu_events_total"));
 	assert_true(has(text, "\nkvm_vcpu_wait_seconds_total{"));
 	free(text);
-	settings.filter.exclude = NULL;
+	settings.filters.metrics.exclude = NULL;
 	regfree(&regex);
 	agent_remove(registry, vm);
 }
@@ -441,11 +441,125 @@ static void death_in_between(void **state)
 	assert_true(scrape_read(scrape, text, 100) > 0);
 	agent_remove(registry, vms[0]);
 	agent_remove(registry, vms[1]);
-	reap_wait();
+	close_wait();
 	while ((length = scrape_read(scrape, text, 100)))
 		total += length;
 	assert_true(total > 10000);
 	scrape_free(scrape);
+}
+
+/*
+ * A descriptor is lost in one scrape while the text of an earlier one is still on
+ * its way: its labels are in both.
+ */
+static void loss_in_between(void **state)
+{
+	struct fixture *fixture = *state;
+	struct registry *registry = &fixture->registry;
+	struct vm *vm = agent_add_vm(registry, "v", 1);
+	struct kvmstats_source *source;
+	struct scrape *first, *second;
+	struct image image;
+	char text[100];
+	size_t length;
+
+	image_fill(&image);
+	source = image_open_file(&image);
+	agent_add(registry, vm, source, &settings);
+	first = scrape_new(registry, PROMETHEUS, &settings);
+	assert_true(scrape_read(first, text, 100) > 0);
+	assert_int_equal(ftruncate(kvmstats_source_fd(source), 8), 0);
+	second = scrape_new(registry, PROMETHEUS, &settings);
+	assert_int_equal(registry->fds, 0);
+	while ((length = scrape_read(first, text, 100)))
+		;
+	scrape_free(first);
+	agent_remove(registry, vm);
+	while ((length = scrape_read(second, text, 100)))
+		;
+	scrape_free(second);
+}
+
+/* A descriptor that was lost comes again. */
+static void lost_and_found(void **state)
+{
+	struct fixture *fixture = *state;
+	struct registry *registry = &fixture->registry;
+	struct vm *vm = agent_add_vm(registry, "v", 1);
+	struct kvmstats_source *source;
+	struct image image;
+	char *text;
+
+	image_fill(&image);
+	source = image_open_file(&image);
+	agent_add(registry, vm, source, &settings);
+	assert_int_equal(ftruncate(kvmstats_source_fd(source), 8), 0);
+	free(scrape(fixture, PROMETHEUS));
+	assert_int_equal(registry->fds, 0);
+	agent_add(registry, vm, made(&image), &settings);
+	assert_int_equal(registry->fds, 1);
+	text = scrape(fixture, PROMETHEUS);
+	assert_non_null(strstr(text, "kvm_vcpu_events_total{vm=\"v\""));
+	free(text);
+	agent_remove(registry, vm);
+	assert_int_equal(registry->fds, 0);
+}
+
+static void vm_filters(void **state)
+{
+	struct fixture *fixture = *state;
+	struct registry *registry = &fixture->registry;
+	struct vm *vms[2] = {
+		agent_add_vm(registry, "web", 1), agent_add_vm(registry, "db", 2),
+	};
+	struct image image;
+	regex_t regex;
+	char *text;
+
+	image_fill(&image);
+	agent_add(registry, vms[0], made(&image), &settings);
+	agent_add(registry, vms[1], made(&image), &settings);
+	assert_int_equal(regcomp(&regex, "^(web)$", REG_EXTENDED), 0);
+	settings.filters.vms.exclude = &regex;
+	assert_int_equal(registry_set_filters(registry, &settings.filters), 0);
+	text = scrape(fixture, PROMETHEUS);
+	assert_null(strstr(text, "{vm=\"web\""));
+	assert_true(has(text, "kvm_vcpu_events_total{vm=\"db\""));
+	assert_true(has(text, "\nkvmstatd_vms 2\n"));
+	free(text);
+	settings.filters.vms.exclude = NULL;
+	assert_int_equal(registry_set_filters(registry, &settings.filters), 0);
+	text = scrape(fixture, PROMETHEUS);
+	assert_true(has(text, "kvm_vcpu_events_total{vm=\"web\""));
+	free(text);
+	regfree(&regex);
+	agent_remove(registry, vms[0]);
+	agent_remove(registry, vms[1]);
+}
+
+/* Names that are taken by what does not come from descriptors. */
+static void reserved_names(void **state)
+{
+	struct fixture *fixture = *state;
+	struct registry *registry = &fixture->registry;
+	struct vm *vm = agent_add_vm(registry, "v", 1);
+	struct image image;
+	char *text;
+
+	image_fill(&image);
+	strcpy(image_name(&image, 0), "cpu_ns");
+	image_desc(&image, 0)->flags = FLAGS(KVMSTATS_CUMULATIVE,
+					     KVMSTATS_UNIT_SECONDS, 0);
+	image_desc(&image, 0)->exponent = -9;
+	agent_add(registry, vm, made(&image), &settings);
+	strcpy((char *)image.bytes + IMAGE_ID_AT, "kvm-77");
+	strcpy(image_name(&image, 2), "info");
+	agent_add(registry, vm, made(&image), &settings);
+	text = scrape(fixture, OPENMETRICS);
+	assert_true(has(text, "\nkvm_vcpu_cpu_cumulative_seconds_total{"));
+	assert_true(has(text, "\nkvm_vm_info_instant{"));
+	free(text);
+	agent_remove(registry, vm);
 }
 
 #define ON_REGISTRY(test) \
@@ -466,6 +580,10 @@ int main(void)
 		ON_REGISTRY(changing),
 		ON_REGISTRY(replacing),
 		ON_REGISTRY(death_in_between),
+		ON_REGISTRY(loss_in_between),
+		ON_REGISTRY(lost_and_found),
+		ON_REGISTRY(vm_filters),
+		ON_REGISTRY(reserved_names),
 	};
 
 	return RUN(tests);

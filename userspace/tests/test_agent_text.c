@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../kvmstatd/negotiate.h"
-#include "../kvmstatd/text.h"
+#include "../kvmstatd/exposition.h"
+#include "../kvmstatd/http.h"
 #include "image.h"
 
 static uint64_t pseudo_random(uint64_t *state)

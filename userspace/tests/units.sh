@@ -10,11 +10,12 @@ units=$root/usr/lib/systemd/system
 examples=$root/usr/share/kvmstatd
 exposure_max=2.0
 
-# With the programs where they were built: their paths are looked at.
+# systemd looks at the programs by the paths in the units.
 install_there()
 {
 	make -C "$here/.." O="$build" DESTDIR="$root" PREFIX=/usr \
-		BINDIR="$build/kvmstatd" install-units
+		BINDIR="$root/bin" install &&
+		ln -s "$root$root/bin" "$root/bin" && [ -x "$root/bin/kvmstatd" ]
 }
 
 verified()
@@ -28,18 +29,23 @@ verified()
 	[ $status = 0 ] && [ ! -s "$tap_dir/verify" ]
 }
 
-# A drop-in is looked at with the unit that it belongs to.
-example_verified()
+# As it is installed, and with all that is a comment: it is read by the program that
+# stops at an address that cannot be had.
+configuration()
 {
-	mkdir -p "$units/kvmstatd.service.d" &&
-		cp "$examples/kvmstatd-libvirt.conf" \
-		"$units/kvmstatd.service.d/libvirt.conf" || return 1
-	SYSTEMD_UNIT_PATH="$units:" systemd-analyze cat-config --no-pager \
-		"$units/kvmstatd.service" >/dev/null 2>&1
-	verified
-	status=$?
-	rm -r "$units/kvmstatd.service.d"
-	return $status
+	local conf=$root/etc/kvmstats/kvmstatd.conf
+
+	sed -E 's/^helper-uid = .*/helper-uid = 0/' "$conf" >"$tap_dir/conf"
+	sed -E 's/^#(exclude)/\1/; s/^#(allow-uid = ).*/\10/' "$tap_dir/conf" >"$tap_dir/all"
+	for conf in "$tap_dir/conf" "$tap_dir/all"; do
+		status_is 1 "$build/kvmstatd/kvmstatd" --config "$conf" \
+			--socket "$tap_dir/socket" --listen 192.0.2.1:1 || return 1
+	done
+	# what an administrator wrote stays
+	echo 'max-vms = 5' >"$root/etc/kvmstats/kvmstatd.conf"
+	make -s -C "$here/.." O="$build" DESTDIR="$root" PREFIX=/usr \
+		BINDIR="$root/bin" install-agent >/dev/null &&
+		[ "$(cat "$root/etc/kvmstats/kvmstatd.conf")" = 'max-vms = 5' ]
 }
 
 # exposed UNIT: no more than the limit
@@ -67,8 +73,8 @@ users()
 # Who is named in a unit is made by the other file.
 users_are_the_same()
 {
-	sed -n 's/^User=//p; s/.*--helper-uid \([^ ]*\).*/\1/p' \
-		"$units"/*.service | sort -u >"$tap_dir/users"
+	sed -n 's/^User=//p; s/^helper-uid = //p' "$units"/*.service \
+		"$here/../kvmstatd/units/kvmstatd.conf" | sort -u >"$tap_dir/users"
 	[ "$(wc -l <"$tap_dir/users")" = 2 ] &&
 		sed -n 's/^u \([^ ]*\) .*/\1/p' \
 		"$root/usr/lib/sysusers.d/kvmstatd.conf" | sort |
@@ -128,7 +134,7 @@ calls_allowed()
 
 traced()
 {
-	strace -f -qq -o "$tap_dir/trace-$1" "$build/kvmstatd/$1" "${@:2}" \
+	strace -f -qq -o "$tap_dir/trace-$1" "$root/bin/$1" "${@:2}" \
 		>"$tap_dir/out-$1" 2>&1 &
 }
 
@@ -146,7 +152,7 @@ work_under_trace()
 	traced kvmstatd-discover --socket "$tap_dir/socket" --interval 0.5
 	sleep 3
 	# shellcheck disable=SC2046 # several
-	kill $(pgrep -f -x "$build/kvmstatd/kvmstatd.*--socket $tap_dir/socket.*")
+	kill $(pgrep -f -x "$root/bin/kvmstatd.*--socket $tap_dir/socket.*")
 	wait
 	cat "$tap_dir"/out-*
 	[ -s "$tap_dir/trace-kvmstatd" ] && [ -s "$tap_dir/trace-kvmstatd-discover" ]
@@ -188,7 +194,6 @@ END
 
 check "they are installed" install_there
 check "systemd finds nothing wrong" verified
-check "nor with the example for libvirt" example_verified
 for unit in kvmstatd kvmstatd-discover; do
 	check "$unit: exposure is at most $exposure_max" exposed $unit.service
 done
@@ -204,4 +209,5 @@ fi
 check "AppArmor takes the example" apparmor
 check "its paths are the units'" apparmor_paths
 check "the libvirt domain" domain
+check "the configuration" configuration
 tap_done

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "../common/unix_listen.h"
+#include "listen.h"
+
+#define RUN_DIRECTORY	"/run/kvmstatd"
+#define SOCKET_NAME	"register.sock"
+#define UNIX_PREFIX	"unix:"
+
+/* A socket with a name, and which one it was. */
+struct bound {
+	struct stat st;
+	char path[];
+};
+
+static int listen_at_path(struct listeners *listeners, const char *path,
+			  int type, mode_t mode)
+{
+	struct bound *bound;
+	int fd = unix_listen(path, type, mode);
+
+	if (fd < 0)
+		return fd;
+	bound = malloc(sizeof(*bound) + strlen(path) + 1);
+	if (bound && !lstat(path, &bound->st)) {
+		strcpy(bound->path, path);
+		listeners->bound[listeners->num_bound++] = bound;
+	} else {
+		free(bound);
+	}
+	return fd;
+}
+
+/* ----------------------------------------------------------- registration */
+
+/* A user who tries it has no right to /run. */
+static int default_path(char path[256])
+{
+	const char *directory = getenv("XDG_RUNTIME_DIR");
+
+	if (!geteuid()) {
+		if (mkdir(RUN_DIRECTORY, 0755) < 0 && errno != EEXIST) {
+			log_error(RUN_DIRECTORY ": %s", strerror(errno));
+			return -1;
+		}
+		strcpy(path, RUN_DIRECTORY "/" SOCKET_NAME);
+		return 0;
+	}
+	if (!directory || *directory != '/' || strlen(directory) > 200) {
+		log_error("there is no $XDG_RUNTIME_DIR for the registration socket: say --socket PATH");
+		return -1;
+	}
+	snprintf(path, 256, "%s/kvmstatd", directory);
+	if (mkdir(path, 0700) < 0 && errno != EEXIST) {
+		log_error("%s: %s", path, strerror(errno));
+		return -1;
+	}
+	strcat(path, "/" SOCKET_NAME);
+	return 0;
+}
+
+static int open_registration(struct listeners *listeners,
+			     const struct settings *settings)
+{
+	const char *path = settings->socket;
+	char made[256];
+
+	if (!path && default_path(made))
+		return -1;
+	path = path ? path : made;
+	listeners->register_fd = listen_at_path(listeners, path, SOCK_SEQPACKET,
+						settings->mode);
+	if (listeners->register_fd >= 0) {
+		log_info("VMs register at %s", path);
+		return 0;
+	}
+	log_error("--socket %s: %s", path, listeners->register_fd == -EADDRINUSE ?
+		  "something else has this name, or a kvmstatd listens there" :
+		  strerror(-listeners->register_fd));
+	return -1;
+}
+
+/* ------------------------------------------------------------------- HTTP */
+
+static int add_http(struct listeners *listeners, int fd)
+{
+	if (listeners->num_http == MAX_LISTEN) {
+		close(fd);
+		log_error("--listen: there are more than %d addresses",
+			  MAX_LISTEN);
+		return -1;
+	}
+	listeners->http_fds[listeners->num_http++] = fd;
+	return 0;
+}
+
+/* The port may have been 0: say which one it became. */
+static void announce(int fd, bool tls)
+{
+	char host[64], port[16];
+	struct sockaddr_storage address;
+	socklen_t size_bytes = sizeof(address);
+	struct sockaddr *any = (struct sockaddr *)&address;
+	bool six;
+
+	if (getsockname(fd, any, &size_bytes) < 0 ||
+	    getnameinfo(any, size_bytes, host, sizeof(host), port, sizeof(port),
+			NI_NUMERICHOST | NI_NUMERICSERV))
+		return;
+	six = address.ss_family == AF_INET6;
+	log_info("serving http%s://%s%s%s:%s/metrics", tls ? "s" : "",
+		 six ? "[" : "", host, six ? "]" : "", port);
+}
+
+static int listen_at_address(const struct addrinfo *info)
+{
+	int one = 1, error;
+	int fd = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC |
+			SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return -errno;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	/* IPv4 has a socket of its own */
+	if (info->ai_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+	if (!bind(fd, info->ai_addr, info->ai_addrlen) &&
+	    !listen(fd, SOMAXCONN))
+		return fd;
+	error = -errno;
+	close(fd);
+	return error;
+}
+
+/* Of port 0 the second address takes what the first one got. */
+static void keep_port(const struct addrinfo *info, int first_fd)
+{
+	struct sockaddr_storage first;
+	socklen_t size_bytes = sizeof(first);
+	struct sockaddr_in *to = (struct sockaddr_in *)info->ai_addr;
+
+	/* the port of both families is in the same place */
+	if (!to->sin_port &&
+	    !getsockname(first_fd, (struct sockaddr *)&first, &size_bytes))
+		to->sin_port = ((struct sockaddr_in *)&first)->sin_port;
+}
+
+/* "HOST:PORT", "[IPV6]:PORT", ":PORT", "*:PORT", "PORT". Changes nothing else. */
+static int split_address(const char *address, char host[256], const char **port)
+{
+	const char *colon = strrchr(address, ':');
+	size_t length = colon ? colon - address : 0;
+	char *end;
+	unsigned long number;
+
+	*port = colon ? colon + 1 : address;
+	number = strtoul(*port, &end, 10);
+	if (**port < '0' || **port > '9' || *end || number > 65535) {
+		log_error("--listen %s: the port must be a number from 0 to 65535, not \"%s\"",
+			  address, *port);
+		return -1;
+	}
+	if (*address == '[' && length > 2 && address[length - 1] == ']') {
+		address++;
+		length -= 2;
+	} else if (memchr(address, ':', length)) {
+		log_error("--listen %s: an IPv6 address stands in brackets, as in [::1]:9976",
+			  address);
+		return -1;
+	}
+	if (length >= 256) {
+		log_error("--listen %s: the name is too long", address);
+		return -1;
+	}
+	memcpy(host, address, length);
+	host[length] = 0;
+	if (!strcmp(host, "*"))
+		*host = 0;
+	return 0;
+}
+
+/* All addresses of a name: localhost is two. One that cannot be had is no error
+ * if another can: a machine may have no IPv6.
+ */
+static int open_address(struct listeners *listeners, const char *address,
+			bool tls)
+{
+	struct addrinfo hints = {
+		.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE,
+	}, *list;
+	size_t before = listeners->num_http;
+	char host[256];
+	const char *port;
+	int ret, error = 0;
+
+	if (split_address(address, host, &port))
+		return -1;
+	ret = getaddrinfo(*host ? host : NULL, port, &hints, &list);
+	if (ret) {
+		log_error("--listen %s: %s", address, ret == EAI_SYSTEM ?
+			  strerror(errno) : gai_strerror(ret));
+		return -1;
+	}
+	ret = 0;
+	for (const struct addrinfo *info = list; info && !ret;
+	     info = info->ai_next) {
+		int fd;
+
+		if (listeners->num_http > before)
+			keep_port(info, listeners->http_fds[before]);
+		fd = listen_at_address(info);
+		if (fd < 0)
+			error = fd;
+		else
+			ret = add_http(listeners, fd);
+		if (fd >= 0 && !ret)
+			announce(fd, tls);
+	}
+	freeaddrinfo(list);
+	if (listeners->num_http == before && !ret)
+		log_error("--listen %s: %s", address, strerror(-error));
+	return ret || listeners->num_http == before ? -1 : 0;
+}
+
+static int open_http_path(struct listeners *listeners, const char *address)
+{
+	const char *path = address + strlen(UNIX_PREFIX);
+	int fd = listen_at_path(listeners, path, SOCK_STREAM, 0660);
+
+	if (fd < 0) {
+		log_error("--listen %s: %s", address, strerror(-fd));
+		return -1;
+	}
+	log_info("serving HTTP at %s", path);
+	return add_http(listeners, fd);
+}
+
+static int open_http(struct listeners *listeners,
+		     const struct settings *settings)
+{
+	static char *default_address = (char *)DEFAULT_LISTEN;
+	struct text_list list = settings->listen;
+
+	if (!list.count)
+		list = (struct text_list){ 1, &default_address };
+	for (size_t i = 0; i < list.count; i++) {
+		const char *address = list.texts[i];
+		int ret = strncmp(address, UNIX_PREFIX, strlen(UNIX_PREFIX)) ?
+			  open_address(listeners, address,
+				       settings->web_config) :
+			  open_http_path(listeners, address);
+
+		if (ret)
+			return -1;
+	}
+	return 0;
+}
+
+int listeners_open(struct listeners *listeners, const struct settings *settings,
+		   const struct inherited *inherited)
+{
+	*listeners = (struct listeners){ .register_fd = inherited->register_fd };
+	if (listeners->register_fd < 0) {
+		if (open_registration(listeners, settings))
+			return -1;
+	} else if (settings->socket) {
+		log_warning("--socket has no effect: systemd has opened the socket");
+	}
+	if (!inherited->num_http)
+		return open_http(listeners, settings);
+	if (settings->listen.count)
+		log_warning("--listen has no effect: systemd has opened the socket");
+	for (size_t i = 0; i < inherited->num_http; i++) {
+		listeners->http_fds[listeners->num_http++] =
+			inherited->http_fds[i];
+		announce(inherited->http_fds[i], settings->web_config);
+	}
+	return 0;
+}
+
+void listeners_close(struct listeners *listeners)
+{
+	while (listeners->num_bound) {
+		struct bound *bound = listeners->bound[--listeners->num_bound];
+
+		unix_remove(bound->path, &bound->st);
+		free(bound);
+	}
+}

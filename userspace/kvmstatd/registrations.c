@@ -1,0 +1,600 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "../common/log.h"
+#include "registrations.h"
+#include "store.h"
+
+#define EVENTS		64
+#define SWEEP_NS	1000000000ull
+#define SILENT_S	10	/* time to bring a first descriptor */
+/* HTTP, the store's boxes, one message on its way in, the program's own */
+#define SPARE_FDS	768
+
+static const char *const reject_texts[REJECTS] = {
+	[REJECT_CREDENTIALS] = "the user may not register VMs, see --allow-uid and --allow-gid",
+	[REJECT_MALFORMED] = "a message is not of the protocol",
+	[REJECT_SILENT] = "it has brought no statistics descriptor for 10 s",
+	[REJECT_VMS] = "there are as many VMs as --max-vms or --max-vms-per-uid allows",
+	[REJECT_DESCRIPTORS] = "it has more descriptors than --max-fds-per-vm allows",
+	[REJECT_MESSAGES] = "it has sent more messages than --max-messages allows",
+	[REJECT_BEHALF] = "the user may not register VMs of others, see --helper-uid, or the VM's process has ended",
+	[REJECT_CLOSING] = "too many of the descriptors that it sent wait to be closed",
+};
+
+static struct log_limit reject_limit = LOG_LIMIT(20), park_limit = LOG_LIMIT(5),
+			vm_limit = LOG_LIMIT(1000);
+
+/* ----------------------------------------------------------- connections */
+
+static struct conn *conn_new(struct receiver *receiver, struct kvmstats_peer *peer)
+{
+	struct conn *conn = calloc(1, sizeof(*conn));
+
+	if (!conn)
+		return NULL;
+	conn->peer = peer;
+	conn->since_ns = clock_ns();
+	conn->socket = (struct watch){ WATCH_SOCKET, -1, conn };
+	conn->pidfd = (struct watch){ WATCH_PIDFD, -1, conn };
+	conn->next = receiver->conns;
+	if (conn->next)
+		conn->next->previous = conn;
+	receiver->conns = conn;
+	receiver->count++;
+	return conn;
+}
+
+static void unlink_conn(struct receiver *receiver, struct conn *conn)
+{
+	if (conn->previous)
+		conn->previous->next = conn->next;
+	else
+		receiver->conns = conn->next;
+	if (conn->next)
+		conn->next->previous = conn->previous;
+	receiver->count--;
+}
+
+int receiver_watch(struct receiver *receiver, struct watch *watch)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = watch };
+
+	if (epoll_ctl(receiver->epoll_fd, EPOLL_CTL_ADD, watch->fd, &event) < 0)
+		return -errno;
+	return 0;
+}
+
+/*
+ * By number, not by closing: systemd may hold the pidfd as well, and epoll
+ * would go on telling of it.
+ */
+static void unwatch(struct receiver *receiver, struct watch *watch)
+{
+	if (watch->fd >= 0)
+		epoll_ctl(receiver->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
+}
+
+static void drop_vm(struct receiver *receiver, struct conn *conn, const char *why)
+{
+	if (!conn->vm)
+		return;
+	log_limited(&vm_limit, LOG_LEVEL_INFO, "VM \"%s\" has gone: %s",
+		    conn->vm->key, why);
+	registry_remove(receiver->registry, conn->vm);
+	vm_unref(conn->vm);
+	conn->vm = NULL;
+}
+
+static void unpark(struct receiver *receiver, struct conn *conn)
+{
+	if (!conn->parked)
+		return;
+	conn->parked = false;
+	receiver->registry->counters.parked--;
+}
+
+static void end_conn(struct receiver *receiver, struct conn *conn, const char *why);
+
+/* The helper comes again with the VM if its process lives. */
+static void end_shadowed(struct receiver *receiver, const struct conn *gone)
+{
+	for (struct conn *conn = receiver->conns; conn; conn = conn->next)
+		if (conn->shadowed && !conn->ended && conn->pid == gone->pid &&
+		    conn->start_ticks == gone->start_ticks) {
+			end_conn(receiver, conn, "");
+			return;
+		}
+}
+
+/* Freed at the end of the turn: events of it may still be waiting. */
+static void end_conn(struct receiver *receiver, struct conn *conn, const char *why)
+{
+	if (conn->ended)
+		return;
+	conn->ended = true;
+	unpark(receiver, conn);
+	unwatch(receiver, &conn->socket);
+	unwatch(receiver, &conn->pidfd);
+	drop_vm(receiver, conn, why);
+	if (!conn->peer && conn->pidfd.fd >= 0)
+		close(conn->pidfd.fd);
+	kvmstats_peer_free(conn->peer);
+	conn->peer = NULL;
+	receiver->try_again = true;
+	receiver->num_ended++;
+	if (conn->introduced && !conn->on_behalf)
+		end_shadowed(receiver, conn);
+}
+
+static void free_ended(struct receiver *receiver)
+{
+	struct conn *next;
+
+	if (!receiver->num_ended)
+		return;
+	receiver->num_ended = 0;
+	for (struct conn *conn = receiver->conns; conn; conn = next) {
+		next = conn->next;
+		if (!conn->ended)
+			continue;
+		unlink_conn(receiver, conn);
+		free(conn);
+	}
+}
+
+static void reject(struct receiver *receiver, struct conn *conn, enum reject reason)
+{
+	const char *name = conn->introduced && conn->peer ?
+			   kvmstats_peer_name(conn->peer) : "";
+
+	receiver->registry->counters.rejected[reason]++;
+	log_limited(&reject_limit, LOG_LEVEL_WARNING,
+		    "registration%s%s%s by process %d of user %u is refused: %s",
+		    *name ? " of VM \"" : "", name, *name ? "\"" : "",
+		    conn->peer ? kvmstats_peer_pid(conn->peer) : conn->pid,
+		    conn->uid, reject_texts[reason]);
+	end_conn(receiver, conn, "its registration was refused");
+}
+
+/* -------------------------------------------------------------- accepting */
+
+static bool is_helper(const struct settings *settings, uid_t uid)
+{
+	return !uid || uid == geteuid() || id_list_has(&settings->helpers, uid);
+}
+
+static bool may_register(const struct settings *settings,
+			 const struct kvmstats_peer *peer)
+{
+	uid_t uid = kvmstats_peer_uid(peer);
+
+	return is_helper(settings, uid) || id_list_has(&settings->uids, uid) ||
+	       id_list_has(&settings->gids, kvmstats_peer_gid(peer));
+}
+
+static size_t count_uid(const struct receiver *receiver, uid_t uid)
+{
+	size_t count = 0;
+
+	for (const struct conn *conn = receiver->conns; conn; conn = conn->next)
+		count += conn->uid == uid && !conn->ended;
+	return count;
+}
+
+static enum reject judge_peer(const struct receiver *receiver,
+			      const struct conn *conn)
+{
+	const struct settings *settings = receiver->settings;
+	bool helper = is_helper(settings, conn->uid);
+
+	if (!may_register(settings, conn->peer))
+		return REJECT_CREDENTIALS;
+	if (helper)
+		kvmstats_peer_allow_on_behalf(conn->peer);
+	if (receiver->count > settings->max_vms)
+		return REJECT_VMS;
+	/* found by a helper or started by root: no limit but that of all */
+	if (!helper && count_uid(receiver, conn->uid) >
+		       settings->max_vms_per_uid)
+		return REJECT_VMS;
+	return REJECT_NONE;
+}
+
+static void take_connection(struct receiver *receiver, struct kvmstats_peer *peer)
+{
+	struct conn *conn = conn_new(receiver, peer);
+	enum reject reason;
+
+	if (!conn) {
+		kvmstats_peer_free(peer);
+		return;
+	}
+	conn->uid = kvmstats_peer_uid(peer);
+	conn->pid = kvmstats_peer_pid(peer);
+	reason = judge_peer(receiver, conn);
+	if (reason) {
+		reject(receiver, conn, reason);
+		return;
+	}
+	conn->socket.fd = kvmstats_peer_fd(peer);
+	if (receiver_watch(receiver, &conn->socket))
+		end_conn(receiver, conn, "");
+}
+
+static size_t fds_in_use(const struct receiver *receiver)
+{
+	return receiver->registry->fds + 2 * receiver->count;
+}
+
+/*
+ * Without a descriptor for one more the connection stays in the queue, and
+ * epoll would report it for ever: look away until something ends.
+ */
+static void pause_listening(struct receiver *receiver)
+{
+	if (receiver->paused)
+		return;
+	log_limited(&park_limit, LOG_LEVEL_WARNING,
+		    "no descriptors are left (LimitNOFILE=, ulimit -n): new registrations wait");
+	receiver->paused = true;
+	unwatch(receiver, &receiver->listen);
+}
+
+static void accept_some(struct receiver *receiver)
+{
+	struct kvmstats_peer *peer;
+	int ret = 0;
+
+	for (int i = 0; i < EVENTS && !ret; i++) {
+		if (fds_in_use(receiver) + 2 >= receiver->fd_budget) {
+			pause_listening(receiver);
+			return;
+		}
+		ret = kvmstats_peer_accept(receiver->listen.fd, &peer);
+		if (!ret)
+			take_connection(receiver, peer);
+	}
+	if (ret && ret != -EAGAIN && ret != -ECONNABORTED && ret != -EINTR)
+		pause_listening(receiver);
+}
+
+/* --------------------------------------------------------------- messages */
+
+static int watch_pidfd(struct receiver *receiver, struct conn *conn, int pidfd)
+{
+	conn->pidfd.fd = pidfd;
+	return pidfd < 0 ? 0 : receiver_watch(receiver, &conn->pidfd);
+}
+
+static bool same_process(const struct conn *one, const struct conn *other)
+{
+	return one != other && !one->ended && one->pid == other->pid &&
+	       one->start_ticks && one->start_ticks == other->start_ticks;
+}
+
+static bool same_vm(const struct vm *vm, const struct conn *conn)
+{
+	return !strcmp(vm->identity.name, kvmstats_peer_name(conn->peer)) &&
+	       !strcmp(vm->identity.uuid, kvmstats_peer_uuid(conn->peer));
+}
+
+/*
+ * Of what a VMM says and what a helper says of it, the former counts. And a
+ * VMM that comes again after our restart takes the place of what was stored.
+ */
+static void settle(struct receiver *receiver, struct conn *conn)
+{
+	for (struct conn *c = receiver->conns; c; c = c->next) {
+		if (!same_process(c, conn))
+			continue;
+		if (conn->on_behalf && !c->on_behalf && c->vm) {
+			conn->shadowed = true;
+		} else if (!conn->on_behalf && c->on_behalf) {
+			drop_vm(receiver, c, "its VMM registers it itself");
+			c->shadowed = c->peer;
+			if (!c->peer)
+				end_conn(receiver, c, "");
+		} else if (!c->peer && c->vm && same_vm(c->vm, conn)) {
+			end_conn(receiver, c, "its VMM has connected again");
+		}
+	}
+}
+
+/* What the first message says of the sender. */
+static enum reject introduce(struct receiver *receiver, struct conn *conn)
+{
+	conn->introduced = true;
+	conn->on_behalf = kvmstats_peer_is_on_behalf(conn->peer);
+	conn->pid = kvmstats_peer_vm_pid(conn->peer);
+	conn->start_ticks = kvmstats_peer_start_ticks(conn->peer);
+	return watch_pidfd(receiver, conn, kvmstats_peer_pidfd(conn->peer)) ?
+	       REJECT_VMS : REJECT_NONE;
+}
+
+static int make_identity(const struct conn *conn, struct identity *identity)
+{
+	*identity = (struct identity){
+		.name = strdup(kvmstats_peer_name(conn->peer)),
+		.uuid = strdup(kvmstats_peer_uuid(conn->peer)),
+		.pid = conn->pid, .start_ticks = conn->start_ticks,
+		.uid = conn->uid, .gid = kvmstats_peer_gid(conn->peer),
+		.on_behalf = conn->on_behalf,
+	};
+	identity->start_ms = identity_start_ms(identity);
+	if (identity->name && identity->uuid)
+		return 0;
+	identity_free(identity);
+	return -ENOMEM;
+}
+
+/* With its first descriptor: who brings none must not take a name. */
+static enum reject enter_vm(struct receiver *receiver, struct conn *conn)
+{
+	const struct settings *settings = receiver->settings;
+	struct identity identity;
+
+	settle(receiver, conn);
+	if (conn->shadowed)
+		return REJECT_NONE;
+	if (receiver->registry->count >= settings->max_vms ||
+	    make_identity(conn, &identity) ||
+	    registry_add(receiver->registry, &identity, NULL,
+			 &settings->filters, &conn->vm))
+		return REJECT_VMS;
+	conn->vm->pidfd = conn->pidfd.fd;
+	log_limited(&vm_limit, LOG_LEVEL_INFO,
+		    "VM \"%s\" is registered: process %d of user %u%s",
+		    conn->vm->key, conn->pid, conn->uid,
+		    conn->on_behalf ? ", by a helper" : "");
+	return REJECT_NONE;
+}
+
+/* Owns the sources. */
+static enum reject take_message(struct receiver *receiver, struct conn *conn,
+				struct kvmstats_source **sources, size_t count)
+{
+	const struct settings *settings = receiver->settings;
+	struct registry *registry = receiver->registry;
+	enum reject reason = REJECT_NONE;
+	bool replaced, again;
+
+	if (++conn->messages > settings->max_messages)
+		reason = REJECT_MESSAGES;
+	else if (!conn->introduced)
+		reason = introduce(receiver, conn);
+	if (!reason && count && !conn->vm && !conn->shadowed)
+		reason = enter_vm(receiver, conn);
+	if (reason || !conn->vm) {
+		close_sources(sources, count, false);
+		return reason;
+	}
+	/* before they are the registry's: a scrape may drop what it cannot read */
+	again = store_add(registry, conn->vm, sources, count);
+	if (registry_add_sources(registry, conn->vm, sources, count, settings,
+				 &replaced))
+		return REJECT_DESCRIPTORS;
+	if (replaced || again)
+		store_again(registry, conn->vm);
+	return REJECT_NONE;
+}
+
+static enum reject reject_of(int error)
+{
+	switch (error) {
+	case -E2BIG:
+	case -EMFILE:
+		return REJECT_DESCRIPTORS;
+	case -EBUSY:
+		return REJECT_CLOSING;
+	case -EPERM:
+	case -ESRCH:
+		return REJECT_BEHALF;
+	default:
+		return REJECT_MALFORMED;
+	}
+}
+
+/* What it sends stays in the socket until something else ends. */
+static void park(struct receiver *receiver, struct conn *conn)
+{
+	unwatch(receiver, &conn->socket);
+	conn->parked = true;
+	receiver->registry->counters.parked++;
+	if (conn->park_logged)
+		return;
+	conn->park_logged = true;
+	log_limited(&park_limit, LOG_LEVEL_WARNING,
+		    "no descriptors are left (LimitNOFILE=, ulimit -n): the VM of process %d of user %u waits",
+		    conn->pid, conn->uid);
+}
+
+/* One message a turn: who sends many waits as long as who sends few. */
+static void receive_one(struct receiver *receiver, struct conn *conn)
+{
+	struct kvmstats_source *sources[KVMSTATS_MAX_MESSAGE_FDS];
+	unsigned int rejected;
+	enum reject reason;
+	int count;
+
+	count = kvmstats_peer_pending(conn->peer);
+	if (count > 0 && fds_in_use(receiver) + count > receiver->fd_budget) {
+		park(receiver, conn);
+		return;
+	}
+	count = kvmstats_peer_receive(conn->peer, receiver->cache, sources,
+				      &rejected);
+	receiver->registry->counters.fds_rejected += rejected;
+	if (count == -EAGAIN)
+		return;
+	if (count == -EPIPE) {
+		end_conn(receiver, conn, "the connection was closed");
+		return;
+	}
+	if (rejected)
+		log_limited(&reject_limit, LOG_LEVEL_WARNING,
+			    "%u of the descriptors that process %d of user %u sent have no KVM statistics",
+			    rejected, conn->pid, conn->uid);
+	reason = count < 0 ? reject_of(count) :
+		 take_message(receiver, conn, sources, count);
+	if (reason)
+		reject(receiver, conn, reason);
+}
+
+/* ------------------------------------------------------------------ turns */
+
+/* As many as we may: a VM has a descriptor for each vCPU, and two more. */
+static size_t fd_budget(void)
+{
+	struct rlimit limit;
+
+	kvmstats_raise_fd_limit();
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return SPARE_FDS;
+	return limit.rlim_cur > 2 * SPARE_FDS ? limit.rlim_cur - SPARE_FDS :
+	       limit.rlim_cur / 2;
+}
+
+int receiver_open(struct receiver *receiver, struct registry *registry,
+		  const struct settings *settings, int listen_fd)
+{
+	int ret;
+
+	memset(receiver, 0, sizeof(*receiver));
+	receiver->settings = settings;
+	receiver->registry = registry;
+	receiver->listen = (struct watch){ WATCH_LISTEN, listen_fd, NULL };
+	receiver->fd_budget = fd_budget();
+	receiver->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (receiver->epoll_fd < 0)
+		return -errno;
+	ret = kvmstats_cache_new(&receiver->cache);
+	if (!ret && listen_fd >= 0)
+		ret = receiver_watch(receiver, &receiver->listen);
+	return ret;
+}
+
+void receiver_close(struct receiver *receiver)
+{
+	for (struct conn *conn = receiver->conns; conn; conn = conn->next) {
+		vm_unref(conn->vm);
+		conn->vm = NULL;
+		conn->introduced = false;
+		end_conn(receiver, conn, "");
+	}
+	free_ended(receiver);
+	kvmstats_cache_free(receiver->cache);
+	close(receiver->epoll_fd);
+}
+
+struct vm *receiver_restore(struct receiver *receiver,
+			    struct identity *identity, const char *key,
+			    uint64_t serial, int pidfd)
+{
+	struct registry *registry = receiver->registry;
+	struct conn *conn = conn_new(receiver, NULL);
+
+	if (!conn) {
+		identity_free(identity);
+		close(pidfd);
+		return NULL;
+	}
+	conn->introduced = true;
+	conn->uid = identity->uid;
+	conn->pid = identity->pid;
+	conn->start_ticks = identity->start_ticks;
+	conn->on_behalf = identity->on_behalf;
+	watch_pidfd(receiver, conn, pidfd);
+	/* the number by which the store knows it */
+	if (serial >= registry->next_serial)
+		registry->next_serial = serial;
+	if (registry_add(registry, identity, key, &receiver->settings->filters,
+			 &conn->vm)) {
+		end_conn(receiver, conn, "");
+		return NULL;
+	}
+	conn->vm->serial = serial;
+	conn->vm->pidfd = pidfd;
+	return conn->vm;
+}
+
+/* True for the signals' descriptor, which is not ours. */
+static bool handle(struct receiver *receiver, const struct watch *watch)
+{
+	if (watch->conn && watch->conn->ended)
+		return false;
+	switch (watch->kind) {
+	case WATCH_LISTEN:
+		accept_some(receiver);
+		return false;
+	case WATCH_SOCKET:
+		receive_one(receiver, watch->conn);
+		return false;
+	case WATCH_PIDFD:
+		end_conn(receiver, watch->conn, "its process has ended");
+		return false;
+	default:
+		return true;
+	}
+}
+
+/* A connection that brings nothing takes a place from others. */
+static void end_silent(struct receiver *receiver, uint64_t now_ns)
+{
+	for (struct conn *conn = receiver->conns; conn; conn = conn->next)
+		if (!conn->vm && !conn->shadowed && !conn->parked &&
+		    !conn->ended &&
+		    now_ns - conn->since_ns > SILENT_S * 1000000000ull)
+			reject(receiver, conn, REJECT_SILENT);
+}
+
+/* What waits for descriptors is looked at again. */
+static void resume(struct receiver *receiver)
+{
+	if (receiver->paused) {
+		receiver->paused = false;
+		receiver_watch(receiver, &receiver->listen);
+	}
+	if (!receiver->registry->counters.parked)
+		return;
+	for (struct conn *conn = receiver->conns; conn; conn = conn->next) {
+		if (!conn->parked)
+			continue;
+		unpark(receiver, conn);
+		if (receiver_watch(receiver, &conn->socket))
+			end_conn(receiver, conn, "");
+	}
+}
+
+static void sweep(struct receiver *receiver)
+{
+	uint64_t now_ns = clock_ns();
+	bool due = now_ns - receiver->swept_ns >= SWEEP_NS;
+
+	receiver->registry->counters.heartbeat_ns = now_ns;
+	if (receiver->try_again || due)
+		resume(receiver);
+	receiver->try_again = false;
+	if (!due)
+		return;
+	receiver->swept_ns = now_ns;
+	end_silent(receiver, now_ns);
+}
+
+bool receiver_turn(struct receiver *receiver, int timeout_ms)
+{
+	struct epoll_event events[EVENTS];
+	bool signalled = false;
+	int count = epoll_wait(receiver->epoll_fd, events, EVENTS, timeout_ms);
+
+	for (int i = 0; i < count; i++)
+		signalled |= handle(receiver, events[i].data.ptr);
+	sweep(receiver);
+	free_ended(receiver);
+	return signalled;
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The VMs that are registered. The main thread enters and removes them
+ * (registrations.c), those of libmicrohttpd read them (http.c). They meet here.
+ */
+#ifndef KVMSTATD_REGISTRY_H
+#define KVMSTATD_REGISTRY_H
+
+#include <kvmstats.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "plan.h"
+#include "settings.h"
+
+/* Why something was not accepted; the names are label values. */
+enum reject {
+	REJECT_NONE, REJECT_CREDENTIALS, REJECT_MALFORMED, REJECT_SILENT,
+	REJECT_VMS, REJECT_DESCRIPTORS, REJECT_MESSAGES, REJECT_BEHALF,
+	REJECT_CLOSING, REJECTS
+};
+
+extern const char *const reject_names[REJECTS];
+
+/* In which phase a connection was that was closed; label values, too. */
+enum http_phase { PHASE_HEAD, PHASE_READING, PHASES };
+
+extern const char *const phase_names[PHASES];
+
+/* What kvmstatd counts of itself; any thread, no lock. */
+struct counters {
+	_Atomic uint64_t registrations, ended;
+	_Atomic uint64_t rejected[REJECTS];
+	_Atomic uint64_t parked;		/* connections now */
+	_Atomic uint64_t fds_accepted, fds_rejected, fds_replaced;
+	_Atomic uint64_t read_errors, reads;
+	_Atomic uint64_t scrapes, scrapes_refused, scrapes_cut;
+	_Atomic uint64_t http_cut[PHASES], http_unauthorized;
+	_Atomic uint64_t sample_ns, last_sample_ns, text_bytes;
+	_Atomic uint64_t not_stored;		/* VMs that a restart will lose */
+	_Atomic uint64_t last_scrape_ns;	/* monotonic; 0: none */
+	_Atomic uint64_t heartbeat_ns;		/* of the main thread */
+};
+
+/* Who a VM is. Set once, before others can see it. */
+struct identity {
+	char *name, *uuid;	/* as registered */
+	pid_t pid;		/* 0: unknown */
+	uint64_t start_ticks;	/* of that process; 0: unknown */
+	uint64_t start_ms;	/* since 1970, as of the registration; 0 */
+	uid_t uid;
+	gid_t gid;
+	bool on_behalf;		/* found by a helper */
+};
+
+/* One descriptor, or the memory of one: labels live as long as the VM. */
+struct entry {
+	struct kvmstats_source *source;	/* NULL: lost */
+	struct text *labels;	/* {vm="a",vcpu="0"} and a blank; immutable */
+	int vcpu;
+	uint16_t schema;	/* index in the registry */
+	pid_t tid;		/* thread of the vCPU, 0; under cpu_lock */
+};
+
+struct box;
+
+struct vm {
+	atomic_uint refs;	/* registry, connection, each scrape */
+	struct identity identity;
+	int pidfd;		/* the connection's; -1: none */
+	char *key;		/* value of the label vm, unique */
+	struct text labels;	/* {vm="key"} and a blank */
+	struct text info;	/* the line of kvm_vm_info */
+	struct text start;	/* that of the start time; may be empty */
+	char id[40];		/* kernel's, of the first descriptor */
+	uint64_t since_ns;	/* monotonic */
+	uint64_t serial;
+	struct box *box;	/* in the store (store.c); NULL: none */
+	/* under cpu_lock */
+	uint64_t mapped_ns;	/* last search for threads */
+	size_t num_mapped;	/* entries that were there then */
+	/* under the registry's lock */
+	struct vm *next_key;	/* of the same hash */
+	bool hidden;		/* filtered out */
+	struct entry *entries;	/* VM first, then vCPUs by number */
+	size_t count;
+	uint64_t read_errors;
+};
+
+#define KEY_BUCKETS	4096
+
+struct registry {
+	pthread_mutex_t lock;
+	struct vm **vms;
+	size_t count, room;
+	struct vm *by_key[KEY_BUCKETS];
+	_Atomic size_t fds;	/* descriptors of all VMs */
+	struct kvmstats_schema *schemas[MAX_SCHEMAS];
+	enum kvmstats_scope scopes[MAX_SCHEMAS];
+	size_t num_schemas;
+	struct plan *plan;
+	struct kvmstats_batch *batch;	/* for whoever holds the lock */
+	/* Threads of vCPUs, which /proc tells without the other lock. */
+	pthread_mutex_t cpu_lock;
+	struct counters counters;
+	uint64_t next_serial;
+};
+
+static inline uint64_t clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ull + now.tv_nsec;
+}
+
+int registry_open(struct registry *registry, const struct filters *filters);
+void registry_close(struct registry *registry);
+/*
+ * Enter a VM. Takes over the texts of @identity, on failure too. @key is what
+ * it is to be called if that is possible; NULL: choose. The caller gets a
+ * reference.
+ */
+int registry_add(struct registry *registry, struct identity *identity,
+		 const char *key, const struct filters *filters,
+		 struct vm **vm);
+/*
+ * Take over @sources. 0, or -ENOSPC or -ENOMEM: not all had room. *@replaced
+ * is set if one took the place of another.
+ */
+int registry_add_sources(struct registry *registry, struct vm *vm,
+			 struct kvmstats_source **sources, size_t count,
+			 const struct settings *settings, bool *replaced);
+/* Its series vanish; its descriptors are closed by another thread. */
+void registry_remove(struct registry *registry, struct vm *vm);
+int registry_set_filters(struct registry *registry,
+			 const struct filters *filters);
+
+/* Takes over both arguments, on failure too. */
+struct vm *vm_new(struct identity *identity, char *key);
+struct vm *vm_ref(struct vm *vm);
+void vm_unref(struct vm *vm);
+
+void identity_free(struct identity *identity);
+/* From start_ticks; 0 if that is not known. */
+uint64_t identity_start_ms(const struct identity *identity);
+
+/*
+ * Closing the last descriptor of a VM tears it down, which takes seconds for a
+ * large one: the library's pool does it. @stored: systemd has copies, and was
+ * told to forget them.
+ */
+void close_sources(struct kvmstats_source **sources, size_t count, bool stored);
+/* At the end of the program, and of a test. */
+void close_wait(void);
+
+#endif /* KVMSTATD_REGISTRY_H */

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <stdlib.h>
+#include <string.h>
+
+#include "scrape.h"
+#include "self.h"
+
+/* What one pass over all descriptors needs. */
+struct pass {
+	struct registry *registry;
+	struct scrape *scrape;
+	struct kvmstats_read *reads;
+	size_t count;		/* of reads */
+	size_t words;		/* in all samples */
+	struct kvmstats_source **lost;
+	size_t num_lost;
+};
+
+static size_t count_words(const struct registry *registry, size_t *rows)
+{
+	size_t words = 0;
+
+	rows[0] = 0;
+	rows[1] = 0;
+	for (size_t i = 0; i < registry->count; i++) {
+		const struct vm *vm = registry->vms[i];
+
+		for (size_t j = 0; j < vm->count && !vm->hidden; j++) {
+			size_t schema = vm->entries[j].schema;
+
+			words += kvmstats_schema_words(registry->schemas[schema]);
+			rows[registry->scopes[schema]]++;
+		}
+	}
+	return words;
+}
+
+static bool allocate(struct pass *pass)
+{
+	struct registry *registry = pass->registry;
+	struct scrape *scrape = pass->scrape;
+	size_t rows[2], words = count_words(registry, rows);
+
+	pass->reads = calloc(rows[0] + rows[1] + 1, sizeof(*pass->reads));
+	scrape->rows[0].row = calloc(rows[0] + 1, sizeof(struct row));
+	scrape->rows[1].row = calloc(rows[1] + 1, sizeof(struct row));
+	scrape->samples = malloc((words + 1) * sizeof(*scrape->samples));
+	scrape->vms = calloc(registry->count + 1, sizeof(*scrape->vms));
+	scrape->sum = calloc(registry->plan->largest_histogram + 1,
+			     sizeof(*scrape->sum));
+	return pass->reads && scrape->rows[0].row && scrape->rows[1].row &&
+	       scrape->samples && scrape->vms && scrape->sum;
+}
+
+static void plan_reads(struct pass *pass)
+{
+	struct registry *registry = pass->registry;
+	uint64_t *sample = pass->scrape->samples;
+
+	for (size_t i = 0; i < registry->count; i++) {
+		const struct vm *vm = registry->vms[i];
+
+		for (size_t j = 0; j < vm->count && !vm->hidden; j++) {
+			size_t schema = vm->entries[j].schema;
+			struct kvmstats_read *read;
+
+			if (!vm->entries[j].source)
+				continue;
+			read = &pass->reads[pass->count++];
+			read->source = vm->entries[j].source;
+			read->sample = sample;
+			read->words = kvmstats_schema_words(registry->schemas[schema]);
+			sample += read->words;
+		}
+	}
+}
+
+static void add_row(struct pass *pass, const struct entry *entry,
+		    const struct kvmstats_read *read)
+{
+	enum kvmstats_scope scope = pass->registry->scopes[entry->schema];
+	struct rows *rows = &pass->scrape->rows[scope];
+
+	rows->row[rows->count++] = (struct row){
+		.labels = entry->labels, .sample = read->sample,
+		.vm = pass->scrape->num_vms, .vcpu = entry->vcpu,
+		.schema = entry->schema,
+	};
+}
+
+/*
+ * A descriptor that cannot be read will not come back. Its labels stay: scrapes
+ * that are under way have them in their rows.
+ */
+static void lose(struct pass *pass, struct vm *vm, struct entry *entry)
+{
+	struct kvmstats_source **lost;
+
+	vm->read_errors++;
+	pass->registry->counters.read_errors++;
+	lost = realloc(pass->lost, (pass->num_lost + 1) * sizeof(*lost));
+	if (!lost)
+		return;
+	lost[pass->num_lost++] = entry->source;
+	pass->lost = lost;
+	pass->registry->fds--;
+	entry->source = NULL;
+}
+
+static void take_results(struct pass *pass)
+{
+	struct registry *registry = pass->registry;
+	struct scrape *scrape = pass->scrape;
+	size_t next = 0;
+
+	for (size_t i = 0; i < registry->count; i++) {
+		struct vm *vm = registry->vms[i];
+
+		if (vm->hidden)
+			continue;
+		for (size_t j = 0; j < vm->count; j++) {
+			if (!vm->entries[j].source)
+				continue;
+			if (pass->reads[next].result)
+				lose(pass, vm, &vm->entries[j]);
+			else
+				add_row(pass, &vm->entries[j],
+					&pass->reads[next]);
+			next++;
+		}
+		if (vm->info.bytes)
+			scrape->vms[scrape->num_vms++] = vm_ref(vm);
+	}
+}
+
+static bool sample_locked(struct pass *pass)
+{
+	struct registry *registry = pass->registry;
+	uint64_t start_ns = clock_ns();
+
+	if (!allocate(pass))
+		return false;
+	plan_reads(pass);
+	kvmstats_batch_sample(registry->batch, pass->reads, pass->count);
+	take_results(pass);
+	pass->scrape->plan = plan_ref(registry->plan);
+	registry->counters.reads += pass->count;
+	registry->counters.last_sample_ns = clock_ns() - start_ns;
+	registry->counters.sample_ns += registry->counters.last_sample_ns;
+	return true;
+}
+
+struct scrape *scrape_new(struct registry *registry, enum exposition format,
+			  const struct settings *settings)
+{
+	struct scrape *scrape = calloc(1, sizeof(*scrape));
+	struct pass pass = { .registry = registry, .scrape = scrape };
+	bool good;
+
+	if (!scrape)
+		return NULL;
+	scrape->counters = &registry->counters;
+	scrape->format = format;
+	scrape->per_vcpu = settings->vcpu_histograms;
+	scrape->started_ns = clock_ns();
+	pthread_mutex_lock(&registry->lock);
+	good = sample_locked(&pass);
+	pthread_mutex_unlock(&registry->lock);
+	free(pass.reads);
+	close_sources(pass.lost, pass.num_lost, false);
+	free(pass.lost);
+	if (good && !settings->no_cpu_time && !scrape->plan->no_cpu)
+		cpu_sample(registry, scrape);
+	registry->counters.scrapes++;
+	registry->counters.last_scrape_ns = clock_ns();
+	if (good && !self_write(registry, format, &scrape->tail))
+		return scrape;
+	scrape_free(scrape);
+	return NULL;
+}
+
+void scrape_free(struct scrape *scrape)
+{
+	if (!scrape)
+		return;
+	for (size_t i = 0; i < scrape->num_vms; i++)
+		vm_unref(scrape->vms[i]);
+	plan_unref(scrape->plan);
+	free(scrape->vms);
+	free(scrape->rows[0].row);
+	free(scrape->rows[1].row);
+	free(scrape->samples);
+	free(scrape->sum);
+	free(scrape->process_cpu);
+	free(scrape->tail.bytes);
+	free(scrape);
+}
