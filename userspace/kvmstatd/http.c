@@ -389,7 +389,7 @@ static struct MHD_Daemon *start_daemon(struct http *http, int listen_fd)
 	OPTION(MHD_OPTION_CONNECTION_MEMORY_LIMIT, CHUNK_BYTES, NULL);
 	OPTION(MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, http);
 	OPTION(MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, http);
-	if (http->web && http->web->certificate) {
+	if (http_has_tls(http)) {
 		flags |= MHD_USE_TLS;
 		OPTION(MHD_OPTION_HTTPS_MEM_CERT, 0, http->web->certificate);
 		OPTION(MHD_OPTION_HTTPS_MEM_KEY, 0, http->web->key);
@@ -452,6 +452,11 @@ struct http *http_start(struct registry *registry,
 		return NULL;
 	}
 	return http;
+}
+
+bool http_has_tls(const struct http *http)
+{
+	return http->web && http->web->certificate;
 }
 
 /*

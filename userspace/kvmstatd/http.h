@@ -19,6 +19,7 @@ struct http;
 struct http *http_start(struct registry *registry,
 			const struct settings *settings, const int *listen_fds,
 			size_t count);
+bool http_has_tls(const struct http *http);
 /*
  * What the server is to do from now on; the web configuration is read again.
  * 0, or -1 after saying what is wrong: then nothing has changed.

@@ -110,7 +110,7 @@ bool is_authorized(struct http *http, struct client *client,
 		   struct MHD_Connection *connection,
 		   enum MHD_Result *result)
 {
-	char *user, *given, *password;
+	char *user, *given = NULL, *password;
 
 	if (client->auth == AUTH_GOOD)
 		return true;

@@ -70,6 +70,12 @@ $(O)/tests/agent-threads: $(patsubst %.c,$(O)/tsan/%.o,$(lib_src) \
 	$(call say,LINK,$@)
 	$(Q)$(CC) -fsanitize=thread $^ $(ALL_LDFLAGS) -lcmocka -o $@
 
+$(O)/tests/agent-ends-threads: $(patsubst %.c,$(O)/tsan/%.o,$(lib_src) \
+	$(agent_core) tests/image.c tests/test_agent_ends.c)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) -fsanitize=thread $^ $(ALL_LDFLAGS) -lcmocka -o $@
+
 .PHONY: metrics-doc bench-agent
 metrics-doc: $(agent)		## docs/metrics.md from kvmstatd's own tables
 	$(Q)tests/agent-doc.sh $(O) >../docs/metrics.md
@@ -80,7 +86,7 @@ $(agent_memcheck): ALL_LDFLAGS += $(O)/lib/libkvmstats.a $(URING_LIBS) $(AGENT_L
 $(agent_memcheck): $(call objs,$(agent_core))
 
 # What "make check" needs besides.
-check: $(if $(agent),$(agent_memcheck) $(O)/tests/agent_vmms $(O)/tests/agent-threads \
+check: $(if $(agent),$(agent_memcheck) $(O)/tests/agent_vmms $(O)/tests/agent-threads $(O)/tests/agent-ends-threads \
 	$(if $(shell command -v $(or $(strip $(FUZZ_CC)),clang)),$(O)/tests/fuzz-registration))
 
 $(O)/tests/fuzz-registration: $(patsubst %.c,$(O)/fuzz/%.o,$(filter-out tests/%,$(agent_core)))

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "../common/unix_listen.h"
@@ -102,24 +103,6 @@ static int add_http(struct listeners *listeners, int fd)
 	return 0;
 }
 
-/* The port may have been 0: say which one it became. */
-static void announce(int fd, bool tls)
-{
-	char host[64], port[16];
-	struct sockaddr_storage address;
-	socklen_t size_bytes = sizeof(address);
-	struct sockaddr *any = (struct sockaddr *)&address;
-	bool six;
-
-	if (getsockname(fd, any, &size_bytes) < 0 ||
-	    getnameinfo(any, size_bytes, host, sizeof(host), port, sizeof(port),
-			NI_NUMERICHOST | NI_NUMERICSERV))
-		return;
-	six = address.ss_family == AF_INET6;
-	log_info("serving http%s://%s%s%s:%s/metrics", tls ? "s" : "",
-		 six ? "[" : "", host, six ? "]" : "", port);
-}
-
 static int listen_at_address(const struct addrinfo *info)
 {
 	int one = 1, error;
@@ -187,11 +170,11 @@ static int split_address(const char *address, char host[256], const char **port)
 	return 0;
 }
 
-/* All addresses of a name: localhost is two. One that cannot be had is no error
+/*
+ * All addresses of a name: localhost may be two. One that cannot be had is no error
  * if another can: a machine may have no IPv6.
  */
-static int open_address(struct listeners *listeners, const char *address,
-			bool tls)
+static int open_address(struct listeners *listeners, const char *address)
 {
 	struct addrinfo hints = {
 		.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE,
@@ -221,8 +204,6 @@ static int open_address(struct listeners *listeners, const char *address,
 			error = fd;
 		else
 			ret = add_http(listeners, fd);
-		if (fd >= 0 && !ret)
-			announce(fd, tls);
 	}
 	freeaddrinfo(list);
 	if (listeners->num_http == before && !ret)
@@ -239,7 +220,6 @@ static int open_http_path(struct listeners *listeners, const char *address)
 		log_error("--listen %s: %s", address, strerror(-fd));
 		return -1;
 	}
-	log_info("serving HTTP at %s", path);
 	return add_http(listeners, fd);
 }
 
@@ -254,8 +234,7 @@ static int open_http(struct listeners *listeners,
 	for (size_t i = 0; i < list.count; i++) {
 		const char *address = list.texts[i];
 		int ret = strncmp(address, UNIX_PREFIX, strlen(UNIX_PREFIX)) ?
-			  open_address(listeners, address,
-				       settings->web_config) :
+			  open_address(listeners, address) :
 			  open_http_path(listeners, address);
 
 		if (ret)
@@ -278,12 +257,43 @@ int listeners_open(struct listeners *listeners, const struct settings *settings,
 		return open_http(listeners, settings);
 	if (settings->listen.count)
 		log_warning("--listen has no effect: systemd has opened the socket");
-	for (size_t i = 0; i < inherited->num_http; i++) {
+	for (size_t i = 0; i < inherited->num_http; i++)
 		listeners->http_fds[listeners->num_http++] =
 			inherited->http_fds[i];
-		announce(inherited->http_fds[i], settings->web_config);
-	}
 	return 0;
+}
+
+/* The port may have been 0: say which one it became. */
+static void announce(int fd, bool tls)
+{
+	char host[64], port[16];
+	union {
+		struct sockaddr any;
+		struct sockaddr_un local;
+		struct sockaddr_storage room;
+	} address;
+	socklen_t size_bytes = sizeof(address);
+	bool six;
+
+	if (getsockname(fd, &address.any, &size_bytes) < 0)
+		return;
+	if (address.any.sa_family == AF_UNIX) {
+		log_info("serving HTTP%s at %s", tls ? "S" : "",
+			 address.local.sun_path);
+		return;
+	}
+	if (getnameinfo(&address.any, size_bytes, host, sizeof(host), port,
+			sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV))
+		return;
+	six = address.any.sa_family == AF_INET6;
+	log_info("serving http%s://%s%s%s:%s/metrics", tls ? "s" : "",
+		 six ? "[" : "", host, six ? "]" : "", port);
+}
+
+void listeners_announce(const struct listeners *listeners, bool tls)
+{
+	for (size_t i = 0; i < listeners->num_http; i++)
+		announce(listeners->http_fds[i], tls);
 }
 
 void listeners_close(struct listeners *listeners)

@@ -24,6 +24,8 @@ struct listeners {
  */
 int listeners_open(struct listeners *listeners, const struct settings *settings,
 		   const struct inherited *inherited);
+/* Say where HTTP is served. Before they are closed by the server. */
+void listeners_announce(const struct listeners *listeners, bool tls);
 /* Removes the names that are still ours. */
 void listeners_close(struct listeners *listeners);
 

@@ -82,7 +82,10 @@ static int start(struct agent *agent)
 	agent->http = http_start(&agent->registry, &agent->settings,
 				 agent->listeners.http_fds,
 				 agent->listeners.num_http);
-	return agent->http ? 0 : -1;
+	if (!agent->http)
+		return -1;
+	listeners_announce(&agent->listeners, http_has_tls(agent->http));
+	return 0;
 }
 
 static void notify_status(const struct registry *registry)

@@ -8,65 +8,9 @@ agent=''
 vmm=''
 vmms=''
 . "$here/tap.sh"
+. "$here/agent-lib.sh"
 
-limit_s=60
 accept_open='application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2'
-
-# wait_until COMMAND...: for as long as the agent lives
-wait_until()
-{
-	local end=$((SECONDS + limit_s))
-
-	while ! "$@"; do
-		kill -0 "$agent" && [ $SECONDS -lt $end ] || return 1
-		sleep 0.05
-	done
-}
-
-start_agent()
-{
-	"$build/kvmstatd/kvmstatd" --socket "$tap_dir/socket" \
-		--listen 127.0.0.1:0 "$@" 2>"$tap_dir/agent.err" &
-	agent=$!
-	wait_until find_url
-}
-
-find_url()
-{
-	url=$(sed -n 's|.*serving \(http://.*\)/metrics|\1|p' "$tap_dir/agent.err")
-	[ -n "$url" ]
-}
-
-# SIGTERM is a clean end: status 0, the socket removed, no word of anything.
-stop_agent()
-{
-	local status
-
-	kill "$agent"
-	wait "$agent"
-	status=$?
-	agent=
-	cat "$tap_dir/agent.err"
-	[ $status = 0 ] && [ ! -e "$tap_dir/socket" ] &&
-		! grep -vE ' (serving |VMs register at |VM ".*" (is registered|has gone): |registration .* is refused: )' \
-			"$tap_dir/agent.err"
-}
-
-get()
-{
-	curl -q -sS --noproxy '*' --max-time 20 "$@"
-}
-
-metrics()
-{
-	get "$url/metrics"
-}
-
-# has PATTERN: a line of the metrics matches
-has()
-{
-	metrics >"$tap_dir/metrics" && grep -qE "$1" "$tap_dir/metrics"
-}
 
 start_vmm()
 {
@@ -80,26 +24,6 @@ stop_vmm()
 	kill -9 "$vmm"
 	wait "$vmm"
 	vmm=
-} 2>/dev/null
-
-# start_vmms VMS VCPUS [same]: VMs without guests, and wait for their series
-start_vmms()
-{
-	mkfifo "$tap_dir/hold"
-	"$build/tests/agent_vmms" "$tap_dir/socket" "$@" <"$tap_dir/hold" \
-		>"$tap_dir/vmms" 2>&1 &
-	vmms=$!
-	exec 7>"$tap_dir/hold"
-	wait_until grep -q ready "$tap_dir/vmms" &&
-		wait_until has "^kvmstatd_vms $1\$"
-}
-
-stop_vmms()
-{
-	exec 7>&-
-	rm -f "$tap_dir/hold"
-	wait "$vmms"
-	vmms=
 } 2>/dev/null
 
 stats_fds()
@@ -147,6 +71,44 @@ for source in json.load(open(sys.argv[1] + "/show"))["sources"]:
         assert before[key] <= value <= after[key], (key, value)
         checked += value > 0
 assert checked >= 15, checked
+END
+}
+
+# The scheduler's, before and after; demo-vmm names its threads.
+cpu_time()
+{
+	wait_until has '^kvm_vcpu_cpu_seconds_total\{.*vcpu="3"\}' || return 1
+	python3 - "$url" "$vmm" <<'END'
+import glob, os, re, sys, urllib.request
+url, pid = sys.argv[1:]
+def of_kernel():
+    found = {}
+    for path in glob.glob(f"/proc/{pid}/task/*/comm"):
+        name = open(path).read().strip()
+        if name.startswith("vcpu"):
+            run, wait = open(path[:-4] + "schedstat").read().split()[:2]
+            found["run", name[4:]] = int(run) / 1e9
+            found["wait", name[4:]] = int(wait) / 1e9
+    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+    for mode, field in ("user", 11), ("system", 12):
+        found[mode] = int(fields[field]) / os.sysconf("SC_CLK_TCK")
+    return found
+before = of_kernel()
+text = urllib.request.urlopen(url + "/metrics").read().decode()
+after = of_kernel()
+assert len(before) == 10, before
+said = {}
+for name, vcpu, value in re.findall(r'kvm_vcpu_cpu_(wait_)?seconds_total{vm="a .*?,vcpu="(\d)"} (\S+)', text):
+    said["wait" if name else "run", vcpu] = float(value)
+for mode, value in re.findall(r'kvm_vm_process_cpu_seconds_total{vm="a .*?,mode="(\w+)"} (\S+)', text):
+    said[mode] = float(value)
+assert said.keys() == before.keys(), (said, before)
+for key, value in said.items():
+    assert before[key] <= value <= after[key], (key, before[key], value, after[key])
+start = float(re.search(r'kvm_vm_start_time_seconds{vm="a .*?} (\S+)', text)[1])
+ticks = int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[19])
+boot = int(re.search(r"btime (\d+)", open("/proc/stat").read())[1])
+assert abs(start - boot - ticks / os.sysconf("SC_CLK_TCK")) < 1.1, start
 END
 }
 
@@ -342,7 +304,15 @@ reloaded()
 {
 	write_config 'include = kvm_vm_.*' 'vcpu-histograms = yes'
 	kill -HUP "$agent"
-	wait_until has '^kvm_vm_pages' && ! has '^kvm_vcpu_exits_total'
+	wait_until has '^kvm_vm_pages' && ! has '^kvm_vcpu_exits_total' &&
+		! has '^kvm_vcpu_cpu_seconds_total' || return 1
+	write_config 'exclude-vm = bench-0'
+	kill -HUP "$agent"
+	wait_until has '^kvm_vcpu_exits_total\{vm="bench-1"' &&
+		! has 'vm="bench-0"' && has '^kvmstatd_vms 2$' || return 1
+	write_config 'include = kvm_vm_.*' 'no-cpu-time = yes'
+	kill -HUP "$agent"
+	wait_until has '^kvm_vm_pages' && ! has 'cpu_seconds_total\{vm'
 }
 
 # A mistake is said, and all stays as it was.
@@ -575,6 +545,7 @@ as_root "without options" without_options
 check "the agent starts" start_agent
 check "a VM comes and is scraped" comes_and_is_scraped
 check "the values are the kernel's" values_are_right
+check "CPU time is the scheduler's" cpu_time
 check "Prometheus text is clean" text_is_clean
 check "OpenMetrics is clean" openmetrics_is_clean
 check "content types" content_types
