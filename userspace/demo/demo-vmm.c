@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <kvmstats.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -147,7 +148,7 @@ static struct kvmstats_sender *collect(const struct options *options,
 	return sender;
 }
 
-/* The reader may be starting in this very moment. */
+/* The reader may be starting in this very moment, or much later. */
 static void hand_over(struct kvmstats_sender *sender, const char *path)
 {
 	int ret = -ENOENT;
@@ -158,13 +159,37 @@ static void hand_over(struct kvmstats_sender *sender, const char *path)
 			break;
 		sleep_us(CONNECT_WAIT_MS * 1000);
 	}
-	if (ret)
-		die("%s: %s", path, strerror(-ret));
-	ret = kvmstats_sender_flush(sender);
+	if (!ret)
+		ret = kvmstats_sender_flush(sender);
 	if (ret < 0)
-		die("%s: %s", path, strerror(-ret));
-	fprintf(stderr, "demo-vmm: %d statistics descriptors sent to %s\n",
-		ret, path);
+		fprintf(stderr, "demo-vmm: %s: %s; it is tried again\n", path,
+			strerror(-ret));
+	else
+		fprintf(stderr, "demo-vmm: %d statistics descriptors sent to %s\n",
+			ret, path);
+}
+
+/* For that long, and again whenever the reader begins anew. */
+static void stay_registered(struct kvmstats_sender *sender, const char *path,
+			    double seconds)
+{
+	struct timespec now;
+	double end, left;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	end = now.tv_sec + now.tv_nsec / 1e9 + seconds;
+	for (;;) {
+		struct pollfd poll_fd = { .events = POLLIN };
+		int wait_ms;
+
+		kvmstats_sender_maintain(sender, path, &wait_ms);
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		left = end - now.tv_sec - now.tv_nsec / 1e9;
+		if (left <= 0)
+			return;
+		poll_fd.fd = kvmstats_sender_fd(sender);
+		poll(&poll_fd, 1, left * 1e3 < wait_ms ? left * 1e3 + 1 : wait_ms);
+	}
 }
 
 static void run_once(struct vcpu *vcpu)
@@ -244,7 +269,10 @@ static void run_guest(const struct options *options)
 	if (sender && options->socket)
 		hand_over(sender, options->socket);
 	start(threads, vcpus, options->vcpus);
-	sleep_us(options->seconds * 1e6);
+	if (sender && options->socket)
+		stay_registered(sender, options->socket, options->seconds);
+	else
+		sleep_us(options->seconds * 1e6);
 	stop(threads, vcpus, options->vcpus);
 	kvmstats_sender_free(sender);
 }

@@ -7,6 +7,7 @@
 #define DISCOVER_DISCOVER_H
 
 #include <kvmstats.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -24,9 +25,8 @@ static inline uint64_t now_ns(void)
 struct vmm {
 	struct kvmstats_vmm *found;
 	struct kvmstats_sender *sender;
-	bool connected, sent;
-	int error;			/* of the last try to connect */
-	uint64_t retry_ns, retry_wait_ns;
+	bool sent;
+	int error;			/* of the last try; 0: none */
 	char name[KVMSTATS_MAX_VM_NAME + 1];
 };
 
@@ -34,31 +34,48 @@ struct vmm {
 int vmm_new(struct kvmstats_vmm *found, struct vmm **vmm);
 /* Its sources have changed: the connection is made anew, with all of them. */
 int vmm_renew(struct vmm *vmm);
-/* Connect or send what is due; says so when something changes. */
-void vmm_register(struct vmm *vmm, const char *socket_path, uint64_t now_ns);
-void vmm_lost(struct vmm *vmm, uint64_t now_ns);
+/*
+ * See to its registration, and say so when something changes. To be called again
+ * after *@wait_ms, or when its connection is readable.
+ */
+void vmm_maintain(struct vmm *vmm, const char *socket_path, int *wait_ms);
 /* Its process has ended; frees, and takes NULL. */
 void vmm_end(struct vmm *vmm);
 void vmm_free(struct vmm *vmm);
 
-/* processes.c: all processes, and when to look at each again */
+/*
+ * processes.c: all processes, and when to look at each again. A thread of its own
+ * looks, as a process may not answer for seconds; what it finds is under the lock.
+ */
 struct process {
 	pid_t pid;
+	bool busy;		/* the thread looks at it in this moment */
 	uint64_t look_ns, wait_ns;
 	struct vmm *vmm;
 	int logged;		/* the last error, or 1; 0: none */
 };
 
 struct table {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;	/* running, or stopping */
+	pthread_t thread;
 	struct process *processes;
 	size_t count, room;
-	uint64_t interval_ns;
+	bool running, stopping;	/* the thread is at work, or is to end */
+	uint64_t interval_ns, now_ns;
 	struct kvmstats_cache *cache;
 	struct kvmstats_finder *finder;
 	bool logged;		/* what is wrong with all processes */
 };
 
-int table_scan(struct table *table, uint64_t now_ns);
+int table_open(struct table *table);
+/*
+ * Look at all that are due. @meanwhile is called with the lock held, at least five
+ * times a second; it leaves alone what is busy. 0, or -errno: then there was nothing
+ * to look at.
+ */
+int table_scan(struct table *table, uint64_t now_ns,
+	       void (*meanwhile)(void *context), void *context);
 void table_free(struct table *table);
 
 /* rights.c */

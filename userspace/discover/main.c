@@ -41,9 +41,12 @@ static void tell_systemd(const char *state)
 #endif
 }
 
+/* The VMM that is ours to handle at this moment, or NULL. */
 static struct vmm *vmm_at(const struct discover *discover, size_t i)
 {
-	return discover->table.processes[i].vmm;
+	const struct process *process = &discover->table.processes[i];
+
+	return process->busy ? NULL : process->vmm;
 }
 
 /* Slots in order of the table: two for each VMM, pidfd and connection. */
@@ -67,8 +70,7 @@ static size_t fill_polls(struct discover *discover)
 			kvmstats_vmm_pidfd(vmm->found), POLLIN, 0
 		};
 		polls[slots++] = (struct pollfd){
-			vmm->connected ? kvmstats_sender_fd(vmm->sender) : -1,
-			vmm->sent ? POLLIN : POLLIN | POLLOUT, 0
+			kvmstats_sender_fd(vmm->sender), POLLIN, 0
 		};
 	}
 	return slots;
@@ -83,35 +85,38 @@ static void process_ended(struct process *process)
 	process->wait_ns = 0;
 }
 
-static void handle_polls(struct discover *discover)
+static void handle_ends(struct discover *discover)
 {
 	const struct pollfd *polls = discover->polls;
-	uint64_t now = now_ns();
 
 	for (size_t i = 0; i < discover->table.count; i++) {
-		struct vmm *vmm = vmm_at(discover, i);
-
-		if (!vmm)
+		if (!vmm_at(discover, i))
 			continue;
 		if (polls[0].revents)
 			process_ended(&discover->table.processes[i]);
-		else if (polls[1].revents & ~POLLOUT)
-			vmm_lost(vmm, now);
 		polls += 2;
 	}
 }
 
-static void register_all(struct discover *discover)
+/* Returns when to do it again, at the latest. */
+static uint64_t maintain_all(struct discover *discover)
 {
-	uint64_t now = now_ns();
+	uint64_t next_ms = UINT32_MAX;
 
-	for (size_t i = 0; i < discover->table.count; i++)
-		if (vmm_at(discover, i))
-			vmm_register(vmm_at(discover, i),
-				     discover->socket_path, now);
+	for (size_t i = 0; i < discover->table.count; i++) {
+		struct vmm *vmm = vmm_at(discover, i);
+		int wait_ms;
+
+		if (!vmm)
+			continue;
+		vmm_maintain(vmm, discover->socket_path, &wait_ms);
+		if ((uint64_t)wait_ms < next_ms)
+			next_ms = wait_ms;
+	}
+	return now_ns() + next_ms * 1000000;
 }
 
-/* Up to the next scan, or the first event before it. */
+/* Up to @until_ns, or the first event before it. */
 static void wait_for_events(struct discover *discover, uint64_t until_ns,
 			    const sigset_t *while_waiting)
 {
@@ -123,30 +128,39 @@ static void wait_for_events(struct discover *discover, uint64_t until_ns,
 	};
 
 	if (ppoll(discover->polls, slots, &left, while_waiting) > 0)
-		handle_polls(discover);
+		handle_ends(discover);
 }
 
-static int scan(struct discover *discover)
+/* While others look at processes, some of which do not answer. */
+static void meanwhile(void *context)
 {
-	int ret = table_scan(&discover->table, now_ns());
+	struct discover *discover = context;
+
+	wait_for_events(discover, 0, NULL);
+	maintain_all(discover);
+	tell_systemd("WATCHDOG=1");
+}
+
+static void scan(struct discover *discover)
+{
+	int ret = table_scan(&discover->table, now_ns(), meanwhile, discover);
 
 	if (ret)
 		log_error("/proc: %s", strerror(-ret));
-	register_all(discover);
 	tell_systemd("WATCHDOG=1");
-	return ret;
 }
 
 static void loop(struct discover *discover, const sigset_t *while_waiting)
 {
-	uint64_t next_ns;
-
 	while (!stopping) {
+		uint64_t scan_ns, maintain_ns;
+
 		scan(discover);
-		next_ns = now_ns() + discover->table.interval_ns;
-		while (!stopping && now_ns() < next_ns) {
-			wait_for_events(discover, next_ns, while_waiting);
-			register_all(discover);
+		scan_ns = now_ns() + discover->table.interval_ns;
+		while (!stopping && now_ns() < scan_ns) {
+			maintain_ns = maintain_all(discover);
+			wait_for_events(discover, maintain_ns < scan_ns ?
+					maintain_ns : scan_ns, while_waiting);
 		}
 	}
 }
@@ -182,6 +196,11 @@ static int run(struct discover *discover)
 		log_warning("without CAP_SYS_PTRACE: only the VMs of this user are found");
 	kvmstats_raise_fd_limit();
 	catch_signals(&while_waiting);
+	ret = table_open(&discover->table);
+	if (ret) {
+		log_error("%s", strerror(-ret));
+		return 1;
+	}
 	tell_systemd("READY=1");
 	loop(discover, &while_waiting);
 	tell_systemd("STOPPING=1");

@@ -14,6 +14,7 @@
 #include "discover.h"
 
 #define WAIT_MAX_INTERVALS 16
+#define MEANWHILE_NS	200000000
 
 /* Numbers come in ascending order; any other is harmless, if slower. */
 static struct process *find(const struct table *old, size_t *position,
@@ -154,11 +155,10 @@ static void drop(struct process *process)
 	process->vmm = NULL;
 }
 
-/* 0 or -errno of the look. */
-static int look_again(struct table *table, struct process *process)
+/* What a look at a known VM has brought. */
+static int take_again(struct table *table, struct process *process, int ret)
 {
 	struct vmm *vmm = process->vmm;
-	int ret = kvmstats_vmm_look(vmm->found);
 
 	if (ret == -ENODATA || ret == -ESRCH) {
 		drop(process);
@@ -174,11 +174,9 @@ static int look_again(struct table *table, struct process *process)
 	return 0;
 }
 
-static int look_first(struct table *table, struct process *process)
+static int take_first(struct table *table, struct process *process, int ret,
+		      struct kvmstats_vmm *found)
 {
-	struct kvmstats_vmm *found;
-	int ret = kvmstats_finder_look(table->finder, process->pid, &found);
-
 	if (ret <= 0)
 		return ret;
 	explain(table, process, found);
@@ -194,8 +192,7 @@ static int look_first(struct table *table, struct process *process)
 	return 0;
 }
 
-static void schedule(struct table *table, struct process *process,
-		     uint64_t now)
+static void schedule(struct table *table, struct process *process)
 {
 	uint64_t max_ns = WAIT_MAX_INTERVALS * table->interval_ns;
 
@@ -203,41 +200,107 @@ static void schedule(struct table *table, struct process *process,
 					      table->interval_ns;
 	if (process->wait_ns > max_ns)
 		process->wait_ns = max_ns;
-	process->look_ns = now + process->wait_ns;
+	process->look_ns = table->now_ns + process->wait_ns;
 }
 
-static void look_at(struct table *table, struct process *process, uint64_t now)
+/* The lock is given up for the look itself. */
+static void look_at(struct table *table, struct process *process)
 {
-	int ret = process->vmm ? look_again(table, process) :
-				 look_first(table, process);
+	struct vmm *vmm = process->vmm;
+	struct kvmstats_vmm *found;
+	pid_t pid = process->pid;
+	int ret;
 
-	schedule(table, process, now);
+	process->busy = true;
+	pthread_mutex_unlock(&table->lock);
+	ret = vmm ? kvmstats_vmm_look(vmm->found) :
+	      kvmstats_finder_look(table->finder, pid, &found);
+	pthread_mutex_lock(&table->lock);
+	process->busy = false;
+	ret = vmm ? take_again(table, process, ret) :
+	      take_first(table, process, ret, found);
+	schedule(table, process);
 	if (ret)
 		explain_failure(table, process, ret);
 }
 
-/* 0, or -errno: then there was nothing to look at. */
-int table_scan(struct table *table, uint64_t now)
+/*
+ * It lives as long as the table: the finder's worker is its child, and ends with the
+ * thread that made it.
+ */
+static void *look_when_told(void *argument)
 {
-	int ret = 0;
+	struct table *table = argument;
 
-	if (!table->finder)
-		ret = kvmstats_cache_new(&table->cache);
-	if (!ret && !table->finder)
-		ret = kvmstats_finder_new(0, table->cache, &table->finder);
+	pthread_mutex_lock(&table->lock);
+	for (;;) {
+		while (!table->running && !table->stopping)
+			pthread_cond_wait(&table->changed, &table->lock);
+		if (table->stopping)
+			break;
+		for (size_t i = 0; i < table->count && !table->stopping; i++)
+			if (table->processes[i].look_ns <= table->now_ns)
+				look_at(table, &table->processes[i]);
+		table->running = false;
+		pthread_cond_broadcast(&table->changed);
+	}
+	pthread_mutex_unlock(&table->lock);
+	for (size_t i = 0; i < table->count; i++)
+		vmm_free(table->processes[i].vmm);
+	kvmstats_finder_free(table->finder);
+	return NULL;
+}
+
+int table_open(struct table *table)
+{
+	pthread_condattr_t attributes;
+	int ret = kvmstats_cache_new(&table->cache);
+
 	if (!ret)
-		ret = read_processes(table);
-	for (size_t i = 0; i < table->count && !ret; i++)
-		if (table->processes[i].look_ns <= now)
-			look_at(table, &table->processes[i], now);
+		ret = kvmstats_finder_new(0, table->cache, &table->finder);
+	if (ret)
+		return ret;
+	pthread_mutex_init(&table->lock, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&table->changed, &attributes);
+	pthread_condattr_destroy(&attributes);
+	return -pthread_create(&table->thread, NULL, look_when_told, table);
+}
+
+int table_scan(struct table *table, uint64_t now,
+	       void (*meanwhile)(void *context), void *context)
+{
+	int ret;
+
+	pthread_mutex_lock(&table->lock);
+	ret = read_processes(table);
+	table->now_ns = now;
+	table->running = !ret;
+	pthread_cond_broadcast(&table->changed);
+	while (table->running) {
+		struct timespec until;
+
+		clock_gettime(CLOCK_MONOTONIC, &until);
+		until.tv_nsec += MEANWHILE_NS;
+		if (until.tv_nsec >= 1000000000) {
+			until.tv_nsec -= 1000000000;
+			until.tv_sec++;
+		}
+		if (pthread_cond_timedwait(&table->changed, &table->lock, &until))
+			meanwhile(context);
+	}
+	pthread_mutex_unlock(&table->lock);
 	return ret;
 }
 
 void table_free(struct table *table)
 {
-	for (size_t i = 0; i < table->count; i++)
-		vmm_free(table->processes[i].vmm);
+	pthread_mutex_lock(&table->lock);
+	table->stopping = true;
+	pthread_cond_broadcast(&table->changed);
+	pthread_mutex_unlock(&table->lock);
+	pthread_join(table->thread, NULL);
 	free(table->processes);
-	kvmstats_finder_free(table->finder);
 	kvmstats_cache_free(table->cache);
 }

@@ -847,6 +847,17 @@ int kvmstats_sender_connect(struct kvmstats_sender *sender, const char *path);
  */
 int kvmstats_sender_flush(struct kvmstats_sender *sender);
 /*
+ * All of that for a VMM that lives longer than its reader, or begins earlier:
+ * connects to @path if there is no connection, sends what has not been sent, and
+ * notices that the reader has gone. To be called when kvmstats_sender_fd is readable,
+ * and after *@wait_ms milliseconds (100 to 60000), which grow while there is no
+ * reader. Returns 1 when all has been sent, 0 while the socket is full, or what the
+ * last try failed with (-EPIPE: the reader has closed the connection); it will be
+ * tried again. [single]
+ */
+int kvmstats_sender_maintain(struct kvmstats_sender *sender, const char *path,
+			     int *wait_ms);
+/*
  * The socket, for poll: POLLHUP says that the reader has gone; -1 if not
  * connected. Owned by the sender. [single]
  */

@@ -9,8 +9,16 @@
 
 #include "internal.h"
 
+#define RETRY_FIRST_MS	1000
+#define RETRY_MAX_MS	60000
+#define FULL_MS		100	/* to wait while the socket is full */
+
 struct kvmstats_sender {
 	int socket_fd;		/* -1: not connected */
+	/* of kvmstats_sender_maintain; monotonic */
+	uint64_t retry_ns, connected_ns;
+	unsigned int retry_ms;
+	int last_error;
 	int *fds;
 	bool *borrowed;		/* a source's: not to be closed here */
 	size_t count, room;
@@ -222,6 +230,63 @@ int kvmstats_sender_flush(struct kvmstats_sender *sender)
 			return ret;
 	}
 	return sender->sent - before;
+}
+
+/* Longer each time, until one connection has held for a while. */
+static int try_later(struct kvmstats_sender *sender, int error, int *wait_ms)
+{
+	uint64_t now_ns = monotonic_ns();
+
+	if (sender->connected_ns &&
+	    now_ns - sender->connected_ns > RETRY_MAX_MS * 1000000ull)
+		sender->retry_ms = 0;
+	sender->retry_ms = sender->retry_ms ? 2 * sender->retry_ms :
+			   RETRY_FIRST_MS;
+	if (sender->retry_ms > RETRY_MAX_MS)
+		sender->retry_ms = RETRY_MAX_MS;
+	disconnect(sender);
+	sender->connected_ns = 0;
+	sender->retry_ns = now_ns + sender->retry_ms * 1000000ull;
+	sender->last_error = error;
+	*wait_ms = sender->retry_ms;
+	return error;
+}
+
+/* A reader says nothing: what can be read is the end. */
+static bool has_ended(const struct kvmstats_sender *sender)
+{
+	char byte;
+
+	return recv(sender->socket_fd, &byte, 1, MSG_DONTWAIT) >= 0 ||
+	       errno != EAGAIN;
+}
+
+int kvmstats_sender_maintain(struct kvmstats_sender *sender, const char *path,
+			     int *wait_ms)
+{
+	uint64_t now_ns = monotonic_ns();
+	int ret;
+
+	*wait_ms = RETRY_MAX_MS;
+	if (sender->socket_fd >= 0 && has_ended(sender))
+		return try_later(sender, -EPIPE, wait_ms);
+	if (sender->socket_fd < 0) {
+		if (now_ns < sender->retry_ns) {
+			*wait_ms = (sender->retry_ns - now_ns) / 1000000 + 1;
+			return sender->last_error;
+		}
+		ret = kvmstats_sender_connect(sender, path);
+		if (ret)
+			return try_later(sender, ret, wait_ms);
+		sender->connected_ns = now_ns;
+	}
+	ret = kvmstats_sender_flush(sender);
+	if (ret >= 0)
+		return 1;
+	if (ret != -EAGAIN && ret != -ETOOMANYREFS)
+		return try_later(sender, ret, wait_ms);
+	*wait_ms = FULL_MS;
+	return 0;
 }
 
 int kvmstats_sender_fd(const struct kvmstats_sender *sender)

@@ -17,8 +17,10 @@
  *   KVMSTATS_UUID    its uuid (default: that of the command line, or none)
  *
  * It must never harm the VMM: errno stays, nothing is printed, no signal is
- * raised, no memory allocated, and waiting has an end. Of the descriptors it
- * opens only one for each VM stays, the connection.
+ * raised, and waiting has an end. Of the descriptors that it opens one for each VM
+ * stays, the connection. With KVMSTATS_SOCKET alone, for an agent that may begin
+ * later or anew, the statistics descriptors stay, too, with numbers from 1024 on
+ * where there are such, and a thread waits for the agent; see keep.c.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -89,10 +91,24 @@ static void created(int fd, unsigned int request, int result)
 	errno = error;
 }
 
+static void creating(void)
+{
+	int error = errno, cancel;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	preload_vm_creating();
+	pthread_setcancelstate(cancel, NULL);
+	errno = error;
+}
+
 static int watched_ioctl(ioctl_fn *next, int fd, unsigned long request,
 			 void *argument)
 {
-	int result = next(fd, request, argument);
+	int result;
+
+	if ((unsigned int)request == KVM_CREATE_VM)
+		creating();
+	result = next(fd, request, argument);
 
 	/* of its 32 bits some C libraries make a negative number */
 	switch ((unsigned int)request) {

@@ -15,6 +15,7 @@ void preload_leave_environment(void);
 bool preload_has_handoff(void);
 
 /* register.c; errno is the caller's to keep */
+void preload_vm_creating(void);
 void preload_vm_created(int vm_fd);
 void preload_vcpu_created(int vm_fd, int vcpu_fd);
 

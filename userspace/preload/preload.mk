@@ -7,10 +7,14 @@ preload_so := $(if $(STATIC),,$(O)/preload/libkvmstats-preload.so)
 preload_obj := $(patsubst %.c,$(O)/preload/obj/%.o,$(wildcard preload/*.c) \
 	       $(addprefix lib/,wire.c process.c cmdline.c kvm_file.c))
 
+# nor the names that glibc has for files of 64 bits, where long has them
+PRELOAD_CFLAGS := $(if $(shell $(CC) -dM -E -x c /dev/null | grep __LP64__),-U_FILE_OFFSET_BITS)
+
 $(O)/preload/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=0 -c $< -o $@
+	$(Q)$(CC) $(ALL_CFLAGS) -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=0 \
+		$(PRELOAD_CFLAGS) -c $< -o $@
 
 all: $(preload_so)
 

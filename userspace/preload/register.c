@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * The sender of the library keeps what it sent, for a reader that comes back.
- * Here nothing of that may stay in the VMM: a kept descriptor would be one
- * number less for it and would hold the memory of a VM that it has destroyed.
- * So each goes into a message of its own, and is closed.
+ * Each descriptor goes into a message of its own. For kvmstat run it is closed then:
+ * it would be one number less for the VMM. An agent (KVMSTATS_SOCKET) may begin
+ * after the VM, or begin anew, so for that the descriptors stay (keep.c).
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,24 +17,23 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../lib/finder.h"
-#include "preload.h"
+#include "link.h"
 
-#define MAX_LINKS	1024	/* VMs of one process */
 #define WAIT_MS		1000	/* for a reader that is slow, in all */
 #define RETRY_MS	10
 
-/* The connection of one VM. All of it under the lock. */
-struct link {
-	pid_t pid;		/* a child of fork has none; 0: free */
-	int vm_fd;
-	int socket_fd;		/* -1: it was tried, in vain */
-	dev_t dev;
-	ino_t ino;		/* is it still our socket? */
-};
-
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct link links[MAX_LINKS];
+struct link links[MAX_LINKS];
+
+void links_lock(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+void links_unlock(void)
+{
+	pthread_mutex_unlock(&lock);
+}
 
 /* A child of fork finds the lock taken for ever, if it was at that time. */
 static bool take_lock(void)
@@ -58,7 +56,7 @@ static void wait_ms(long ms)
  * A VMM may close all descriptors that it does not know, and its next one then
  * has the number of our socket.
  */
-static bool still_ours(const struct link *link)
+bool link_is_up(const struct link *link)
 {
 	struct stat st;
 
@@ -66,9 +64,9 @@ static bool still_ours(const struct link *link)
 	       st.st_dev == link->dev && st.st_ino == link->ino;
 }
 
-static void hang_up(struct link *link)
+void link_hang_up(struct link *link)
 {
-	if (still_ours(link))
+	if (link_is_up(link))
 		close(link->socket_fd);
 	link->socket_fd = -1;
 }
@@ -97,6 +95,14 @@ static struct link *find_file(int vm_fd)
 	return NULL;
 }
 
+void link_free(struct link *link)
+{
+	link_hang_up(link);
+	keep_free(link);
+	link->pid = 0;
+	link->generation++;
+}
+
 static struct link *unused(void)
 {
 	pid_t pid = getpid();
@@ -106,7 +112,7 @@ static struct link *unused(void)
 			continue;
 		/* the parent's connection, of which this is a copy */
 		if (link->pid)
-			hang_up(link);
+			link_free(link);
 		return link;
 	}
 	return NULL;
@@ -174,22 +180,44 @@ static int connect_by_handoff(void)
 	return -1;
 }
 
-static void connect_link(struct link *link)
+/* 0 or -1 */
+static int use_socket(struct link *link, int socket_fd)
 {
 	struct stat st;
 
-	link->socket_fd = connect_by_handoff();
-	if (link->socket_fd < 0)
-		link->socket_fd = connect_by_path();
-	if (link->socket_fd < 0)
-		return;
+	link->socket_fd = socket_fd;
+	if (socket_fd < 0)
+		return -1;
 	if (fstat(link->socket_fd, &st)) {
 		close(link->socket_fd);
 		link->socket_fd = -1;
-		return;
+		return -1;
 	}
 	link->dev = st.st_dev;
 	link->ino = st.st_ino;
+	return 0;
+}
+
+static void connect_link(struct link *link)
+{
+	if (use_socket(link, connect_by_handoff()))
+		use_socket(link, connect_by_path());
+}
+
+/* One try, which does not wait. */
+int link_connect(struct link *link)
+{
+	struct sockaddr_un address;
+	int fd;
+
+	if (!preload_socket || wire_address(preload_socket, &address))
+		return -1;
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address))) {
+		close(fd);
+		fd = -1;
+	}
+	return use_socket(link, fd);
 }
 
 /* A name that the protocol does not take must not cost the statistics. */
@@ -238,12 +266,12 @@ static ssize_t send_fd(int socket_fd, void *bytes, size_t size_bytes, int fd)
 }
 
 /* Without a descriptor: only that there is a VM. */
-static ssize_t send_message(int socket_fd, int fd)
+ssize_t link_send(const struct link *link, int fd)
 {
 	char bytes[WIRE_MESSAGE_BYTES];
 	size_t size_bytes = encode(fd >= 0, bytes);
 
-	return send_fd(socket_fd, bytes, size_bytes, fd);
+	return send_fd(link->socket_fd, bytes, size_bytes, fd);
 }
 
 /*
@@ -253,15 +281,15 @@ static ssize_t send_message(int socket_fd, int fd)
  */
 static void send_or_hang_up(struct link *link, int fd)
 {
-	for (long waited_ms = 0; still_ours(link); waited_ms += RETRY_MS) {
-		if (send_message(link->socket_fd, fd) >= 0)
+	for (long waited_ms = 0; link_is_up(link); waited_ms += RETRY_MS) {
+		if (link_send(link, fd) >= 0)
 			return;
 		if ((errno != EAGAIN && errno != ETOOMANYREFS) ||
 		    waited_ms >= WAIT_MS)
 			break;
 		wait_ms(RETRY_MS);
 	}
-	hang_up(link);
+	link_hang_up(link);
 }
 
 /* Not through the function that stands in: nobody else has to see this. */
@@ -271,8 +299,10 @@ static void send_stats_of(struct link *link, int kvm_fd, bool even_without)
 
 	if (stats_fd >= 0 || even_without)
 		send_or_hang_up(link, stats_fd);
-	if (stats_fd >= 0)
+	if (stats_fd >= 0 && !(link->keeps && keep_add(link, stats_fd)))
 		close(stats_fd);
+	if (link->keeps)
+		keep_watch();
 }
 
 /* Another driver may have the same number for something else. */
@@ -290,16 +320,79 @@ static bool is_watched(void)
 	return preload_socket || preload_handoff >= 0;
 }
 
+/* A VM or a vCPU, under whatever number. True also if nobody can tell. */
+static bool has_kvm_file(void)
+{
+	struct kvm_file file;
+	struct dirent *entry;
+	DIR *dir = opendir("/proc/self/fd");
+	bool found = !dir;
+
+	while (dir && !found && (entry = readdir(dir)))
+		found = kvm_file_from_fd(dirfd(dir), entry->d_name, &file) &&
+			(file.kind == KVMSTATS_FD_VM ||
+			 file.kind == KVMSTATS_FD_VCPU);
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
 static struct link *introduce(int vm_fd)
 {
 	struct link *link = unused();
 
 	if (!link)
 		return NULL;
-	*link = (struct link){ .pid = getpid(), .vm_fd = vm_fd, .socket_fd = -1 };
+	link->pid = getpid();
+	link->vm_fd = vm_fd;
+	link->socket_fd = -1;
+	link->keeps = preload_socket && !preload_has_handoff();
+	link->wait_s = 0;
+	link->retry_ns = 0;
 	connect_link(link);
 	send_stats_of(link, vm_fd, true);
 	return link;
+}
+
+/* Does this process still have that VM? Its number may be another file's. */
+static bool is_gone(const struct link *link)
+{
+	struct kvm_file file;
+
+	if (access("/proc/self/fd", F_OK))
+		return false;
+	return !kvm_file_of_own(link->vm_fd, &file) ||
+	       file.kind != KVMSTATS_FD_VM;
+}
+
+/*
+ * A VM whose number is no VM's any more is gone, unless it has another number: but
+ * not if this process has no VM at all.
+ */
+void links_free_gone(void)
+{
+	pid_t pid = getpid();
+	bool any_gone = false;
+
+	for (struct link *link = links; link < links + MAX_LINKS; link++)
+		any_gone |= link->pid == pid && is_gone(link);
+	if (!any_gone || has_kvm_file())
+		return;
+	for (struct link *link = links; link < links + MAX_LINKS; link++)
+		if (link->pid == pid && is_gone(link))
+			link_free(link);
+}
+
+/*
+ * Before the VM is made: what is known of one that was destroyed holds memory, and
+ * its name.
+ */
+void preload_vm_creating(void)
+{
+	if (!is_watched() || !take_lock())
+		return;
+	links_free_gone();
+	pthread_mutex_unlock(&lock);
 }
 
 void preload_vm_created(int vm_fd)
@@ -311,10 +404,8 @@ void preload_vm_created(int vm_fd)
 	preload_leave_environment();
 	/* its number is given anew, so that VM is no more */
 	old = find_number(vm_fd);
-	if (old) {
-		hang_up(old);
-		old->pid = 0;
-	}
+	if (old)
+		link_free(old);
 	introduce(vm_fd);
 	pthread_mutex_unlock(&lock);
 }

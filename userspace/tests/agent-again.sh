@@ -1,0 +1,179 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# usage: agent-again.sh BUILD-DIR - no VM is lost for good: agents that begin later or
+# anew, without systemd, and that have no descriptors left
+
+here=$(dirname "$0")
+build=$(cd "$1" && pwd)
+agent=''
+vmm=''
+vmms=''
+all=()
+. "$here/tap.sh"
+. "$here/agent-lib.sh"
+
+# start_preloaded NAME: a VMM that knows nothing of statistics
+start_preloaded()
+{
+	LD_PRELOAD=$build/preload/libkvmstats-preload.so \
+		KVMSTATS_SOCKET=$tap_dir/socket KVMSTATS_NAME=$1 \
+		"$build/demo/demo-vmm" --no-stats --seconds 36000 \
+		>>"$tap_dir/vmm" 2>&1 &
+	vmm=$!
+	all+=("$vmm")
+}
+
+# By the library, which the VMM calls itself
+start_sender()
+{
+	"$build/demo/demo-vmm" --seconds 36000 --name "$1" \
+		--socket "$tap_dir/socket" >>"$tap_dir/vmm" 2>&1 &
+	vmm=$!
+	all+=("$vmm")
+}
+
+shown()
+{
+	has "^kvm_vcpu_exits_total\{vm=\"$1\",vcpu=\"3\"\} [1-9]"
+}
+
+before_the_agent()
+{
+	start_preloaded early
+	start_sender early-sender
+	sleep 1
+	start_agent && wait_until shown early && wait_until shown early-sender
+}
+
+kill_agent()
+{
+	kill -9 "$agent"
+	wait "$agent"
+	return 0
+} 2>/dev/null
+
+killed_agent()
+{
+	kill_agent
+	sleep 1
+	start_agent && wait_until shown early && wait_until shown early-sender &&
+		has '^kvmstatd_vms 2$' && has '^kvmstatd_descriptors 10$' &&
+		has '^kvmstatd_registrations_total 2$'
+}
+
+# As a package's script does it.
+stopped_agent()
+{
+	kill "$agent"
+	wait "$agent" && start_agent && wait_until shown early &&
+		wait_until shown early-sender
+}
+
+# What the library keeps for that, of which the VMM sees nothing.
+kept_descriptors()
+{
+	local fds
+
+	fds=$(find "/proc/${all[0]}/fd" -lname 'anon_inode:kvm*stats*' -printf '%f\n')
+	[ "$(wc -w <<<"$fds")" = 5 ] && [ "$(sort -n <<<"$fds" | head -n 1)" -ge 1024 ] &&
+		[ "$(cat "/proc/${all[0]}/task"/*/comm | grep -cx kvmstats)" = 1 ]
+}
+
+ends()
+{
+	kill -9 "$@"
+	wait "$@"
+	return 0
+} 2>/dev/null
+
+all_end()
+{
+	ends "${all[@]}"
+	all=()
+	wait_until has '^kvmstatd_vms 0$' && wait_until has '^kvmstatd_descriptors 0$' ||
+		return 1
+	kill "$agent"
+	wait "$agent" && [ ! -e "$tap_dir/socket" ]
+}
+
+# An agent that may have few descriptors: what has no room waits, is not blamed, and
+# gets in when there is room.
+few_descriptors()
+{
+	local i
+
+	(ulimit -n 64 && exec "$build/kvmstatd/kvmstatd" --socket "$tap_dir/socket" \
+		--listen 127.0.0.1:0 2>"$tap_dir/agent.err") &
+	agent=$!
+	wait_until find_url || return 1
+	for i in {1..10}; do
+		start_preloaded "vm$i"
+	done
+	wait_until has '^kvmstatd_vms [2-9]$' &&
+		wait_until grep -q 'no descriptors are left' "$tap_dir/agent.err" &&
+		! has '^kvmstatd_registrations_rejected_total\{.*\} [1-9]' || return 1
+	while [ ${#all[@]} -gt 1 ]; do
+		ends "${all[0]}"
+		all=("${all[@]:1}")
+	done
+	wait_until shown vm10 &&
+		! has '^kvmstatd_registrations_rejected_total\{.*\} [1-9]'
+}
+
+# QEMU's own name and UUID, for whoever registers it.
+names_of_qemu()
+{
+	local uuid=2dd4b6b0-6d5c-4c0e-8f7e-0c9c4f4a9b11
+
+	LD_PRELOAD=$build/preload/libkvmstats-preload.so \
+		KVMSTATS_SOCKET=$tap_dir/socket qemu-system-x86_64 -accel kvm \
+		-nodefaults -display none -S -name guest=web01,debug-threads=on \
+		-uuid $uuid -smp 2 >>"$tap_dir/vmm" 2>&1 &
+	all+=($!)
+	wait_until has "^kvm_vm_info\{vm=\"web01\",name=\"web01\",uuid=\"$uuid\"" &&
+		wait_until has '^kvm_vcpu_cpu_seconds_total\{vm="web01",vcpu="1"\}'
+}
+
+# A VM that is made in place of another is another, and the old one is let go.
+made_again()
+{
+	coproc told { LD_PRELOAD=$build/preload/libkvmstats-preload.so \
+		KVMSTATS_SOCKET=$tap_dir/socket exec "$here/vmm.py" -name told; }
+	# shellcheck disable=SC2154 # the coprocess's number
+	all+=("$told_PID")
+	wait_until has '^kvm_vm_info\{vm="told"' || return 1
+	tell close && wait_until has '^kvm_vm_info\{vm="told"' || return 1
+	tell make && wait_until has '^kvm_vm_info\{vm="told' &&
+		wait_until one_told
+}
+
+tell()
+{
+	echo "$@" >&"${told[1]}" && read -r answer <&"${told[0]}" &&
+		[ "$answer" = "done" ]
+}
+
+one_told()
+{
+	metrics >"$tap_dir/metrics" &&
+		[ "$(grep -c '^kvm_vm_info{vm="told' "$tap_dir/metrics")" = 1 ] &&
+		[ "$(find "/proc/$told_PID/fd" -lname 'anon_inode:kvm*stats*' | wc -l)" = 3 ]
+}
+
+# shellcheck disable=SC2046,SC2064 # numbers
+trap 'kill -9 $agent "${all[@]}" 2>/dev/null; rm -rf "$tap_dir"' EXIT
+
+check "VMs that are older than the agent" before_the_agent
+check "an agent that was killed" killed_agent
+check "an agent that was stopped" stopped_agent
+check "what stays in the VMM for that" kept_descriptors
+check "they end" all_end
+check "an agent with few descriptors" few_descriptors
+check "they end, too" all_end
+check "another start" start_agent
+if command -v qemu-system-x86_64 >/dev/null && [ "$(uname -m)" = x86_64 ]; then
+	check "QEMU's name and UUID" names_of_qemu
+else
+	skip "QEMU's name and UUID" "no QEMU for this machine"
+fi
+tap_done
