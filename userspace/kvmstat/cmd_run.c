@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "run.h"
@@ -27,6 +28,8 @@ struct run {
 	char **argv;			/* of the VMM */
 	unsigned long columns;
 	bool all;
+	bool agent;			/* it shows, not we */
+	bool has_other;			/* options than those of the agent */
 	bool seen_vm, seen_stats, fleet_is_open;
 	struct output output;
 };
@@ -265,6 +268,44 @@ static int start_and_show(struct run *run)
 	return judge(run, shown, await_end(run));
 }
 
+/* Where kvmstatd listens by itself. NULL after saying that nobody knows. */
+static const char *agent_socket(struct run *run)
+{
+	const char *directory = getenv("XDG_RUNTIME_DIR");
+
+	if (run->request.socket)
+		return run->request.socket;
+	snprintf(run->socket, sizeof(run->socket),
+		 "%s/kvmstatd/register.sock", directory ? directory : "");
+	if (geteuid() && directory && !access(run->socket, F_OK))
+		return run->socket;
+	return "/run/kvmstatd/register.sock";
+}
+
+/*
+ * The VMM takes our place, so that whoever started us finds it under our number. The
+ * library connects when there is an agent, whenever that is.
+ */
+static int become_vmm(struct run *run)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const char *path = agent_socket(run);
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	if (strlen(path) >= sizeof(address.sun_path))
+		return fail(RUN_FAILED, "--socket %s: must have at most %zu bytes",
+			    path, sizeof(address.sun_path) - 1);
+	strcpy(address.sun_path, path);
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)))
+		fprintf(stderr,
+			"kvmstat: no agent can be reached at %s (%s); the VM is registered when one can\n",
+			path, strerror(errno));
+	close(fd);
+	run->preload.socket = path;
+	run->preload.handoff_fd = -1;
+	return run_become(run->program, run->argv, &run->preload);
+}
+
 static int run_vmm(struct run *run)
 {
 	int status = run_find_program(run->argv[0], run->program);
@@ -274,6 +315,8 @@ static int run_vmm(struct run *run)
 					  run->preload.path);
 	if (!status)
 		status = run_check_program(run->program, run->preload.path);
+	if (!status && run->agent)
+		return become_vmm(run);
 	if (!status)
 		status = open_output(run);
 	if (!status)
@@ -301,9 +344,13 @@ static int take_columns(struct run *run)
 
 static int take_opt(struct run *run, int letter)
 {
+	run->has_other |= !strchr("ASNUL", letter);
 	switch (letter) {
 	case 'C':
 		return take_columns(run);
+	case 'A':
+		run->agent = true;
+		return STATUS_OK;
 	case 'a':
 		run->all = true;
 		return STATUS_OK;
@@ -337,6 +384,11 @@ static int parse(struct run *run, const struct command *command, int argc,
 
 	while (!status && (letter = next_opt(command, argc, argv)) != -1)
 		status = take_opt(run, letter);
+	if (!status && run->agent && run->has_other)
+		return usage_error(command,
+				   "--agent shows nothing: only --socket, --name, --uuid and --preload go with it");
+	if (!status && !run->agent && run->request.socket)
+		return usage_error(command, "--socket is for --agent");
 	return status ? status : request_end(&run->request, argc, argv);
 }
 
@@ -366,6 +418,8 @@ static const struct opt run_opts[] = {
 	{ 'o', "output", "PATH", "write there, not to standard error" },
 	COMMON('j'), COMMON('F'), COMMON('i'), COMMON('n'),
 	COMMON('d'),
+	{ 'A', "agent", NULL, "become the VMM, and let kvmstatd show it" },
+	{ 'S', "socket", "PATH", "where kvmstatd listens, for --agent" },
 	{ 'a', "all", NULL, "show statistics that are 0, too" },
 	{ 'C', "columns", "N", "show at most N vCPUs (default: 8)" },
 	{ 'N', "name", "TEXT", "what to call the VM (default: the program)" },

@@ -16,7 +16,7 @@
 struct preload {
 	char path[PATH_MAX];
 	const char *socket, *name, *uuid;
-	int handoff_fd;			/* for connections without a path */
+	int handoff_fd;			/* for connections without a path; -1: none */
 	char handoff[64];		/* its number and inode */
 };
 
@@ -28,6 +28,8 @@ int run_check_program(const char *path, const char *preload);
 /* run_process.c: signals for us go to it from then on */
 int run_start(const char *path, char **argv, const struct preload *preload,
 	      sigset_t *while_waiting);
+/* Takes its place; the status if that fails. */
+int run_become(const char *path, char **argv, const struct preload *preload);
 /* Its status as ours, or -1 while it runs. */
 int run_status(void);
 

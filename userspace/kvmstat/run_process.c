@@ -82,11 +82,21 @@ static int set_environment(const struct preload *preload)
 		return -1;
 	ret = setenv("LD_PRELOAD", list, 1);
 	free(list);
-	return ret || fcntl(preload->handoff_fd, F_SETFD, 0) < 0 ||
+	return ret || (preload->handoff_fd >= 0 &&
+		       fcntl(preload->handoff_fd, F_SETFD, 0) < 0) ||
 	       add_variable("KVMSTATS_SOCKET", preload->socket) ||
-	       add_variable("KVMSTATS_HANDOFF", preload->handoff) ||
+	       add_variable("KVMSTATS_HANDOFF", preload->handoff_fd < 0 ? NULL :
+			    preload->handoff) ||
 	       add_variable("KVMSTATS_NAME", preload->name) ||
 	       add_variable("KVMSTATS_UUID", preload->uuid) ? -1 : 0;
+}
+
+int run_become(const char *path, char **argv, const struct preload *preload)
+{
+	if (!set_environment(preload))
+		execv(path, argv);
+	return fail(errno == ENOENT ? RUN_NOT_FOUND : RUN_CANNOT_EXEC,
+		    "%s: %s", path, strerror(errno));
 }
 
 /* In the child. The pipe closes by itself if all goes well. */

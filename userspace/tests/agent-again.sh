@@ -120,6 +120,38 @@ few_descriptors()
 		! has '^kvmstatd_registrations_rejected_total\{.*\} [1-9]'
 }
 
+# The VMM takes the place of kvmstat, and is registered when there is an agent.
+run_for_agent()
+{
+	kill "$agent"
+	wait "$agent"
+	"$build/kvmstat/kvmstat" run --agent --socket "$tap_dir/socket" --name early \
+		-- "$build/demo/demo-vmm" --no-stats --seconds 36000 \
+		>"$tap_dir/run" 2>&1 &
+	all+=($!)
+	has_text "$tap_dir/run" || return 1
+	[ "/proc/${all[-1]}/exe" -ef "$build/demo/demo-vmm" ] || return 1
+	start_agent && wait_until shown early || return 1
+	cat "$tap_dir/run"
+	grep -q "no agent can be reached at $tap_dir/socket (No such file" "$tap_dir/run" &&
+		[ "$(wc -l <"$tap_dir/run")" = 1 ] || return 1
+	status_is 2 "$build/kvmstat/kvmstat" run --agent --json -- true &&
+		status_is 2 "$build/kvmstat/kvmstat" run --socket x -- true &&
+		status_is 127 "$build/kvmstat/kvmstat" run --agent -- nosuchprogram
+}
+
+# Until the file has something
+has_text()
+{
+	local end=$((SECONDS + limit_s))
+
+	until [ -s "$1" ]; do
+		[ $SECONDS -lt $end ] || return 1
+		sleep 0.05
+	done
+	sleep 0.2
+}
+
 # QEMU's own name and UUID, for whoever registers it.
 names_of_qemu()
 {
@@ -171,6 +203,7 @@ check "they end" all_end
 check "an agent with few descriptors" few_descriptors
 check "they end, too" all_end
 check "another start" start_agent
+check "kvmstat run --agent" run_for_agent
 if command -v qemu-system-x86_64 >/dev/null && [ "$(uname -m)" = x86_64 ]; then
 	check "QEMU's name and UUID" names_of_qemu
 else
