@@ -249,7 +249,8 @@ int registry_open(struct registry *registry, const struct filters *filters)
 	pthread_mutex_init(&registry->lock, NULL);
 	pthread_mutex_init(&registry->cpu_lock, NULL);
 	registry->next_serial = 1;
-	registry->counters.heartbeat_ns = clock_ns();
+	registry->opened_ns = clock_ns();
+	registry->counters.heartbeat_ns = registry->opened_ns;
 	if (kvmstats_batch_new(0, &registry->batch))
 		return -ENOMEM;
 	return plan_again(registry, filters);

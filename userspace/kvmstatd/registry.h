@@ -107,6 +107,7 @@ struct registry {
 	pthread_mutex_t cpu_lock;
 	struct counters counters;
 	uint64_t next_serial;
+	uint64_t opened_ns;		/* monotonic */
 };
 
 static inline uint64_t clock_ns(void)

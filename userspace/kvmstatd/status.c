@@ -1,27 +1,39 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The page for people. No scripts, and no text of others without escapes. */
+#include <pwd.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
 
 #include "exposition.h"
 #include "http.h"
 
 #define MAX_SHOWN 1000
 
+/* On a narrow screen each VM is a block, and each value has its heading. */
 static const char page_head[] =
 	"<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-	"<meta name=\"viewport\" content=\"width=device-width\">\n"
+	"<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
 	"<title>kvmstatd</title>\n<style>\n"
-	"body { font: 1rem/1.5 sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }\n"
+	"body { font: 1rem/1.5 sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; }\n"
 	"table { border-collapse: collapse; width: 100%; }\n"
 	"th, td { text-align: left; padding: .25rem .75rem; border-bottom: 1px solid #ccc; }\n"
 	"td { overflow-wrap: anywhere; }\n"
-	"td.n, th.n { text-align: right; }\n"
+	"td.n, th.n { text-align: right; white-space: nowrap; }\n"
+	"td.u { font-family: monospace; font-size: .875rem; }\n"
 	"dl { display: grid; grid-template-columns: max-content auto; gap: 0 1rem; }\n"
 	"dd { margin: 0; }\n"
+	"@media (max-width: 50rem) {\n"
+	"thead { display: none; }\n"
+	"table, tbody, tr, td { display: block; }\n"
+	"tr { border-bottom: 2px solid #ccc; padding: .5rem 0; }\n"
+	"th, td, td.n { border: 0; padding: 0 0 0 9rem; text-align: left; white-space: normal; }\n"
+	"td::before { content: attr(data-label); color: #555; float: left; margin-left: -9rem; }\n"
+	"}\n"
 	"</style>\n</head>\n<body>\n<h1>kvmstatd</h1>\n"
 	"<p><a href=\"/metrics\">/metrics</a> <a href=\"/healthz\">/healthz</a></p>\n";
 
-static void age(FILE *out, uint64_t since_ns)
+static void put_age(FILE *out, uint64_t since_ns)
 {
 	uint64_t seconds = (clock_ns() - since_ns) / 1000000000;
 
@@ -35,7 +47,7 @@ static void age(FILE *out, uint64_t since_ns)
 		fprintf(out, "%ju d", (uintmax_t)seconds / 86400);
 }
 
-static void fact(FILE *out, const char *name, uint64_t value)
+static void put_number(FILE *out, const char *name, uint64_t value)
 {
 	fprintf(out, "<dt>%s</dt><dd>%ju</dd>\n", name, (uintmax_t)value);
 }
@@ -44,7 +56,7 @@ static void put_scrape(FILE *out, const struct counters *counters)
 {
 	fputs("<dt>last scrape</dt><dd id=\"last\">", out);
 	if (counters->last_scrape_ns) {
-		age(out, counters->last_scrape_ns);
+		put_age(out, counters->last_scrape_ns);
 		fprintf(out, " ago, %.1f ms to read all",
 			counters->last_sample_ns / 1e6);
 	} else {
@@ -56,44 +68,92 @@ static void put_scrape(FILE *out, const struct counters *counters)
 static void put_facts(FILE *out, const struct registry *registry)
 {
 	const struct counters *counters = &registry->counters;
+	struct utsname name;
 
 	fputs("<dl>\n<dt>version</dt><dd>" KVMSTATS_VERSION "</dd>\n", out);
-	fact(out, "VMs", registry->count);
-	fact(out, "descriptors", registry->fds);
+	if (!uname(&name)) {
+		fputs("<dt>host</dt><dd>", out);
+		escape_html(out, name.nodename);
+		fputs(", Linux ", out);
+		escape_html(out, name.release);
+		fputs("</dd>\n", out);
+	}
+	fputs("<dt>running for</dt><dd>", out);
+	put_age(out, registry->opened_ns);
+	fputs("</dd>\n", out);
+	put_number(out, "VMs", registry->count);
+	put_number(out, "descriptors", registry->fds);
+	if (counters->parked)
+		put_number(out, "registrations that wait for descriptors",
+			   counters->parked);
 	put_scrape(out, counters);
-	fact(out, "scrapes", counters->scrapes);
-	fact(out, "scrapes refused or cut",
-	     counters->scrapes_refused + counters->scrapes_cut);
-	fact(out, "VMs that have gone", counters->ended);
-	fact(out, "read errors", counters->read_errors);
-	fact(out, "descriptors rejected", counters->fds_rejected);
+	put_number(out, "scrapes", counters->scrapes);
+	put_number(out, "scrapes refused or cut",
+		   counters->scrapes_refused + counters->scrapes_cut);
+	put_number(out, "VMs that have gone", counters->ended);
+	put_number(out, "read errors", counters->read_errors);
+	put_number(out, "descriptors rejected", counters->fds_rejected);
 	for (int i = REJECT_NONE + 1; i < REJECTS; i++)
 		if (counters->rejected[i])
-			fprintf(out, "<dt>connections rejected: %s</dt><dd>%ju</dd>\n",
+			fprintf(out, "<dt>registrations refused: %s</dt><dd>%ju</dd>\n",
 				reject_names[i],
 				(uintmax_t)counters->rejected[i]);
 	fputs("</dl>\n", out);
 }
 
-static void cell(FILE *out, const char *text)
+static const char *const headings[] = {
+	"VM", "UUID", "process", "user", "registered by", "descriptors",
+	"errors", "registered for",
+};
+
+static bool is_number(int column)
 {
-	fputs("<td>", out);
+	return column == 2 || column == 5 || column == 6 || column == 7;
+}
+
+static void begin_cell(FILE *out, int column)
+{
+	fprintf(out, "<td data-label=\"%s\"%s>", headings[column],
+		column == 1 ? " class=\"u\"" :
+		is_number(column) ? " class=\"n\"" : "");
+}
+
+/* A text of others may turn the direction of what follows: not beyond its element. */
+static void put_text(FILE *out, int column, const char *text)
+{
+	begin_cell(out, column);
+	fputs("<bdi>", out);
 	escape_html(out, text);
+	fputs("</bdi></td>", out);
+}
+
+static void put_user(FILE *out, uid_t uid)
+{
+	const struct passwd *user = getpwuid(uid);
+
+	begin_cell(out, 3);
+	if (user)
+		escape_html(out, user->pw_name);
+	else
+		fprintf(out, "%u", uid);
 	fputs("</td>", out);
 }
 
 static void put_vm(FILE *out, const struct vm *vm)
 {
 	fputs("<tr>", out);
-	cell(out, vm->key);
-	cell(out, vm->identity.uuid);
-	fprintf(out, "<td class=\"n\">%d</td><td class=\"n\">%u</td>",
-		vm->identity.pid, vm->identity.uid);
-	fprintf(out, "<td>%s</td><td class=\"n\">%zu</td>",
-		vm->identity.on_behalf ? "helper" : "VMM", vm->count);
-	fprintf(out, "<td class=\"n\">%ju</td><td>",
-		(uintmax_t)vm->read_errors);
-	age(out, vm->since_ns);
+	put_text(out, 0, vm->key);
+	put_text(out, 1, vm->identity.uuid);
+	begin_cell(out, 2);
+	fprintf(out, "%d</td>", vm->identity.pid);
+	put_user(out, vm->identity.uid);
+	put_text(out, 4, vm->identity.on_behalf ? "helper" : "VMM");
+	begin_cell(out, 5);
+	fprintf(out, "%zu</td>", vm->count);
+	begin_cell(out, 6);
+	fprintf(out, "%ju</td>", (uintmax_t)vm->read_errors);
+	begin_cell(out, 7);
+	put_age(out, vm->since_ns);
 	fputs("</td></tr>\n", out);
 }
 
@@ -106,13 +166,14 @@ static void put_vms(FILE *out, const struct registry *registry)
 		fputs("<p>No VM is registered.</p>\n", out);
 		return;
 	}
-	fputs("<table>\n<tr><th>VM</th><th>UUID</th>", out);
-	fputs("<th class=\"n\">process</th><th class=\"n\">user</th>", out);
-	fputs("<th>registered by</th><th class=\"n\">descriptors</th>", out);
-	fputs("<th class=\"n\">errors</th><th>for</th></tr>\n", out);
+	fputs("<table>\n<thead><tr>", out);
+	for (size_t i = 0; i < sizeof(headings) / sizeof(*headings); i++)
+		fprintf(out, "<th%s>%s</th>", is_number(i) ? " class=\"n\"" : "",
+			headings[i]);
+	fputs("</tr></thead>\n<tbody>\n", out);
 	for (size_t i = 0; i < shown; i++)
 		put_vm(out, registry->vms[i]);
-	fputs("</table>\n", out);
+	fputs("</tbody>\n</table>\n", out);
 	if (shown < registry->count)
 		fprintf(out, "<p>%zu more are not shown.</p>\n",
 			registry->count - shown);

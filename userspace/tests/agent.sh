@@ -184,18 +184,56 @@ other_requests()
 		[ "$(get -o /dev/null -w '%{http_code}' -X DELETE "$url/")" = 405 ]
 }
 
-status_page()
+# in_browser ARGS...: what a browser makes of the page
+in_browser()
 {
 	chromium --headless --no-sandbox --disable-gpu --no-proxy-server \
-		--user-data-dir="$tap_dir/chromium" --dump-dom "$url/" \
-		>"$tap_dir/dom" 2>"$tap_dir/chromium.err" ||
-		{ cat "$tap_dir/chromium.err"; return 1; }
+		--user-data-dir="$tap_dir/chromium" "$@" "$url/" \
+		2>"$tap_dir/chromium.err" || { cat "$tap_dir/chromium.err"; return 1; }
+}
+
+status_page()
+{
+	in_browser --dump-dom >"$tap_dir/dom" || return 1
 	cat "$tap_dir/dom"
-	grep -q '<td>a "q" &lt;b&gt;</td><td>12-34</td>' "$tap_dir/dom" &&
-		grep -q "<td class=\"n\">$vmm</td>" "$tap_dir/dom" &&
+	grep -q '<bdi>a "q" &lt;b&gt;</bdi></td><td data-label="UUID" class="u"><bdi>12-34</bdi>' \
+		"$tap_dir/dom" &&
+		grep -q "<td data-label=\"process\" class=\"n\">$vmm</td>" "$tap_dir/dom" &&
 		grep -q '<dt>descriptors</dt><dd>5</dd>' "$tap_dir/dom" &&
+		grep -q "Linux $(uname -r)<" "$tap_dir/dom" &&
 		grep -q 'ago, .* ms to read all' "$tap_dir/dom" &&
 		! grep -qi '<script' "$tap_dir/dom"
+}
+
+# It is as wide as the screen, however narrow, and no narrower: nothing is cut off.
+# The pictures stay in the log's directory, to be looked at.
+status_page_fits()
+{
+	local width
+
+	for width in 1200 400; do
+		in_browser --window-size=$width,1000 --hide-scrollbars \
+			--screenshot="$tap_dir/$width.png" >/dev/null || return 1
+		[ -s "$tap_dir/$width.png" ] || return 1
+		cp "$tap_dir/$width.png" "$build/tests/status-$width.png"
+	done
+	# how wide the text is, asked by a page around it
+	python3 - "$url" "$tap_dir/wide.html" <<'END'
+import sys, urllib.request
+page = urllib.request.urlopen(sys.argv[1] + "/").read().decode()
+open(sys.argv[2], "w").write(page.replace("</body>", """<script>
+document.title = document.documentElement.scrollWidth + " of " + innerWidth;
+document.body.append("width: " + document.title);</script></body>"""))
+END
+	for width in 1200 500; do
+		chromium --headless --no-sandbox --disable-gpu --hide-scrollbars \
+			--user-data-dir="$tap_dir/chromium" --window-size=$width,1000 \
+			--dump-dom "file://$tap_dir/wide.html" 2>/dev/null |
+			grep -o 'width: [0-9]* of [0-9]*' >"$tap_dir/width" || return 1
+		cat "$tap_dir/width"
+		read -r _ text _ screen <"$tap_dir/width"
+		[ "$text" -le "$screen" ] || return 1
+	done
 }
 
 # A second is promised; how long it takes is not asserted on a busy machine.
@@ -383,6 +421,7 @@ listens_at()
 	local address=$1 port at
 
 	shift
+	: >"$tap_dir/other.err"
 	"$build/kvmstatd/kvmstatd" --socket "$tap_dir/other" --listen "$address" \
 		2>"$tap_dir/other.err" &
 	agent=$!
@@ -403,6 +442,7 @@ all_of_a_name()
 	printf '#!/bin/sh\nmount --bind %s /etc/hosts && exec %s "$@"\n' \
 		"$tap_dir/hosts" "$build/kvmstatd/kvmstatd" >"$tap_dir/with-hosts"
 	chmod +x "$tap_dir/with-hosts"
+	: >"$tap_dir/other.err"
 	unshare -m "$tap_dir/with-hosts" --socket "$tap_dir/other" \
 		--listen both:0 2>"$tap_dir/other.err" &
 	agent=$!
@@ -428,6 +468,7 @@ addresses()
 
 by_path()
 {
+	: >"$tap_dir/other.err"
 	"$build/kvmstatd/kvmstatd" --socket "$tap_dir/other" \
 		--listen "unix:$tap_dir/http" 2>"$tap_dir/other.err" &
 	agent=$!
@@ -442,6 +483,7 @@ others_files()
 {
 	local first
 
+	: >"$tap_dir/other.err"
 	write_config "socket = $tap_dir/one"
 	"$build/kvmstatd/kvmstatd" --config "$tap_dir/config" --listen 127.0.0.1:0 \
 		2>"$tap_dir/other.err" &
@@ -487,6 +529,7 @@ others_files()
 without_options()
 {
 	chmod 755 "$tap_dir"
+	: >"$tap_dir/other.err"
 	install -d -o 65534 -g 65534 -m 700 "$tap_dir/session"
 	XDG_RUNTIME_DIR=$tap_dir/session "$build/demo/asuser" 65534 65534 \
 		"$build/kvmstatd/kvmstatd" --listen 127.0.0.1:0 2>"$tap_dir/other.err" &
@@ -553,6 +596,7 @@ check "not compressed on this machine" not_compressed_here
 check "health" health
 check "requests that are refused" other_requests
 check "status page in a browser" status_page
+check "it fits on wide and narrow screens" status_page_fits
 check "a dead VM's descriptors are closed" dies
 check "a stopped VMM" stopped_vmm
 check "SIGTERM" stop_agent
