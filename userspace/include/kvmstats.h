@@ -247,7 +247,7 @@ struct kvmstats_read {
 	uint64_t *sample;
 	size_t words;		/* capacity of sample, in elements */
 	int result;		/* out: what kvmstats_source_sample returns */
-	int reserved[5];	/* 0 */
+	int reserved[5];	/* 0, or the result is -EINVAL */
 };
 
 /*
@@ -330,7 +330,7 @@ uint64_t kvmstats_desc_value(const struct kvmstats_desc *desc,
 			     const uint64_t *sample, unsigned int element);
 
 /*
- * @raw in the base unit as decimal text, exact to the last bit: 1500 of a
+ * @raw in the unscaled unit as decimal text, exact to the last bit: 1500 of a
  * statistic in nanoseconds is "0.000001500". No exponent notation, no unit.
  * Returns the length without the final NUL, or
  *   -ERANGE  exponent beyond -64..64, or the base is not known
@@ -341,7 +341,7 @@ int kvmstats_desc_format(const struct kvmstats_desc *desc, uint64_t raw,
 			 char *text, size_t size_bytes);
 
 /*
- * @raw in the base unit, rounded to a double: for rates and plots. Not a
+ * @raw in the unscaled unit, rounded to a double: for rates and plots. Not a
  * number if the base is not known. [const]
  */
 double kvmstats_desc_to_unit(const struct kvmstats_desc *desc, double raw);
@@ -449,7 +449,7 @@ struct kvmstats_cpu {
 	pid_t pid;
 	pid_t tid;		/* of its thread; 0: not known */
 	int vcpu;		/* KVM's number, if source is NULL */
-	int reserved[3];	/* 0 */
+	int reserved[3];	/* 0, or a call fails with -EINVAL */
 };
 
 enum kvmstats_cpu_stats_flags {
@@ -480,7 +480,9 @@ struct kvmstats_param {
  *   usage	   nanoseconds that this CPU worked for the VM's cgroup (cgroup
  *		   v1, controller cpuacct), for each CPU of the host
  *   user, system  nanoseconds of the whole VMM, emulator threads included, in
- *		   steps of a clock tick, in the total; it has nothing else
+ *		   steps of a clock tick, in the total; it has nothing else.
+ *		   Kernel threads that work for the VM (vhost on Linux 5.10)
+ *		   are no threads of the VMM: they are in usage only
  *
  * Of the guest's CPUs, where CPU number n is cpus[n] and @pid is not looked at:
  *
@@ -524,7 +526,8 @@ struct kvmstats_param {
  * those beyond a CPU's parameters are zero (KVMSTATS_PARAM_NONE). A CPU that
  * has more than nparams gets the first nparams.
  *
- *   -EINVAL	 every other combination, CPUs past the last one, unknown flags
+ *   -EINVAL	 every other combination, CPUs past the last one, unknown flags,
+ *		 a reserved field that is not 0
  *   -E2BIG	 nparams over KVMSTATS_MAX_CPU_PARAMS, ncpus or cpu_count over
  *		 KVMSTATS_MAX_CPUS
  *   -EOPNOTSUPP usage where cpuacct of cgroup v1 is not mounted: no file of
@@ -552,10 +555,18 @@ int kvmstats_cpu_stats(pid_t pid, const struct kvmstats_cpu *cpus,
  *     if there are as many as vCPUs, none twice and none that contradicts what
  *     was seen; the smallest number goes to the vCPU with the smallest.
  *
+ * What waits for a foreign process is done by a fork of the caller, once for
+ * each call, which ends with it, or when it has not answered within
+ * KVMSTATS_FINDER_PATIENCE_MS. The mapping is that of one moment: a thread that
+ * has ended since may have given its number to another. Set tid to 0 and call
+ * again where that matters.
+ *
  * Returns the number of CPUs whose tid is not 0, or
  *   -ENOTUNIQ  two of @cpus have the same number, or the process has several
  *	        VMs: their vCPUs have the same numbers
  *   -ESRCH     no such process
+ *   -ETIME     the process did not let itself be looked at
+ *   -EINVAL    a reserved field is not 0
  *   -E2BIG     as above; -ENOMEM, or what opendir failed with
  * [single]
  */
@@ -639,13 +650,13 @@ void kvmstats_text_clean(char *text);
  *
  * A VM is known by the kernel's object (by kcmp), not by a descriptor's number
  * or by who holds it: one that was duplicated, inherited by fork or passed to
- * another process is one VM, that of the process that was looked at first. One
- * that is closed and made again with the same numbers is another. Where kcmp
+ * another process is one VM, that of the process that was looked at first, or
+ * of the one whose child has inherited it. One that is closed and made again with the same numbers is another. Where kcmp
  * is refused, numbers have to do: VMs of one process are taken for one, what
  * another process holds for another, and the same numbers for the same.
  *
- * All that can wait for a foreign process (reading its command line, copying
- * and closing descriptors that may be anything by then) is done by a process
+ * All that can wait for a foreign process (reading its command line, comparing
+ * its files, copying and closing descriptors that may be anything by then) is done by a process
  * of the finder's own, a fork of the caller, which is replaced when it does
  * not answer within KVMSTATS_FINDER_PATIENCE_MS. The caller must not reap it
  * with wait for any child. A finder and its vmms are used by one thread at a
@@ -667,7 +678,8 @@ void kvmstats_finder_free(struct kvmstats_finder *finder);
 /*
  * Look at process @pid, of which there is no vmm yet. 1 and *vmm if it has a
  * VM, whether its statistics can be had or not (kvmstats_vmm_error). 0 if it
- * has none, none that is not another vmm's, or none left by now. Or
+ * has none, none that is not another vmm's or its parent's, or none left by
+ * now. Or
  *   -EACCES, -EPERM  it may not be looked into
  *   -ESRCH	no such process
  *   -ETIME	it does not let itself be looked at; for some time
@@ -691,10 +703,12 @@ enum kvmstats_vmm_change {
 /*
  * Look again. Returns changes, 0 for none, -ENODATA if it has no VM any more,
  * -ESRCH if it has ended, or as kvmstats_finder_look: then nothing has changed.
- * Sources that have gone can still be sampled, until kvmstats_vmm_settle.
+ * What failed when a part was done is a change, and kvmstats_vmm_error is why.
+ * Sources that have gone can still be sampled, until the next look that does
+ * not fail, or kvmstats_vmm_settle.
  */
 int kvmstats_vmm_look(struct kvmstats_vmm *vmm);
-/* Close the sources that have gone, by the pool. Every look does it first. */
+/* Close the sources that have gone, by the pool. */
 void kvmstats_vmm_settle(struct kvmstats_vmm *vmm);
 /* Closes all it has, by the pool. Takes NULL. */
 void kvmstats_vmm_free(struct kvmstats_vmm *vmm);
@@ -746,8 +760,8 @@ int kvmstats_vmm_error(const struct kvmstats_vmm *vmm);
 size_t kvmstats_vmm_missing(const struct kvmstats_vmm *vmm);
 
 /*
- * Raise the soft limit of descriptors to the hard one, for who holds a
- * descriptor for each vCPU. Returns the limit, or -errno. [const]
+ * Raise the soft limit of descriptors to the hard one, for programs
+ * that hold a descriptor for each vCPU. Returns the limit, or -errno. [const]
  */
 int64_t kvmstats_raise_fd_limit(void);
 
@@ -823,7 +837,7 @@ int kvmstats_sender_add_source(struct kvmstats_sender *sender,
 			       const struct kvmstats_source *source);
 /*
  * The VM is that of process @pid, which started at @start_time_ticks (field 22
- * of /proc/PID/stat): for who found it there. Call before the first flush. 0,
+ * of /proc/PID/stat): for a sender that found it there. Call before the first flush. 0,
  * or -EINVAL if either is 0 or less. [single]
  */
 int kvmstats_sender_on_behalf(struct kvmstats_sender *sender, pid_t pid,

@@ -278,6 +278,17 @@ static int query(const struct kvmstats_cpu *cpus, size_t cpu_count,
 	return smaller(measure(cpus, cpu_count).params, INT_MAX);
 }
 
+bool cpus_reserved_are_zero(const struct kvmstats_cpu *cpus, size_t cpu_count)
+{
+	const size_t count = sizeof(cpus->reserved) / sizeof(*cpus->reserved);
+
+	for (size_t i = 0; i < cpu_count; i++)
+		for (size_t j = 0; j < count; j++)
+			if (cpus[i].reserved[j])
+				return false;
+	return true;
+}
+
 int kvmstats_cpu_stats(pid_t pid, const struct kvmstats_cpu *cpus,
 		       size_t cpu_count, struct kvmstats_param *params,
 		       unsigned int nparams, int start_cpu, unsigned int ncpus,
@@ -292,6 +303,8 @@ int kvmstats_cpu_stats(pid_t pid, const struct kvmstats_cpu *cpus,
 	if (!flags)
 		return cpus || cpu_count ? -EINVAL :
 		       host_cpu_stats(pid, params, nparams, start_cpu, ncpus);
+	if (!cpus_reserved_are_zero(cpus, cpu_count))
+		return -EINVAL;
 	if (!params)
 		return query(cpus, cpu_count, start_cpu, ncpus);
 	if (!ncpus || (start_cpu >= 0 && ((size_t)start_cpu >= cpu_count ||

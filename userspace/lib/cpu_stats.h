@@ -20,6 +20,7 @@ int host_cpu_stats(pid_t pid, struct kvmstats_param *params,
 /* cpu_stats.c */
 void set_param(struct kvmstats_param *param, const char *field,
 	       uint64_t value);
+bool cpus_reserved_are_zero(const struct kvmstats_cpu *cpus, size_t cpu_count);
 
 /* cpu_stats_threads.c */
 int vcpu_of_name(const char *comm);

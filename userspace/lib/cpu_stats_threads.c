@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* Which thread runs which vCPU */
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,30 +19,10 @@ struct thread {
 
 struct threads {
 	pid_t pid;
+	size_t vms;		/* that the process has */
 	struct thread *list;
 	size_t count;
 };
-
-/* Calls @found with each number in the directory; stops when it is not 0. */
-static int each_number(const char *path, int (*found)(void *context, int number),
-		       void *context)
-{
-	struct dirent *entry;
-	DIR *dir = opendir(path);
-	int ret = 0;
-
-	if (!dir)
-		return -errno;
-	while (!ret && (entry = readdir(dir))) {
-		char *end;
-		long number = strtol(entry->d_name, &end, 10);
-
-		if (end != entry->d_name && !*end)
-			ret = found(context, number);
-	}
-	closedir(dir);
-	return ret;
-}
 
 /*
  * The system call that a thread waits in, as /proc/PID/task/TID/syscall shows
@@ -65,7 +44,7 @@ bool run_from_syscall(const char *text, int *fd)
 	return true;
 }
 
-static int running_vcpu(pid_t pid, pid_t tid)
+int running_vcpu(pid_t pid, pid_t tid)
 {
 	char path[64], text[256];
 	struct kvm_file file;
@@ -76,7 +55,8 @@ static int running_vcpu(pid_t pid, pid_t tid)
 	if (read_proc(path, text, sizeof(text)) <= 0 ||
 	    !run_from_syscall(text, &fd))
 		return -1;
-	snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+	/* the thread's own table, which need not be the process's */
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/fd/%d", pid, tid, fd);
 	length = readlink(path, text, sizeof(text) - 1);
 	text[length < 0 ? 0 : length] = 0;
 	return kvm_file_from_link(text, &file) &&
@@ -112,36 +92,28 @@ static int named_vcpu(pid_t pid, pid_t tid)
 	return vcpu_of_name(comm);
 }
 
-static int add_thread(void *context, int tid)
+static int add_threads(void *context, const struct answer *answer, int *fds,
+		       size_t count)
 {
 	struct threads *threads = context;
-	struct thread *list = realloc(threads->list, (threads->count + 1) *
+	struct thread *list = realloc(threads->list,
+				      (threads->count + answer->count + 1) *
 				      sizeof(*list));
 
+	(void)fds;
+	(void)count;
 	if (!list)
 		return -ENOMEM;
 	threads->list = list;
-	list[threads->count++] = (struct thread){
-		.tid = tid,
-		.running = running_vcpu(threads->pid, tid),
-		.named = named_vcpu(threads->pid, tid),
-	};
-	return 0;
-}
-
-/* vCPUs of two VMs have the same numbers, and nobody says whose is whose. */
-static bool has_several_vms(pid_t pid)
-{
-	struct kvm_files files = { 0 };
-	char path[64];
-	size_t count;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
-	kvm_files_list(&files, path);
-	kvm_files_unique(&files, pid);
-	count = kvm_files_count(&files, KVMSTATS_FD_VM);
-	free(files.list);
-	return count > 1;
+	threads->vms = answer->vms;
+	for (size_t i = 0; i < answer->count; i++)
+		list[threads->count++] = (struct thread){
+			.tid = answer->files[i].number,
+			.running = answer->files[i].vcpu,
+			.named = named_vcpu(threads->pid,
+					    answer->files[i].number),
+		};
+	return answer->error;
 }
 
 static int number_of(const struct kvmstats_cpu *cpu)
@@ -280,16 +252,22 @@ static int map(const struct threads *threads, struct kvmstats_cpu *cpus,
 
 int kvmstats_cpu_threads(pid_t pid, struct kvmstats_cpu *cpus, size_t cpu_count)
 {
+	struct ask ask = { .about = ASK_THREADS, .pid = pid };
 	struct threads threads = { .pid = pid };
-	char path[64];
+	struct worker worker = { 0 };
 	int ret;
 
 	if (cpu_count > KVMSTATS_MAX_CPUS)
 		return -E2BIG;
-	if (!numbers_are_unique(cpus, cpu_count) || has_several_vms(pid))
+	if (!cpus_reserved_are_zero(cpus, cpu_count))
+		return -EINVAL;
+	if (!numbers_are_unique(cpus, cpu_count))
 		return -ENOTUNIQ;
-	snprintf(path, sizeof(path), "/proc/%d/task", pid);
-	ret = each_number(path, add_thread, &threads);
+	ret = worker_ask(&worker, &ask, -1, add_threads, &threads);
+	worker_stop(&worker);
+	/* vCPUs of two VMs have the same numbers: nobody says whose is whose */
+	if (!ret && threads.vms > 1)
+		ret = -ENOTUNIQ;
 	if (!ret)
 		ret = map(&threads, cpus, cpu_count);
 	free(threads.list);

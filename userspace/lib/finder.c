@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* Processes with VMs, and copies of their statistics descriptors. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kcmp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -53,16 +50,25 @@ static bool has_ended(int pidfd)
 	return poll(&poll_fd, 1, 0) > 0;
 }
 
+static uint64_t start_ticks_of(pid_t pid)
+{
+	char number[16];
+
+	snprintf(number, sizeof(number), "%d", pid);
+	return process_start_ticks(number);
+}
+
 static struct slow *find_slow(struct kvmstats_finder *finder, pid_t pid)
 {
 	for (size_t i = 0; i < SLOW_MAX; i++)
-		if (finder->slow[i].pid == pid)
+		if (finder->slow[i].pid == pid &&
+		    finder->slow[i].start_ticks == start_ticks_of(pid))
 			return &finder->slow[i];
 	return NULL;
 }
 
 /* One more process than there is room for takes the place of the earliest. */
-static void remember_slow(struct kvmstats_finder *finder, pid_t pid)
+void finder_remember_slow(struct kvmstats_finder *finder, pid_t pid)
 {
 	struct slow *slow = find_slow(finder, pid);
 
@@ -71,7 +77,9 @@ static void remember_slow(struct kvmstats_finder *finder, pid_t pid)
 		for (size_t i = 1; i < SLOW_MAX; i++)
 			if (finder->slow[i].until_ns < slow->until_ns)
 				slow = &finder->slow[i];
-		*slow = (struct slow){ .pid = pid };
+		*slow = (struct slow){
+			.pid = pid, .start_ticks = start_ticks_of(pid),
+		};
 	}
 	slow->wait_ns = slow->wait_ns ? 2 * slow->wait_ns : SLOW_FIRST_NS;
 	if (slow->wait_ns > SLOW_MOST_NS)
@@ -79,7 +87,7 @@ static void remember_slow(struct kvmstats_finder *finder, pid_t pid)
 	slow->until_ns = monotonic_ns() + slow->wait_ns;
 }
 
-static bool is_slow(struct kvmstats_finder *finder, pid_t pid)
+bool finder_is_slow(struct kvmstats_finder *finder, pid_t pid)
 {
 	const struct slow *slow = find_slow(finder, pid);
 
@@ -88,124 +96,46 @@ static bool is_slow(struct kvmstats_finder *finder, pid_t pid)
 
 /* ---- what a process has */
 
-static int add_probed(void *context, const struct answer *answer, int *fds,
+struct listing {
+	struct kvm_files *files;
+	pid_t *tid;
+};
+
+static int add_listed(void *context, const struct answer *answer, int *fds,
 		      size_t count)
 {
+	struct listing *listing = context;
 	int ret = answer->error;
 
 	(void)fds;
 	(void)count;
+	*listing->tid = answer->tid;
 	for (size_t i = 0; i < answer->count && !ret; i++)
-		ret = kvm_files_add(context, &answer->files[i]);
+		ret = kvm_files_add(listing->files, &answer->files[i]);
 	return ret;
 }
 
-/* Where that is refused to be told, only of a process without a main thread. */
-static bool has_same_table(pid_t pid, pid_t tid)
+/* Most processes: seen at a glance, which cannot be made to wait. */
+static bool has_nothing(pid_t pid)
 {
-	long order = syscall(SYS_kcmp, pid, tid, KCMP_FILES, 0, 0);
-	char path[32], text[1024];
-	const char *end;
+	struct kvm_files files = { 0 };
+	bool nothing = !has_threads(pid) &&
+		       !kvm_files_list_table(&files, pid, pid) &&
+		       !has_machine(&files);
 
-	if (order >= 0)
-		return !order;
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	if (read_proc(path, text, sizeof(text)) <= 0)
-		return true;
-	end = strrchr(text, ')');
-	return !end || strncmp(end, ") Z", 3);
+	free(files.list);
+	return nothing;
 }
 
-/*
- * Threads share one table of descriptors, but one can have left it (unshare
- * with CLONE_FILES), and a main thread that has ended has none: then another
- * thread's table is looked at.
- */
-static int list_threads(struct kvmstats_vmm *vmm)
+static int list(struct kvmstats_vmm *vmm, struct kvm_files *files, pid_t *tid)
 {
-	char path[64];
-	struct dirent *entry;
-	struct stat st;
-	DIR *dir;
-	int ret = 0;
+	struct ask ask = { .about = ASK_LIST, .pid = vmm->pid, .tid = *tid };
+	struct listing listing = { .files = files, .tid = tid };
+	int ret = worker_ask(&vmm->finder->worker, &ask, vmm->pidfd, add_listed,
+			     &listing);
 
-	snprintf(path, sizeof(path), "/proc/%d/task", vmm->pid);
-	/* one link for each thread, and two */
-	if (!stat(path, &st) && st.st_nlink <= 3)
-		return 0;
-	dir = opendir(path);
-	if (!dir)
-		return 0;
-	while (!ret && !has_machine(&vmm->files) && (entry = readdir(dir))) {
-		pid_t tid = atoi(entry->d_name);
-
-		if (tid <= 0 || tid == vmm->pid || has_same_table(vmm->pid, tid))
-			continue;
-		vmm->files.count = 0;
-		snprintf(path, sizeof(path), "/proc/%d/task/%d/fd", vmm->pid,
-			 tid);
-		ret = kvm_files_list(&vmm->files, path);
-		if (ret == -ENOENT || ret == -ESRCH)
-			ret = 0;	/* that thread has ended */
-		vmm->tid = tid;
-	}
-	closedir(dir);
-	return ret;
-}
-
-static int list(struct kvmstats_vmm *vmm)
-{
-	struct kvmstats_finder *finder = vmm->finder;
-	struct ask ask = { .about = ASK_PROBE, .pid = vmm->pid };
-	char path[64];
-	int ret;
-
-	vmm->files.count = 0;
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/fd", vmm->pid, vmm->tid);
-	ret = kvm_files_list(&vmm->files, path);
-	if (ret == -ENOENT || ret == -ESRCH) {
-		vmm->tid = vmm->pid;
-		ret = has_ended(vmm->pidfd) ? -ESRCH : 0;
-	}
-	if (!ret && !has_machine(&vmm->files))
-		ret = list_threads(vmm);
-	if (ret == -EACCES)
-		ret = worker_ask(&finder->worker, &ask, vmm->pidfd, add_probed,
-				 &vmm->files);
-	if (ret)
-		return ret;
-	kvm_files_unique(&vmm->files, vmm->tid);
-	return 0;
-}
-
-/* Is what it has another vmm's, which it was passed or has inherited? */
-static bool is_known(const struct kvmstats_vmm *vmm, const struct kvm_file *file)
-{
-	for (const struct kvmstats_vmm *other = vmm->finder->first; other;
-	     other = other->next)
-		for (size_t i = 0; i < other->files.count; i++) {
-			const struct kvm_file *theirs = &other->files.list[i];
-
-			if (theirs->kind == file->kind &&
-			    theirs->vcpu == file->vcpu &&
-			    same_file(other->tid, theirs->number, vmm->tid,
-				      file->number) == 1)
-				return true;
-		}
-	return false;
-}
-
-static bool is_holder_only(const struct kvmstats_vmm *vmm)
-{
-	const struct kvm_files *files = &vmm->files;
-	enum kvmstats_fd_kind kind = kvm_files_count(files, KVMSTATS_FD_VM) ?
-				     KVMSTATS_FD_VM : KVMSTATS_FD_VCPU;
-
-	for (size_t i = 0; i < files->count; i++)
-		if (files->list[i].kind == kind &&
-		    !is_known(vmm, &files->list[i]))
-			return false;
-	return true;
+	/* or all that was read may be another process's */
+	return has_ended(vmm->pidfd) ? -ESRCH : ret;
 }
 
 /* ---- looks */
@@ -235,12 +165,10 @@ static void open_table(struct kvmstats_vmm *vmm)
 static int begin(struct kvmstats_vmm *vmm)
 {
 	struct ask ask = { .about = ASK_NAMES, .pid = vmm->pid };
-	char number[16];
 	int ret;
 
 	open_table(vmm);
-	snprintf(number, sizeof(number), "%d", vmm->pid);
-	vmm->start_ticks = process_start_ticks(number);
+	vmm->start_ticks = start_ticks_of(vmm->pid);
 	ret = worker_ask(&vmm->finder->worker, &ask, vmm->pidfd, keep_names,
 			 vmm);
 	if (!ret)
@@ -254,59 +182,88 @@ static int begin(struct kvmstats_vmm *vmm)
 int kvmstats_finder_look(struct kvmstats_finder *finder, pid_t pid,
 			 struct kvmstats_vmm **result)
 {
+	struct kvm_files files = { 0 };
 	struct kvmstats_vmm *vmm;
 	int ret;
 
 	*result = NULL;
 	if (pid <= 0)
 		return -ESRCH;
-	if (is_slow(finder, pid))
+	if (finder_is_slow(finder, pid))
 		return -ETIME;
 	vmm = calloc(1, sizeof(*vmm));
 	if (!vmm)
 		return -ENOMEM;
 	vmm->finder = finder;
+	vmm->next = finder->first;
 	vmm->pid = pid;
 	vmm->tid = pid;
 	vmm->table_fd = -1;
 	vmm->pidfd = syscall(SYS_pidfd_open, pid, 0);
-	ret = vmm->pidfd < 0 ? -errno : list(vmm);
-	if (!ret && has_machine(&vmm->files) && !is_holder_only(vmm))
+	ret = vmm->pidfd < 0 ? -errno : 0;
+	if (!ret && !has_nothing(pid))
+		ret = list(vmm, &files, &vmm->tid);
+	if (!ret)
+		ret = vmm_drop_shared(vmm, &files, vmm->tid);
+	vmm->files = files;
+	if (!ret && has_machine(&vmm->files))
 		ret = begin(vmm);
-	if (ret == -ETIME)
-		remember_slow(finder, pid);
+	if (ret == -ETIME || vmm->error == -ETIME)
+		finder_remember_slow(finder, pid);
 	if (ret <= 0) {
 		kvmstats_vmm_free(vmm);
 		return ret == -ENOENT ? -ESRCH : ret;
 	}
-	vmm->next = finder->first;
 	finder->first = vmm;
 	*result = vmm;
 	return 1;
 }
 
-int kvmstats_vmm_look(struct kvmstats_vmm *vmm)
+static int look_again(struct kvmstats_vmm *vmm)
 {
-	pid_t tid = vmm->tid;
-	int changes, ret;
+	struct kvm_files before = vmm->files, now = { 0 };
+	pid_t tid_before = vmm->tid, tid = vmm->tid;
+	int changes, ret = list(vmm, &now, &tid);
 
-	kvmstats_vmm_settle(vmm);
-	if (is_slow(vmm->finder, vmm->pid))
-		return has_ended(vmm->pidfd) ? -ESRCH : -ETIME;
-	ret = has_ended(vmm->pidfd) ? -ESRCH : list(vmm);
-	if (ret)
+	if (!ret)
+		ret = vmm_drop_shared(vmm, &now, tid);
+	if (!ret) {
+		vmm->files = now;
+		vmm->tid = tid;
+		ret = vmm_match(vmm);
+	}
+	if (ret < 0) {
+		vmm->files = before;
+		vmm->tid = tid_before;
+		free(now.list);
 		return ret;
-	if (tid != vmm->tid)
+	}
+	free(before.list);
+	changes = ret;
+	if (tid != tid_before)
 		open_table(vmm);
-	changes = vmm_match(vmm);
-	if (changes < 0)
-		return changes;
 	if (!has_machine(&vmm->files))
 		return -ENODATA;
 	ret = vmm_take(vmm);
-	if (ret == -ETIME)
-		remember_slow(vmm->finder, vmm->pid);
-	return ret < 0 ? ret : changes | ret;
+	if (ret >= 0)
+		return changes | ret;
+	/* the caller has to learn of what has gone, whatever else failed */
+	vmm->error = ret;
+	return changes ? changes : ret;
+}
+
+int kvmstats_vmm_look(struct kvmstats_vmm *vmm)
+{
+	int ret;
+
+	if (has_ended(vmm->pidfd))
+		return -ESRCH;
+	if (finder_is_slow(vmm->finder, vmm->pid))
+		return -ETIME;
+	ret = look_again(vmm);
+	if (ret == -ETIME || (ret >= 0 && vmm->error == -ETIME))
+		finder_remember_slow(vmm->finder, vmm->pid);
+	return ret;
 }
 
 /* ---- the end */

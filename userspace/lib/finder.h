@@ -30,27 +30,49 @@ bool kvm_file_of_own(int fd, struct kvm_file *file);
 /* 1 for the same open file, 0 for another, or -errno. */
 int same_file(pid_t tid_a, int a, pid_t tid_b, int b);
 
-/* kvm_files.c */
+/* kvm_files.c. What compares files waits for the process: the worker's task. */
 int kvm_files_add(struct kvm_files *files, const struct kvm_file *file);
 /* What a directory such as /proc/PID/fd names. 0 or -errno. */
 int kvm_files_list(struct kvm_files *files, const char *directory);
+/* Of the table of thread @tid; there are other threads than the main one. */
+int kvm_files_list_table(struct kvm_files *files, pid_t pid, pid_t tid);
+bool has_threads(pid_t pid);
+/* Of the table of thread *tid, or that of another thread if it has no VM. */
+int kvm_files_of_process(struct kvm_files *files, pid_t pid, pid_t *tid);
 /* By vCPU and kind; of descriptors of one file, one stays. */
 void kvm_files_unique(struct kvm_files *files, pid_t tid);
 size_t kvm_files_count(const struct kvm_files *files,
 		       enum kvmstats_fd_kind kind);
+bool has_machine(const struct kvm_files *files);
 
 /* finder_worker.c: the process that touches what is foreign */
 #define ASK_FILES	120	/* two descriptors each fit one message */
 #define ASK_COPY	1u	/* the descriptor itself */
 #define ASK_STATS	2u	/* statistics made from it */
 
-enum ask_about { ASK_NAMES, ASK_PROBE, ASK_TAKE };
+enum ask_about {
+	ASK_NAMES,	/* name and uuid */
+	ASK_LIST,	/* what it has, each file once */
+	ASK_SAME,	/* is each file that of the pair's other descriptor? */
+	ASK_TAKE,	/* copies */
+	ASK_THREADS,	/* files: number is the thread, vcpu what it runs or -1 */
+};
+
+/* A descriptor of thread @tid, 0: of the one that asks. */
+struct place {
+	pid_t tid;
+	int number;
+};
 
 struct ask {
 	enum ask_about about;
 	pid_t pid;
+	pid_t tid;		/* ASK_LIST: whose table was it the last time? */
 	size_t count;
-	struct kvm_file files[ASK_FILES];
+	union {
+		struct kvm_file files[ASK_FILES];
+		struct place pairs[ASK_FILES][2];
+	};
 	unsigned int wanted[ASK_FILES];
 };
 
@@ -58,10 +80,12 @@ struct ask {
 struct answer {
 	int error;
 	bool more;
+	pid_t tid;		/* ASK_LIST: whose table it is */
+	size_t vms;		/* ASK_THREADS: of the process */
 	size_t count;
 	struct kvm_file files[ASK_FILES];
 	unsigned int given[ASK_FILES];
-	int errors[ASK_FILES];
+	int errors[ASK_FILES];	/* ASK_SAME: as same_file */
 	char name[KVMSTATS_MAX_VM_NAME + 1];
 	char uuid[KVMSTATS_MAX_VM_NAME + 1];
 };
@@ -76,18 +100,36 @@ struct worker {
 
 /*
  * One question, and all of its answer: @take is called for each message, with
- * @fds of which it owns those it sets to -1. 0 or -errno of asking.
+ * @fds of which it owns those it sets to -1. @pidfd: or -1, if nothing is to be
+ * copied. 0 or -errno of asking.
  */
 int worker_ask(struct worker *worker, const struct ask *ask, int pidfd,
 	       int (*take)(void *context, const struct answer *answer,
 			   int *fds, size_t count), void *context);
 void worker_stop(struct worker *worker);
 
+/* finder_same.c: are these two of one file? What for is the asker's own affair. */
+struct pair {
+	struct place places[2];
+	int same;		/* as same_file */
+	size_t own, other;
+};
+
+struct pairs {
+	struct pair *list;
+	size_t count, room;
+};
+
+int pairs_add(struct pairs *pairs, const struct pair *pair);
+/* 0 or -errno of asking. */
+int worker_compare(struct worker *worker, struct pairs *pairs);
+
 /* A process that did not answer is asked again rarely: it costs the others. */
 #define SLOW_MAX	16
 
 struct slow {
 	pid_t pid;
+	uint64_t start_ticks;	/* another of that number is not slow */
 	uint64_t wait_ns, until_ns;
 };
 
@@ -131,12 +173,25 @@ struct kvmstats_vmm {
 	char uuid[KVMSTATS_MAX_VM_NAME + 1];
 };
 
+/* finder.c */
+void finder_remember_slow(struct kvmstats_finder *finder, pid_t pid);
+bool finder_is_slow(struct kvmstats_finder *finder, pid_t pid);
+
+/* finder_same.c: @files without what other vmms or its parent have, too */
+int vmm_drop_shared(const struct kvmstats_vmm *vmm, struct kvm_files *files,
+		    pid_t tid);
+
 /* vmm.c: what a vmm has, against what the process has now */
-bool has_machine(const struct kvm_files *files);
-/* What has gone goes to @gone. Returns changes, or -ENOMEM. */
+/* What has gone goes to @gone. Returns changes, or -errno: nothing changed. */
 int vmm_match(struct kvmstats_vmm *vmm);
-/* Copy what is missing. Returns KVMSTATS_VMM_GREW, 0, or -errno of asking. */
+/*
+ * Copy what is missing. Returns KVMSTATS_VMM_GREW, 0, or -errno of asking;
+ * where a part was copied before, that is the vmm's error.
+ */
 int vmm_take(struct kvmstats_vmm *vmm);
 void vmm_drop_token(struct kvmstats_vmm *vmm, size_t index);
+
+/* cpu_stats_threads.c: the number of the vCPU that a thread is in, or -1 */
+int running_vcpu(pid_t pid, pid_t tid);
 
 #endif /* KVMSTATS_LIB_FINDER_H */

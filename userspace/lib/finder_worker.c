@@ -159,9 +159,8 @@ static bool maps_a_vcpu(pid_t pid, int *error)
 }
 
 /* Not open there any more, or never: nothing. -EMFILE and such end it. */
-static int probe_number(struct work *work, int number)
+static int probe_number(struct work *work, struct kvm_files *files, int number)
 {
-	struct answer *answer = &work->answer;
 	struct kvm_file file;
 	int fd = copy_fd(work, number);
 
@@ -173,12 +172,11 @@ static int probe_number(struct work *work, int number)
 	}
 	close(fd);
 	file.number = number;
-	answer->files[answer->count++] = file;
-	return answer->count == ASK_FILES ? send_answer(work, true) : 0;
+	return kvm_files_add(files, &file);
 }
 
 /* From Linux 5.14 on the rights of a debugger open the list that fdinfo is. */
-static int probe_fdinfo(struct work *work)
+static int probe_fdinfo(struct work *work, struct kvm_files *files)
 {
 	struct dirent *entry;
 	char path[64];
@@ -191,7 +189,7 @@ static int probe_fdinfo(struct work *work)
 		return -errno;
 	while (!ret && (entry = readdir(dir)))
 		if (*entry->d_name != '.')
-			ret = probe_number(work, atoi(entry->d_name));
+			ret = probe_number(work, files, atoi(entry->d_name));
 	closedir(dir);
 	return ret;
 }
@@ -217,27 +215,131 @@ static long table_size(pid_t pid)
  * (a vCPU's kvm_run is mapped) tells whether it has a VM at all, and then each
  * number is tried.
  */
-static void probe(struct work *work)
+static int probe(struct work *work, struct kvm_files *files)
 {
 	int ret = 0;
 
-	if (maps_a_vcpu(work->ask->pid, &ret)) {
-		ret = probe_fdinfo(work);
-		if (ret == -EACCES) {
-			long size = table_size(work->ask->pid);
+	if (!maps_a_vcpu(work->ask->pid, &ret))
+		return ret;
+	ret = probe_fdinfo(work, files);
+	if (ret == -EACCES) {
+		long size = table_size(work->ask->pid);
 
-			ret = 0;
-			for (long i = 0; i < size && !ret; i++)
-				ret = probe_number(work, i);
-		}
+		ret = 0;
+		for (long i = 0; i < size && !ret; i++)
+			ret = probe_number(work, files, i);
 	}
-	work->answer.error = ret;
+	return ret;
+}
+
+static int send_files(struct work *work, const struct kvm_files *files)
+{
+	struct answer *answer = &work->answer;
+	int ret = 0;
+
+	for (size_t i = 0; i < files->count && !ret; i++) {
+		answer->files[answer->count++] = files->list[i];
+		if (answer->count == ASK_FILES)
+			ret = send_answer(work, true);
+	}
+	return ret;
+}
+
+static int list(struct work *work)
+{
+	struct answer *answer = &work->answer;
+	struct kvm_files files = { 0 };
+	int ret;
+
+	answer->tid = work->ask->tid;
+	answer->error = kvm_files_of_process(&files, work->ask->pid,
+					     &answer->tid);
+	if (answer->error == -EACCES) {
+		files.count = 0;
+		answer->tid = work->ask->pid;
+		answer->error = probe(work, &files);
+	}
+	if (!answer->error)
+		kvm_files_unique(&files, answer->tid);
+	ret = answer->error ? 0 : send_files(work, &files);
+	free(files.list);
+	return ret;
+}
+
+static void compare(struct work *work)
+{
+	const struct ask *ask = work->ask;
+	struct answer *answer = &work->answer;
+
+	answer->count = ask->count;
+	for (size_t i = 0; i < ask->count; i++) {
+		const struct place *a = &ask->pairs[i][0];
+		const struct place *b = &ask->pairs[i][1];
+
+		answer->errors[i] = same_file(a->tid ? a->tid : getppid(),
+					      a->number,
+					      b->tid ? b->tid : getppid(),
+					      b->number);
+	}
+}
+
+/* To see what a thread waits in takes the lock that its exec holds. */
+static int list_running(struct work *work)
+{
+	struct answer *answer = &work->answer;
+	struct kvm_files files = { 0 }, threads = { 0 };
+	struct dirent *entry;
+	char path[64];
+	DIR *dir;
+	int ret;
+
+	answer->tid = work->ask->pid;
+	if (!kvm_files_of_process(&files, work->ask->pid, &answer->tid))
+		kvm_files_unique(&files, answer->tid);
+	answer->vms = kvm_files_count(&files, KVMSTATS_FD_VM);
+	free(files.list);
+	snprintf(path, sizeof(path), "/proc/%d/task", work->ask->pid);
+	dir = opendir(path);
+	if (!dir) {
+		answer->error = -errno;
+		return 0;
+	}
+	while (!answer->error && (entry = readdir(dir))) {
+		struct kvm_file thread = { .number = parse_int(entry->d_name) };
+
+		if (thread.number < 0)
+			continue;
+		thread.vcpu = running_vcpu(work->ask->pid, thread.number);
+		answer->error = kvm_files_add(&threads, &thread);
+	}
+	closedir(dir);
+	ret = answer->error ? 0 : send_files(work, &threads);
+	free(threads.list);
+	return ret;
 }
 
 static void give(struct work *work, size_t index, int fd, unsigned int what)
 {
 	work->fds[work->fd_count++] = fd;
 	work->answer.given[index] |= what;
+}
+
+/*
+ * KVM's old way to refuse what is another process's comes before it looks at
+ * what is asked for: a kernel without statistics descriptors says the same.
+ */
+static int makes_none(int error)
+{
+	int kvm, has = -1;
+
+	if (error != -EIO)
+		return error;
+	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (kvm >= 0) {
+		has = ioctl(kvm, UAPI_CHECK_EXTENSION, UAPI_CAP_STATS_FD);
+		close(kvm);
+	}
+	return has ? error : -ENOTTY;
 }
 
 /*
@@ -262,7 +364,7 @@ static int take_one(struct work *work, size_t index)
 	if (ask->wanted[index] & ASK_STATS) {
 		stats_fd = ioctl(fd, UAPI_GET_STATS_FD, NULL);
 		if (stats_fd < 0)
-			ret = -errno;
+			ret = makes_none(-errno);
 		else
 			give(work, index, stats_fd, ASK_STATS);
 	}
@@ -284,22 +386,31 @@ static void take(struct work *work)
 
 static int answer(struct work *work)
 {
+	int ret = 0;
+
 	memset(&work->answer, 0, sizeof(work->answer));
 	switch (work->ask->about) {
 	case ASK_NAMES:
 		kvmstats_process_names(work->ask->pid, work->answer.name,
 				       work->answer.uuid);
 		break;
-	case ASK_PROBE:
-		probe(work);
+	case ASK_LIST:
+		ret = list(work);
+		break;
+	case ASK_SAME:
+		compare(work);
 		break;
 	case ASK_TAKE:
 		take(work);
+		break;
+	case ASK_THREADS:
+		ret = list_running(work);
+		break;
 	}
 	close_foreign(&work->foreign);
 	if (kvmstats_close_full(KVMSTATS_CLOSE_FOREIGN))
 		work->answer.error = -EBUSY;
-	return send_answer(work, false);
+	return ret ? ret : send_answer(work, false);
 }
 
 static void serve(int socket_fd)
@@ -314,11 +425,12 @@ static void serve(int socket_fd)
 	work->ask = &ask;
 	work->socket_fd = socket_fd;
 	while (receive_with_fds(socket_fd, &ask, sizeof(ask), fds, &count, 0) ==
-	       sizeof(ask) && count == 1) {
-		work->pidfd = fds[0];
+	       sizeof(ask) && count <= 1) {
+		work->pidfd = count ? fds[0] : -1;
 		if (answer(work))
 			break;
-		close(fds[0]);
+		if (count)
+			close(fds[0]);
 	}
 }
 
@@ -428,7 +540,7 @@ int worker_ask(struct worker *worker, const struct ask *ask, int pidfd,
 	}
 	if (!ret)
 		ret = send_with_fds(worker->socket_fd, ask, sizeof(*ask),
-				    &pidfd, 1);
+				    &pidfd, pidfd >= 0);
 	while (!ret && answer.more) {
 		int fds[MESSAGE_FDS];
 		size_t count = 0;

@@ -55,9 +55,11 @@ struct sample_pread {
 	uint64_t offset;
 };
 
-/* false: there is none to make, kvmstats_source_sample knows the result */
 /* Only what never waits does io_uring read at once; changes the open file. */
 void source_never_wait(const struct kvmstats_source *source);
+/* The result of a read, taken at once. */
+int source_sample_read(const struct kvmstats_read *read);
+/* false: there is none to make, source_sample_read knows the result */
 bool source_sample_pread(const struct kvmstats_read *read,
 			 struct sample_pread *args);
 
@@ -65,6 +67,7 @@ bool source_sample_pread(const struct kvmstats_read *read,
 void source_set_directory(struct kvmstats_source *source, DIR *directory);
 
 /* debugfs.c */
+#define DEBUGFS_ID "debugfs-"	/* begins the id of such a source */
 int debugfs_sample(int dir_fd, const struct kvmstats_schema *schema,
 		   uint64_t *sample);
 
@@ -113,5 +116,6 @@ ssize_t read_proc(const char *path, char *text, size_t text_bytes);
 /* Start time of a process in clock ticks since boot, 0 unknown. */
 uint64_t process_start_ticks(const char *proc_name);
 uint64_t start_ticks_from_stat(const char *stat);
+pid_t process_parent(pid_t pid);
 
 #endif /* KVMSTATS_LIB_INTERNAL_H */

@@ -3,7 +3,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <linux/kcmp.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -42,6 +45,90 @@ int kvm_files_list(struct kvm_files *files, const char *directory)
 	}
 	closedir(dir);
 	return ret;
+}
+
+int kvm_files_list_table(struct kvm_files *files, pid_t pid, pid_t tid)
+{
+	char path[64];
+
+	files->count = 0;
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/fd", pid, tid);
+	return kvm_files_list(files, path);
+}
+
+bool has_threads(pid_t pid)
+{
+	struct stat st;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	/* one link for each thread, and two */
+	return stat(path, &st) || st.st_nlink > 3;
+}
+
+/* Where that is refused to be told, only of a process without a main thread. */
+static bool has_same_table(pid_t pid, pid_t tid)
+{
+	long order = syscall(SYS_kcmp, pid, tid, KCMP_FILES, 0, 0);
+	char path[32], text[1024];
+	const char *end;
+
+	if (order >= 0)
+		return !order;
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	if (read_proc(path, text, sizeof(text)) <= 0)
+		return true;
+	end = strrchr(text, ')');
+	return !end || strncmp(end, ") Z", 3);
+}
+
+/*
+ * Threads share one table of descriptors, but one can have left it (unshare
+ * with CLONE_FILES), and a main thread that has ended has none: then another
+ * thread's table is looked at.
+ */
+static int list_threads(struct kvm_files *files, pid_t pid, pid_t *table)
+{
+	char path[64];
+	struct dirent *entry;
+	DIR *dir;
+	int ret = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	dir = opendir(path);
+	if (!dir)
+		return 0;
+	while (!ret && !has_machine(files) && (entry = readdir(dir))) {
+		pid_t tid = atoi(entry->d_name);
+
+		if (tid <= 0 || tid == pid || has_same_table(pid, tid))
+			continue;
+		ret = kvm_files_list_table(files, pid, tid);
+		if (ret == -ENOENT || ret == -ESRCH)
+			ret = 0;	/* that thread has ended */
+		*table = tid;
+	}
+	closedir(dir);
+	return ret;
+}
+
+int kvm_files_of_process(struct kvm_files *files, pid_t pid, pid_t *tid)
+{
+	int ret = kvm_files_list_table(files, pid, *tid);
+
+	if (ret == -ENOENT || ret == -ESRCH) {
+		*tid = pid;
+		ret = 0;
+	}
+	if (!ret && !has_machine(files) && has_threads(pid))
+		ret = list_threads(files, pid, tid);
+	return ret;
+}
+
+bool has_machine(const struct kvm_files *files)
+{
+	return kvm_files_count(files, KVMSTATS_FD_VM) ||
+	       kvm_files_count(files, KVMSTATS_FD_VCPU);
 }
 
 /* The kernel gives open files an order, in which equal ones are neighbours. */

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -80,6 +81,20 @@ uint64_t process_start_ticks(const char *proc_name)
 	snprintf(path, sizeof(path), "/proc/%s/stat", proc_name);
 	return read_proc(path, stat, sizeof(stat)) <= 0 ? 0 :
 	       start_ticks_from_stat(stat);
+}
+
+/* 0 if it is not known. */
+pid_t process_parent(pid_t pid)
+{
+	char path[64], stat[1024];
+	const char *p;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	if (read_proc(path, stat, sizeof(stat)) <= 0)
+		return 0;
+	p = strrchr(stat, ')');
+	/* ") S 123 " */
+	return p && strlen(p) > 4 ? atoi(p + 4) : 0;
 }
 
 uint64_t monotonic_ns(void)

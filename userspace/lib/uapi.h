@@ -10,6 +10,8 @@
 #include <stdint.h>
 
 #define UAPI_GET_STATS_FD	_IO(0xAE, 0xce)
+#define UAPI_CHECK_EXTENSION	_IO(0xAE, 0x03)
+#define UAPI_CAP_STATS_FD	203	/* KVM_CAP_BINARY_STATS_FD */
 #define UAPI_ANON_INODE_MAGIC	0x09041934
 
 struct uapi_header {

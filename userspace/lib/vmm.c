@@ -6,45 +6,88 @@
 
 #include "finder.h"
 
-bool has_machine(const struct kvm_files *files)
-{
-	return kvm_files_count(files, KVMSTATS_FD_VM) ||
-	       kvm_files_count(files, KVMSTATS_FD_VCPU);
-}
-
 void vmm_drop_token(struct kvmstats_vmm *vmm, size_t index)
 {
 	kvmstats_close_later(KVMSTATS_CLOSE_VM, &vmm->tokens[index].fd, 1);
 	vmm->tokens[index] = vmm->tokens[--vmm->token_count];
 }
 
-/* Where kcmp is refused, a number stands for its file. */
-static bool is_file(const struct kvmstats_vmm *vmm, int own_fd, int number,
-		    const struct kvm_file *file)
-{
-	int same = same_file(getpid(), own_fd, vmm->tid, file->number);
+/* What we hold, and which of the process's files it is, or was made from. */
+struct own {
+	int fd;			/* -1: made, and not known by a file */
+	int number, vcpu;
+	enum kvmstats_fd_kind kind;
+	struct kvm_file *file;
+};
 
+static void list_own(const struct kvmstats_vmm *vmm, struct own *own)
+{
+	for (size_t i = 0; i < vmm->token_count; i++)
+		*own++ = (struct own){
+			.fd = vmm->tokens[i].fd,
+			.number = vmm->tokens[i].number, .vcpu = -1,
+			.kind = KVMSTATS_FD_VM,
+		};
+	for (size_t i = 0; i < vmm->count; i++) {
+		const struct held *held = &vmm->held[i];
+		int vcpu = kvmstats_source_vcpu(held->source);
+
+		*own++ = (struct own){
+			.fd = held->made ? -1 :
+			      kvmstats_source_fd(held->source),
+			.number = held->number, .vcpu = vcpu,
+			.kind = vcpu < 0 ? KVMSTATS_FD_VM_STATS :
+				KVMSTATS_FD_VCPU_STATS,
+		};
+	}
+}
+
+/* Where kcmp is refused, a number stands for its file. */
+static bool is_file(const struct own *own, const struct kvm_file *file,
+		    int same)
+{
 	if (same < 0 && same != -EBADF)
-		return number == file->number;
+		return own->number == file->number;
 	return same == 1;
 }
 
-/* What is looked for is mostly where it was. */
-static struct kvm_file *find_file(struct kvmstats_vmm *vmm, int own_fd,
-				  int number, enum kvmstats_fd_kind kind,
-				  int vcpu)
+/* What is looked for is mostly where it was: elsewhere in a second round. */
+static int find_files(struct kvmstats_vmm *vmm, struct own *own, size_t count,
+		      bool elsewhere)
 {
-	for (int pass = 0; pass < 2; pass++)
-		for (size_t i = 0; i < vmm->files.count; i++) {
-			struct kvm_file *file = &vmm->files.list[i];
+	struct kvm_file *files = vmm->files.list;
+	struct pairs pairs = { 0 };
+	int ret = 0;
 
-			if (file->kind == kind && file->vcpu == vcpu &&
-			    !file->matched &&
-			    !pass == !(file->number - number) &&
-			    is_file(vmm, own_fd, number, file))
-				return file;
+	for (size_t i = 0; i < count; i++)
+		for (size_t j = 0; j < vmm->files.count && !ret; j++) {
+			struct pair pair = {
+				.places = { { 0, own[i].fd },
+					    { vmm->tid, files[j].number } },
+				.own = i, .other = j,
+			};
+
+			if (own[i].fd >= 0 && !own[i].file &&
+			    files[j].kind == own[i].kind &&
+			    files[j].vcpu == own[i].vcpu &&
+			    !files[j].matched &&
+			    (files[j].number != own[i].number) == elsewhere)
+				ret = pairs_add(&pairs, &pair);
 		}
-	return NULL;
+	if (!ret)
+		ret = worker_compare(&vmm->finder->worker, &pairs);
+	for (size_t i = 0; i < pairs.count && !ret; i++) {
+		struct own *mine = &own[pairs.list[i].own];
+		struct kvm_file *file = &files[pairs.list[i].other];
+
+		if (mine->file || file->matched ||
+		    !is_file(mine, file, pairs.list[i].same))
+			continue;
+		mine->file = file;
+		file->matched = true;
+	}
+	free(pairs.list);
+	return ret;
 }
 
 static struct kvm_file *find_number(struct kvmstats_vmm *vmm, int number,
@@ -61,61 +104,37 @@ static struct kvm_file *find_number(struct kvmstats_vmm *vmm, int number,
 }
 
 /* True if the VMs are those of the last look. */
-static bool match_vms(struct kvmstats_vmm *vmm, size_t *kept)
+static bool keep_tokens(struct kvmstats_vmm *vmm, const struct own *own)
 {
-	size_t before = vmm->token_count, i = 0;
+	size_t before = vmm->token_count;
 
-	*kept = 0;
-	while (i < vmm->token_count) {
-		struct token *token = &vmm->tokens[i];
-		struct kvm_file *file;
-
-		file = find_file(vmm, token->fd, token->number, KVMSTATS_FD_VM,
-				 -1);
-		if (!file) {
+	/* backwards: the last takes the place of one that is dropped */
+	for (size_t i = before; i-- > 0; ) {
+		if (own[i].file)
+			vmm->tokens[i].number = own[i].file->number;
+		else
 			vmm_drop_token(vmm, i);
-			continue;
-		}
-		file->matched = true;
-		token->number = file->number;
-		i++;
 	}
-	*kept = vmm->token_count;
 	return vmm->token_count == before &&
 	       before == kvm_files_count(&vmm->files, KVMSTATS_FD_VM);
 }
 
-static struct kvm_file *match_held(struct kvmstats_vmm *vmm,
-				   struct held *held, bool same_vms)
+/* What has no file any more goes to @gone, which has room for all. */
+static void keep_held(struct kvmstats_vmm *vmm, const struct own *own,
+		      bool same_vms)
 {
-	int vcpu = kvmstats_source_vcpu(held->source);
-	bool is_vm = vcpu < 0;
+	size_t kept = 0;
 
-	if (!held->made)
-		return find_file(vmm, kvmstats_source_fd(held->source),
-				 held->number, is_vm ? KVMSTATS_FD_VM_STATS :
-				 KVMSTATS_FD_VCPU_STATS, vcpu);
-	/* as long as the VMs are the same, so are their vCPUs' numbers */
-	return same_vms ? find_number(vmm, held->number, is_vm ?
-				      KVMSTATS_FD_VM : KVMSTATS_FD_VCPU, vcpu) :
-	       NULL;
-}
-
-/* Returns the changes: what is not there any more goes to @gone. */
-int vmm_match(struct kvmstats_vmm *vmm)
-{
-	size_t kept = 0, vms_kept, before = vmm->count;
-	size_t tokens_before = vmm->token_count;
-	bool same_vms = match_vms(vmm, &vms_kept);
-	int changes = 0;
-
-	vmm->gone = calloc(vmm->count + 1, sizeof(*vmm->gone));
-	if (!vmm->gone)
-		return -ENOMEM;
 	for (size_t i = 0; i < vmm->count; i++) {
 		struct held *held = &vmm->held[i];
-		struct kvm_file *file = match_held(vmm, held, same_vms);
+		int vcpu = kvmstats_source_vcpu(held->source);
+		struct kvm_file *file = own[i].file;
 
+		/* as long as the VMs are the same, so are their vCPUs' numbers */
+		if (held->made && same_vms)
+			file = find_number(vmm, held->number, vcpu < 0 ?
+					   KVMSTATS_FD_VM : KVMSTATS_FD_VCPU,
+					   vcpu);
 		if (!file) {
 			vmm->gone[vmm->gone_count++] = *held;
 			continue;
@@ -125,11 +144,41 @@ int vmm_match(struct kvmstats_vmm *vmm)
 		vmm->held[kept++] = *held;
 	}
 	vmm->count = kept;
+}
+
+int vmm_match(struct kvmstats_vmm *vmm)
+{
+	size_t tokens = vmm->token_count, before = vmm->count;
+	size_t count = tokens + before;
+	struct own *own = calloc(count + 1, sizeof(*own));
+	struct held *gone = calloc(before + 1, sizeof(*gone));
+	bool same_vms;
+	int ret = own && gone ? 0 : -ENOMEM;
+
+	if (!ret) {
+		list_own(vmm, own);
+		ret = find_files(vmm, own, count, false);
+	}
+	if (!ret)
+		ret = find_files(vmm, own, count, true);
+	if (ret) {
+		free(own);
+		free(gone);
+		return ret;
+	}
+	kvmstats_vmm_settle(vmm);
+	vmm->gone = gone;
+	same_vms = keep_tokens(vmm, own);
+	keep_held(vmm, own + tokens, same_vms);
+	free(own);
 	if (vmm->gone_count)
-		changes |= KVMSTATS_VMM_SHRANK;
-	if (tokens_before ? !vms_kept : before && !kept)
-		changes |= KVMSTATS_VMM_NEW_VM;
-	return changes;
+		ret |= KVMSTATS_VMM_SHRANK;
+	if (tokens ? !vmm->token_count : before && !vmm->count)
+		ret |= KVMSTATS_VMM_NEW_VM;
+	/* another VM is another question to the kernel */
+	if (ret & KVMSTATS_VMM_NEW_VM)
+		vmm->refused = 0;
+	return ret;
 }
 
 /* ---- copying */
@@ -184,7 +233,8 @@ static int keep_taken(void *context, const struct answer *answer, int *fds,
 		const struct kvm_file *file = &answer->files[i];
 		int error = answer->errors[i], ret = 0;
 
-		if (error && taking->ask.wanted[i] & ASK_STATS)
+		/* the kernel's own answer, and no accident on the way there */
+		if (error == -EIO || error == -ENOTTY)
 			vmm->refused = error;
 		else if (error && error != -EBADF)
 			vmm->error = error;
@@ -337,7 +387,6 @@ static void count_missing(struct kvmstats_vmm *vmm)
 			vmm->missing += group.machines - group.have;
 }
 
-/* Returns KVMSTATS_VMM_GREW, 0, or -errno of asking. */
 int vmm_take(struct kvmstats_vmm *vmm)
 {
 	struct taking taking = {
@@ -360,7 +409,9 @@ int vmm_take(struct kvmstats_vmm *vmm)
 	if (vmm->count)
 		qsort(vmm->held, vmm->count, sizeof(*vmm->held), compare_held);
 	count_missing(vmm);
-	if (ret)
+	if (!taking.grew)
 		return ret;
-	return taking.grew ? KVMSTATS_VMM_GREW : 0;
+	if (ret)
+		vmm->error = ret;
+	return KVMSTATS_VMM_GREW;
 }

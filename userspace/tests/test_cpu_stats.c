@@ -229,6 +229,12 @@ static void other_combinations_are_refused(void **state)
 					    ROOM, 0, 1, 2), -EINVAL);
 	assert_int_equal(kvmstats_cpu_stats(0, setup->cpus, CPUS, NULL, 0, 0, 0,
 					    0), -EINVAL);
+	/* what a later version means by it */
+	setup->cpus[1].reserved[2] = 1;
+	assert_int_equal(call(setup, ROOM, 0, 1), -EINVAL);
+	assert_int_equal(query(setup, 0, 1), -EINVAL);
+	assert_int_equal(kvmstats_cpu_threads(getpid(), setup->cpus, CPUS),
+			 -EINVAL);
 	assert_untouched(setup->params, ROOM);
 }
 

@@ -196,8 +196,11 @@ static void serve(int fuse)
 		}
 }
 
-/* Two processes: one serves, one has the file open as descriptor 100. */
-static void hold_file(const char *path, int ready)
+/*
+ * Two processes: one serves, one has the file open as descriptor 100, and
+ * closes it in the middle of an exec if it is to.
+ */
+static void hold_file(const char *path, int ready, bool execs)
 {
 	char options[64];
 	int fuse = open("/dev/fuse", O_RDWR), fd;
@@ -219,6 +222,8 @@ static void hold_file(const char *path, int ready)
 	if (fd < 0 || dup2(fd, 100) < 0 ||
 	    write(ready, &(pid_t){ getpid() }, sizeof(pid_t)) < 0)
 		_exit(1);
+	if (execs && !fcntl(100, F_SETFD, FD_CLOEXEC))
+		execl("/bin/sleep", "sleep", "600", NULL);
 	pause();
 	_exit(0);
 }
@@ -231,32 +236,55 @@ static double seconds(void)
 	return now.tv_sec + now.tv_nsec / 1e9;
 }
 
+struct held_file {
+	char path[32];
+	pid_t server, holder;
+};
+
+/* false if there is no file system in userspace to be had. */
+static bool start_holder(struct held_file *file, bool execs)
+{
+	int ready[2];
+
+	strcpy(file->path, "/tmp/kvmstats-fuse-XXXXXX");
+	file->holder = 0;
+	if (getuid() || access("/dev/fuse", F_OK))
+		return false;
+	assert_int_equal(close(mkstemp(file->path)), 0);
+	assert_int_equal(pipe(ready), 0);
+	file->server = fork();
+	if (!file->server)
+		hold_file(file->path, ready[1], execs);
+	if (read(ready[0], &file->holder, sizeof(pid_t)) == sizeof(pid_t))
+		return true;
+	waitpid(file->server, NULL, 0);
+	unlink(file->path);
+	return false;
+}
+
+static void stop_holder(struct held_file *file)
+{
+	kill(file->holder, SIGKILL);
+	kill(file->server, SIGKILL);
+	waitpid(file->server, NULL, 0);
+	unlink(file->path);
+}
+
 /* A descriptor whose close never returns costs neither us nor the worker. */
 static void close_that_never_returns(void **state)
 {
-	char path[] = "/tmp/kvmstats-fuse-XXXXXX";
 	struct worker worker = { 0 };
+	struct held_file file;
 	struct result result;
-	pid_t server, holder = 0;
 	double begin;
-	int ready[2];
 
 	(void)state;
-	if (getuid() || access("/dev/fuse", F_OK))
+	if (!start_holder(&file, false))
 		skip();
-	assert_int_equal(close(mkstemp(path)), 0);
-	assert_int_equal(pipe(ready), 0);
-	server = fork();
-	if (!server)
-		hold_file(path, ready[1]);
-	if (read(ready[0], &holder, sizeof(holder)) != sizeof(holder)) {
-		waitpid(server, NULL, 0);
-		unlink(path);
-		skip();
-	}
 	begin = seconds();
 	for (int i = 0; i < 20; i++) {
-		assert_int_equal(ask_about(&worker, holder, 100, &result), 0);
+		assert_int_equal(ask_about(&worker, file.holder, 100, &result),
+				 0);
 		assert_int_equal(result.error, -EBADF);
 	}
 	worker_stop(&worker);
@@ -264,11 +292,115 @@ static void close_that_never_returns(void **state)
 	/* it cannot die, but the next one is there */
 	assert_int_not_equal(worker.stuck[0] + worker.stuck[STUCK_MAX - 1], 0);
 	assert_int_equal(ask_about(&worker, getpid(), 0, &result), 0);
-	kill(holder, SIGKILL);
-	kill(server, SIGKILL);
-	waitpid(server, NULL, 0);
+	stop_holder(&file);
 	worker_stop(&worker);
-	unlink(path);
+}
+
+static bool is_in_exec(const struct held_file *file)
+{
+	char path[64], text[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", file->holder);
+	return read_proc(path, text, sizeof(text)) > 0 &&
+	       !strcmp(text, "sleep\n");
+}
+
+/*
+ * A process in an exec that does not come to its end, as closing a file of its
+ * owner's does not: what compares its files, or looks at what its threads wait
+ * in, waits as well.
+ */
+static void exec_that_never_returns(void **state)
+{
+	struct pair pair = { .places = { { 0, 0 } } };
+	struct pairs pairs = { .list = &pair, .count = 1 };
+	struct kvmstats_cpu cpu = { .vcpu = 0 };
+	struct worker worker = { 0 };
+	struct held_file file;
+	double begin = seconds();
+
+	(void)state;
+	if (!start_holder(&file, true))
+		skip();
+	while (!is_in_exec(&file) && seconds() - begin < 10)
+		usleep(1000);
+	pair.places[1] = (struct place){ file.holder, 0 };
+	begin = seconds();
+	cpu.pid = file.holder;
+	assert_int_equal(kvmstats_cpu_threads(file.holder, &cpu, 1), -ETIME);
+	assert_int_equal(worker_compare(&worker, &pairs), -ETIME);
+	assert_true(seconds() - begin < 3 * KVMSTATS_FINDER_PATIENCE_MS / 1000.);
+	stop_holder(&file);
+	worker_stop(&worker);
+}
+
+/* Of more pairs than one question holds, each has its own answer. */
+static void pairs_are_compared(void **state)
+{
+	struct worker worker = { 0 };
+	struct pairs pairs = { 0 };
+	int fds[2], again;
+
+	(void)state;
+	assert_int_equal(pipe(fds), 0);
+	again = dup(fds[0]);
+	if (same_file(getpid(), 0, getpid(), 0) < 0)
+		skip();
+	for (int i = 0; i < 2 * ASK_FILES + 1; i++) {
+		struct pair pair = {
+			.places = { { 0, fds[0] },
+				    { i % 3 ? 0 : getpid(),
+				      i % 2 ? again : fds[1] } },
+		};
+
+		assert_int_equal(pairs_add(&pairs, &pair), 0);
+	}
+	assert_int_equal(worker_compare(&worker, &pairs), 0);
+	for (size_t i = 0; i < pairs.count; i++)
+		assert_int_equal(pairs.list[i].same, i % 2);
+	worker_stop(&worker);
+	free(pairs.list);
+	close(fds[0]);
+	close(fds[1]);
+	close(again);
+}
+
+/* Each of them is a process that cannot die: there is an end to that. */
+static void no_more_than_so_many_stuck(void **state)
+{
+	struct worker worker = { 0 };
+	struct result result;
+
+	(void)state;
+	for (int i = 0; i < STUCK_MAX; i++) {
+		worker.stuck[i] = fork();
+		if (!worker.stuck[i]) {
+			pause();
+			_exit(0);
+		}
+	}
+	assert_int_equal(ask_about(&worker, getpid(), 0, &result), -EBUSY);
+	for (int i = 0; i < STUCK_MAX; i++)
+		kill(worker.stuck[i], SIGKILL);
+	usleep(100000);
+	assert_int_equal(ask_about(&worker, getpid(), 0, &result), 0);
+	for (int i = 0; i < STUCK_MAX; i++)
+		assert_int_equal(worker.stuck[i], 0);
+	worker_stop(&worker);
+}
+
+/* Another process of the same number is no reason not to look. */
+static void slow_is_the_process(void **state)
+{
+	struct kvmstats_finder *finder;
+
+	(void)state;
+	assert_int_equal(kvmstats_finder_new(0, NULL, &finder), 0);
+	finder_remember_slow(finder, getpid());
+	assert_true(finder_is_slow(finder, getpid()));
+	finder->slow[0].start_ticks++;
+	assert_false(finder_is_slow(finder, getpid()));
+	kvmstats_finder_free(finder);
 }
 
 int main(void)
@@ -279,7 +411,11 @@ int main(void)
 		cmocka_unit_test(nothing_there),
 		cmocka_unit_test(something_else_by_now),
 		cmocka_unit_test(dead_worker_is_replaced),
+		cmocka_unit_test(pairs_are_compared),
+		cmocka_unit_test(no_more_than_so_many_stuck),
+		cmocka_unit_test(slow_is_the_process),
 		cmocka_unit_test(close_that_never_returns),
+		cmocka_unit_test(exec_that_never_returns),
 	};
 
 	return RUN(tests);

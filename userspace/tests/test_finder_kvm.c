@@ -139,6 +139,26 @@ static void other_child(void)
 	}
 }
 
+/* It keeps what it has inherited. */
+static void child_with_a_vm_of_its_own(void)
+{
+	int ready[2];
+	char byte;
+
+	if (pipe(ready))
+		_exit(1);
+	if (!fork()) {
+		plain();
+		if (write(ready[1], "", 1) == 1)
+			pause();
+		_exit(0);
+	}
+	if (read(ready[0], &byte, 1) != 1)
+		_exit(1);
+	close(ready[0]);
+	close(ready[1]);
+}
+
 static struct vmm *start(void (*first)(void), void (*next)(void))
 {
 	struct vmm *vmm = &current;
@@ -276,6 +296,45 @@ static void heir_is_no_vmm(void **state)
 	stop(vmm);
 }
 
+/* It is looked at before its parent is: a VMM has been there for longer. */
+static void heir_that_is_seen_first(void **state)
+{
+	struct vmm *vmm = start(plain, other_child);
+	struct kvmstats_vmm *found, *other;
+
+	(void)state;
+	tell(vmm);
+	assert_int_equal(kvmstats_finder_look(finder, child_of(vmm->pid),
+					      &other), 0);
+	found = look(vmm);
+	assert_sources(found);
+	kvmstats_vmm_free(found);
+	stop(vmm);
+}
+
+static void heir_with_a_vm_of_its_own(void **state)
+{
+	struct vmm *vmm = start(plain, child_with_a_vm_of_its_own);
+	struct kvmstats_vmm *found, *other;
+	pid_t child;
+
+	(void)state;
+	tell(vmm);
+	child = child_of(vmm->pid);
+	for (int first = 0; first < 2; first++) {
+		found = first ? NULL : look(vmm);
+		assert_int_equal(kvmstats_finder_look(finder, child, &other),
+				 1);
+		assert_sources(other);
+		assert_int_equal(kvmstats_vmm_held(other, KVMSTATS_FD_VM), 1);
+		assert_int_equal(kvmstats_vmm_look(other), 0);
+		assert_int_equal(kvmstats_vmm_held(other, KVMSTATS_FD_VM), 1);
+		kvmstats_vmm_free(other);
+		kvmstats_vmm_free(found);
+	}
+	stop(vmm);
+}
+
 static unsigned int kvm_files_here(void)
 {
 	struct kvm_files files = { 0 };
@@ -317,6 +376,92 @@ static void closed_vm(void **state)
 	kvmstats_vmm_free(found);
 	kvmstats_close_wait(KVMSTATS_CLOSE_VM);
 	assert_int_equal(kvm_files_here(), 0);
+	stop(vmm);
+}
+
+static void assert_sampled(const struct kvmstats_source *source)
+{
+	uint64_t sample[4096];
+
+	assert_int_equal(kvmstats_source_sample(source, sample, 4096), 0);
+}
+
+/* What has gone is told, although what has come cannot be had. */
+static void look_that_fails_half_way(void **state)
+{
+	struct vmm *vmm = start(plain, remade);
+	struct kvmstats_vmm *found = look(vmm);
+	int table_fd = found->table_fd;
+
+	(void)state;
+	tell(vmm);
+	found->table_fd = 1000;	/* open nowhere: nothing can be asked for */
+	assert_int_equal(kvmstats_vmm_look(found), KVMSTATS_VMM_SHRANK |
+			 KVMSTATS_VMM_NEW_VM);
+	found->table_fd = table_fd;
+	assert_int_equal(kvmstats_vmm_gone_count(found), 1 + VCPUS);
+	for (int i = 0; i < 1 + VCPUS; i++)
+		assert_sampled(kvmstats_vmm_gone(found, i));
+	assert_int_equal(kvmstats_vmm_source_count(found), 0);
+	assert_int_equal(kvmstats_vmm_error(found), -EBADF);
+	assert_int_equal(kvmstats_vmm_look(found), KVMSTATS_VMM_GREW);
+	assert_sources(found);
+	kvmstats_vmm_free(found);
+	stop(vmm);
+}
+
+/* Without an answer nothing has changed, at this look and at the next. */
+static void look_without_an_answer(void **state)
+{
+	struct vmm *vmm = start(plain, remade);
+	struct kvmstats_vmm *found = look(vmm);
+
+	(void)state;
+	tell(vmm);
+	assert_int_equal(kill(finder->worker.pid, SIGSTOP), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(kvmstats_vmm_look(found), -ETIME);
+		assert_int_equal(kvmstats_vmm_gone_count(found), 0);
+		assert_sources(found);
+		for (int j = 0; j < 1 + VCPUS; j++)
+			assert_sampled(kvmstats_vmm_source(found, j));
+	}
+	kvmstats_vmm_free(found);
+	stop(vmm);
+}
+
+/* Closed between listing and copying: no word of the kernel's. */
+static void closed_before_the_copy(void **state)
+{
+	struct vmm *vmm = start(without_stats, close_vm);
+	struct kvmstats_vmm *found = look(vmm);
+
+	(void)state;
+	found->refused = 0;
+	for (size_t i = 0; i < found->count; i++)
+		kvmstats_source_close(found->held[i].source);
+	found->count = 0;
+	tell(vmm);
+	assert_int_equal(vmm_take(found), 0);
+	assert_int_equal(found->refused, 0);
+	assert_int_equal(found->error, 0);
+	kvmstats_vmm_free(found);
+	stop(vmm);
+}
+
+/* What the kernel said of one VM is not what it says of the next. */
+static void refused_for_one_vm(void **state)
+{
+	struct vmm *vmm = start(plain, remade);
+	struct kvmstats_vmm *found = look(vmm);
+
+	(void)state;
+	found->refused = -EIO;
+	tell(vmm);
+	assert_true(kvmstats_vmm_look(found) & KVMSTATS_VMM_NEW_VM);
+	assert_int_equal(found->refused, 0);
+	assert_sources(found);
+	kvmstats_vmm_free(found);
 	stop(vmm);
 }
 
@@ -417,7 +562,13 @@ int main(void)
 		TEST(found_with_all_it_has),
 		TEST(each_object_once),
 		TEST(heir_is_no_vmm),
+		TEST(heir_that_is_seen_first),
+		TEST(heir_with_a_vm_of_its_own),
 		TEST(made_again_is_another),
+		TEST(look_that_fails_half_way),
+		TEST(look_without_an_answer),
+		TEST(closed_before_the_copy),
+		TEST(refused_for_one_vm),
 		TEST(closed_vm),
 		TEST(made_or_missing),
 		TEST(thread_with_its_own_table),
