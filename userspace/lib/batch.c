@@ -74,9 +74,7 @@ static void follow_fork(struct kvmstats_batch *batch)
 static void sample_by_pread(struct kvmstats_read *reads, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		reads[i].result = kvmstats_source_sample(reads[i].source,
-							 reads[i].sample,
-							 reads[i].words);
+		reads[i].result = source_sample_read(&reads[i]);
 }
 
 static void sample_by(enum way way, struct kvmstats_batch *batch,

@@ -312,11 +312,30 @@ int kvmstats_source_sample(const struct kvmstats_source *source,
 	return ret == -EPROTO ? -EIO : ret;
 }
 
+/* What a later version means by them is not for this one to guess. */
+static bool asks_for_more(const struct kvmstats_read *read)
+{
+	size_t count = sizeof(read->reserved) / sizeof(*read->reserved);
+
+	for (size_t i = 0; i < count; i++)
+		if (read->reserved[i])
+			return true;
+	return false;
+}
+
+int source_sample_read(const struct kvmstats_read *read)
+{
+	return asks_for_more(read) ? -EINVAL :
+	       kvmstats_source_sample(read->source, read->sample, read->words);
+}
+
 bool source_sample_pread(const struct kvmstats_read *read,
 			 struct sample_pread *args)
 {
 	const struct kvmstats_schema *schema = read->source->schema;
 
+	if (asks_for_more(read))
+		return false;
 	args->fd = read->source->fd;
 	args->size_bytes = schema->words * 8;
 	args->offset = schema->header.data_offset;

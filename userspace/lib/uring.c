@@ -130,10 +130,7 @@ int ring_sample(struct ring *ring, struct kvmstats_read *reads, size_t count)
 
 	for (size_t i = 0; i < count; i++)
 		if (reads[i].result)
-			reads[i].result =
-				kvmstats_source_sample(reads[i].source,
-						       reads[i].sample,
-						       reads[i].words);
+			reads[i].result = source_sample_read(&reads[i]);
 	return ret;
 }
 

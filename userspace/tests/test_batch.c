@@ -105,6 +105,26 @@ static void arguments(void **state)
 	kvmstats_batch_free(batch);
 }
 
+/* A field that this version does not know: refused, one by one. */
+static void reserved_is_zero(enum kvmstats_batch_method method, struct many *many)
+{
+	struct kvmstats_batch *batch = new_batch(method);
+
+	many->read[7].reserved[4] = 1;
+	assert_int_equal(kvmstats_batch_sample(batch, many->read, SOURCES),
+			 SOURCES - 1);
+	assert_int_equal(many->read[7].result, -EINVAL);
+	many->read[7].reserved[4] = 0;
+	sample_all(batch, many);
+	kvmstats_batch_free(batch);
+}
+
+static void reserved_fields(void **state)
+{
+	reserved_is_zero(KVMSTATS_BATCH_PREAD, *state);
+	reserved_is_zero(KVMSTATS_BATCH_URING, *state);
+}
+
 static void plain(void **state)
 {
 	struct kvmstats_batch *batch = new_batch(KVMSTATS_BATCH_PREAD);
@@ -440,6 +460,7 @@ int main(void)
 {
 	TEST_LIST = {
 		cmocka_unit_test(arguments),
+		ON_MANY(reserved_fields),
 		ON_MANY(plain),
 		ON_MANY(uring),
 		ON_MANY(failures_stay_alone),

@@ -226,7 +226,7 @@ static bool any_nonblocking(const struct kvmstats_read *reads, int count)
 static void batches_agree(void **state)
 {
 	static uint64_t samples[200][512], one[512];
-	struct kvmstats_read reads[200];
+	struct kvmstats_read reads[200] = { { 0 } };
 	struct vm *vm = *state;
 
 	for (int i = 0; i < 200; i++) {
