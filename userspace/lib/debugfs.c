@@ -123,7 +123,7 @@ int kvmstats_source_open_debugfs(const char *path, struct kvmstats_cache *cache,
 
 	if (!dir)
 		return -errno;
-	snprintf(id, sizeof(id), "debugfs-%.38s", slash ? slash + 1 : path);
+	snprintf(id, sizeof(id), DEBUGFS_ID "%.38s", slash ? slash + 1 : path);
 	names = calloc(STATS_MAX, sizeof(*names));
 	image = calloc(1, DESCS_OFFSET + STATS_MAX * (STRIDE + 8));
 	if (names && image) {

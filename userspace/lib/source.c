@@ -268,7 +268,9 @@ void source_set_directory(struct kvmstats_source *source, DIR *directory)
 
 int kvmstats_source_is_sum(const struct kvmstats_source *source)
 {
-	return source->directory ? 1 : 0;
+	/* of an image, its name says it */
+	return source->directory || !strncmp(source->id, DEBUGFS_ID,
+					     strlen(DEBUGFS_ID)) ? 1 : 0;
 }
 
 int kvmstats_source_fd(const struct kvmstats_source *source)
@@ -354,6 +356,22 @@ static uint64_t image_size(const struct kvmstats_schema *schema)
 	return end < desc_end ? desc_end : end;
 }
 
+/* What was made when a source of debugfs was opened has no values in it. */
+static int put_sample(const struct kvmstats_source *source,
+		      unsigned char *image)
+{
+	const struct kvmstats_schema *schema = source->schema;
+	uint64_t *sample = calloc(schema->words + 1, sizeof(*sample));
+	int ret = sample ? kvmstats_source_sample(source, sample,
+						  schema->words) : -ENOMEM;
+
+	if (!ret)
+		memcpy(image + schema->header.data_offset, sample,
+		       schema->words * sizeof(*sample));
+	free(sample);
+	return ret;
+}
+
 int64_t kvmstats_source_image(const struct kvmstats_source *source,
 			      void *image, size_t size_bytes)
 {
@@ -363,6 +381,8 @@ int64_t kvmstats_source_image(const struct kvmstats_source *source,
 	if (!image || size_bytes < needed)
 		return needed;
 	ret = pread_whole(source, image, needed, 0);
+	if (!ret && source->directory)
+		ret = put_sample(source, image);
 	return ret ? ret : (int64_t)needed;
 }
 

@@ -417,6 +417,24 @@ static void put_file(const char *dir, const char *name, const char *text,
 }
 
 /* A directory like those of debugfs: numbers, a directory, other texts. */
+/* A record of it has its values, and is known for what it is. */
+static void assert_image_of_sums(const struct kvmstats_source *source)
+{
+	struct kvmstats_source *record;
+	uint64_t sample[2], again[2];
+	char image[4096];
+	int64_t size = kvmstats_source_image(source, image, sizeof(image));
+
+	assert_in_range(size, 1, sizeof(image));
+	assert_int_equal(kvmstats_source_open_image(image, size, NULL, &record),
+			 0);
+	assert_int_equal(kvmstats_source_is_sum(record), 1);
+	assert_int_equal(kvmstats_source_sample(source, sample, 2), 0);
+	assert_int_equal(kvmstats_source_sample(record, again, 2), 0);
+	assert_memory_equal(sample, again, sizeof(sample));
+	kvmstats_source_close(record);
+}
+
 static void directory_of_debugfs(void **state)
 {
 	char dir[] = "/tmp/kvmstats-XXXXXX", path[128];
@@ -445,6 +463,7 @@ static void directory_of_debugfs(void **state)
 	put_file(dir, "exits", "18446744073709551615\n", 0644);
 	assert_int_equal(kvmstats_source_sample(source, sample, 2), 0);
 	assert_int_equal(kvmstats_desc_value(desc, sample, 0), UINT64_MAX);
+	assert_image_of_sums(source);
 	/* the VM has gone */
 	snprintf(path, sizeof(path), "rm -r %s", dir);
 	assert_int_equal(system(path), 0);
