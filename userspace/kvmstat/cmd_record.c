@@ -44,7 +44,7 @@ static void sample_vms(struct recorder *recorder)
 	}
 }
 
-/* The log has one line for all VMs: what one did at its end is not in it. */
+/* The log has one line for all VMs; at the end of one, a line for it alone. */
 static void on_last(void *context, const struct vm *vm)
 {
 	struct recorder *recorder = context;
@@ -87,6 +87,8 @@ static int on_turn(void *context)
 
 	if (fflush(recorder->out) == EOF)
 		return -ENOMEM;
+	if (recorder->format == FORMAT_LOG)
+		recorder->file.banner = columns_banner(recorder->columns);
 	recorder->status = recfile_write(&recorder->file,
 					 &recorder->fleet.while_waiting,
 					 recorder->text,
@@ -242,7 +244,9 @@ static int settle(struct recorder *recorder)
 	if (recorder->format == FORMAT_CSV)
 		recorder->file.header = csv_header();
 	if (recorder->format == FORMAT_JSON)
-		recorder->file.first = '{';
+		recorder->file.first = "{";
+	if (recorder->format == FORMAT_LOG)
+		recorder->file.first = "time ";
 	return STATUS_OK;
 }
 

@@ -29,26 +29,38 @@ void columns_free(struct columns *columns)
 	free(columns);
 }
 
-static int width_of(const struct row *row)
+/* The name of its column; sums over vCPUs, from debugfs, are marked. */
+static void label_of(const struct view *view, const struct row *row,
+		     char label[LINE_BYTES])
 {
-	int width = strlen(kvmstats_desc_name(row->desc));
+	snprintf(label, LINE_BYTES, "%s%s", kvmstats_desc_name(row->desc),
+		 view->pools[row->pool].sum ? "(debugfs)" : "");
+}
 
+static int width_of(const struct view *view, const struct row *row)
+{
+	char label[LINE_BYTES];
+	int width;
+
+	label_of(view, row, label);
+	width = strlen(label);
 	return width < 9 ? 9 : width;
 }
 
 /* NULL without memory. */
 static char *make_banner(const struct view *view)
 {
-	char *text = NULL;
+	char *text = NULL, label[LINE_BYTES];
 	size_t length;
 	FILE *out = open_memstream(&text, &length);
 
 	if (!out)
 		return NULL;
 	fprintf(out, "%-*s", TIME_WIDTH, "time");
-	for (size_t i = 0; i < view->row_count; i++)
-		fprintf(out, " %*s", width_of(&view->rows[i]),
-			kvmstats_desc_name(view->rows[i].desc));
+	for (size_t i = 0; i < view->row_count; i++) {
+		label_of(view, &view->rows[i], label);
+		fprintf(out, " %*s", width_of(view, &view->rows[i]), label);
+	}
 	fputc('\n', out);
 	fclose(out);
 	return text;
@@ -70,17 +82,18 @@ static void print_banner(FILE *out, struct columns *columns)
 	columns->banner = banner;
 }
 
-static void print_value(FILE *out, const struct row *row)
+static void print_value(FILE *out, const struct view *view,
+			const struct row *row)
 {
 	const struct kvmstats_desc *desc = row->desc;
 	char text[SI_TEXT_SIZE];
 	double value = row->has_rate ? row->growth : row->total;
 
-	if (kvmstats_desc_unit(desc) == KVMSTATS_UNIT_NONE ||
-	    kvmstats_desc_is_hist(desc))
-		fprintf(out, " %*.0f", width_of(row), value);
+	/* of booleans, how many are true */
+	if (!*unit_letter(desc) || kvmstats_desc_is_hist(desc))
+		fprintf(out, " %*.0f", width_of(view, row), value);
 	else
-		fprintf(out, " %*s", width_of(row),
+		fprintf(out, " %*s", width_of(view, row),
 			si_text(text, kvmstats_desc_to_unit(desc, value),
 				unit_letter(desc)));
 }
@@ -114,9 +127,16 @@ void columns_last(FILE *out, struct columns *columns,
 	iso_time(time, wall_ns);
 	fprintf(out, "%-*s", TIME_WIDTH, time);
 	for (size_t i = 0; i < view->row_count; i++)
-		print_value(out, &view->rows[i]);
+		print_value(out, view, &view->rows[i]);
+	if (vm)
+		fprintf(out, "  last of VM %s (pid %ld)", vm_name(vm), vm->pid);
 	fputc('\n', out);
 	columns->lines++;
+}
+
+const char *columns_banner(const struct columns *columns)
+{
+	return columns->banner;
 }
 
 void columns_sample(FILE *out, struct columns *columns,

@@ -10,7 +10,8 @@ enum sync_policy { SYNC_NEVER, SYNC_CLOSE, SYNC_SAMPLE };
 struct recfile {
 	const char *path;		/* NULL: standard output */
 	const char *header;		/* first line of each file; NULL: none */
-	char first;			/* byte of a file without; 0: any */
+	const char *first;		/* what a file without begins with */
+	const char *banner;		/* what an empty file gets before text that does not */
 	bool began;			/* no file, and its header is written */
 	unsigned long rotate_bytes;	/* 0: never */
 	unsigned long keep;		/* files besides the one written to */
@@ -35,11 +36,13 @@ void csv_sample(FILE *out, const struct vm *vm, const struct request *request,
 
 struct columns;
 struct columns *columns_new(void);
+/* The names of the columns, as they were last printed; NULL: not yet. */
+const char *columns_banner(const struct columns *columns);
 void columns_free(struct columns *columns);
 /* One line for all VMs, below a banner now and then. */
 void columns_sample(FILE *out, struct columns *columns,
 		    const struct fleet *fleet, uint64_t wall_ns);
-/* The same of one VM, which goes. */
+/* The same of one VM, which goes and is named. */
 void columns_last(FILE *out, struct columns *columns,
 		  const struct fleet *fleet, const struct vm *vm,
 		  uint64_t wall_ns);

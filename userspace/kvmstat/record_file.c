@@ -22,7 +22,7 @@ static int cut_back(const struct recfile *file)
 	return ftruncate(file->fd, file->bytes) < 0 ? -errno : 0;
 }
 
-static int complain(const struct recfile *file, int error)
+static int fail_file(const struct recfile *file, int error)
 {
 	return fail(file->path ? status_of(error) : STATUS_FAILED, "%s: %s",
 		    file->path ? file->path : "standard output",
@@ -70,16 +70,16 @@ static int put_header(struct recfile *file)
 	return ret;
 }
 
+static bool starts_with(const char *text, size_t length, const char *begin)
+{
+	return length >= strlen(begin) && !memcmp(text, begin, strlen(begin));
+}
+
 /* Records of another layout are not mixed with ours. */
 static int check_header(const struct recfile *file, const char *text,
 			size_t length)
 {
-	size_t wanted = file->header ? strlen(file->header) : 0;
-
-	if (file->header && length >= wanted &&
-	    !memcmp(text, file->header, wanted))
-		return STATUS_OK;
-	if (!file->header && (!file->first || *text == file->first))
+	if (starts_with(text, length, file->header ? file->header : file->first))
 		return STATUS_OK;
 	return fail(STATUS_FAILED, "%s: its first line is not that of %s",
 		    file->path, "these records; it is left as it is");
@@ -94,7 +94,7 @@ static int check_end(struct recfile *file)
 		return STATUS_OK;
 	fprintf(stderr, "kvmstat: %s: its last line was not whole\n",
 		file->path);
-	return put(file, NULL, "\n", 1) ? complain(file, -errno) : STATUS_OK;
+	return put(file, NULL, "\n", 1) ? fail_file(file, -errno) : STATUS_OK;
 }
 
 static int check_content(struct recfile *file)
@@ -107,7 +107,7 @@ static int check_content(struct recfile *file)
 		return STATUS_OK;
 	length = pread(file->fd, text, sizeof(text), 0);
 	if (length < 0)
-		return complain(file, -errno);
+		return fail_file(file, -errno);
 	status = check_header(file, text, length);
 	return status ? status : check_end(file);
 }
@@ -118,7 +118,7 @@ static int begin_file(struct recfile *file)
 	int status = STATUS_OK, ret = 0;
 
 	if (fstat(file->fd, &st) < 0)
-		return complain(file, -errno);
+		return fail_file(file, -errno);
 	file->is_file = S_ISREG(st.st_mode);
 	file->bytes = file->is_file ? st.st_size : 0;
 	if (file->rotate_bytes && !file->is_file)
@@ -129,7 +129,7 @@ static int begin_file(struct recfile *file)
 	file->began = false;
 	if (!status)
 		ret = put_header(file);
-	return ret ? complain(file, ret) : status;
+	return ret ? fail_file(file, ret) : status;
 }
 
 int recfile_open(struct recfile *file)
@@ -142,7 +142,7 @@ int recfile_open(struct recfile *file)
 	}
 	file->fd = open(file->path, flags, 0644);
 	if (file->fd < 0)
-		return complain(file, -errno);
+		return fail_file(file, -errno);
 	return begin_file(file);
 }
 
@@ -178,7 +178,7 @@ int recfile_close(struct recfile *file)
 	if (close(file->fd) < 0 && !ret)
 		ret = -errno;
 	file->fd = -1;
-	return ret ? complain(file, ret) : STATUS_OK;
+	return ret ? fail_file(file, ret) : STATUS_OK;
 }
 
 int recfile_reopen(struct recfile *file)
@@ -215,7 +215,7 @@ static int rotate(struct recfile *file)
 				      strerror(errno));
 	}
 	if (!status && !file->keep && unlink(file->path) < 0)
-		status = complain(file, -errno);
+		status = fail_file(file, -errno);
 	return status ? status : recfile_open(file);
 }
 
@@ -241,6 +241,10 @@ int recfile_write(struct recfile *file, const sigset_t *while_waiting,
 		return status;
 	if (!ret)
 		ret = put_header(file);
+	/* after a rotation, say; the text may begin with it anyway */
+	if (!ret && file->is_file && !file->bytes && file->banner &&
+	    !starts_with(text, length, file->first))
+		ret = put(file, NULL, file->banner, strlen(file->banner));
 	if (!ret)
 		ret = put(file, while_waiting, text, length);
 	if (!ret && file->sync == SYNC_SAMPLE && file->is_file)
@@ -250,5 +254,5 @@ int recfile_write(struct recfile *file, const sigset_t *while_waiting,
 		interrupted = true;
 		return STATUS_OK;
 	}
-	return ret ? complain(file, ret) : STATUS_OK;
+	return ret ? fail_file(file, ret) : STATUS_OK;
 }

@@ -59,6 +59,41 @@ log_has_columns()
 		[ "$(grep -cE '^[0-9-]+T[0-9:.]+Z  *0  *0$' log)" = 45 ]
 }
 
+log_is_not_appended_to_others()
+{
+	record --count 1 --output other.csv &&
+		cp other.csv other.before &&
+		status_is 1 record --count 1 --format log --output other.csv &&
+		cmp other.csv other.before &&
+		record --count 2 --format log --output own.log &&
+		record --count 2 --format log --output own.log &&
+		[ "$(grep -c '^time ' own.log)" = 2 ]
+}
+
+# Each file begins with the columns' names.
+log_rotates()
+{
+	local file
+
+	record --count 30 --format log --fields '^halt_w' --output turn.log \
+		--rotate 1k --keep 9 || return 1
+	for file in turn.log turn.log.1 turn.log.2; do
+		[ "$(head -n 1 $file | cut -c 1-5)" = "time " ] || return 1
+	done
+}
+
+# It is emptied meanwhile, as by copytruncate.
+log_is_emptied()
+{
+	start copied.log --format log --fields '^halt_w' || return 1
+	sleep 0.05
+	: >copied.log
+	until_written copied.log
+	kill $recorder
+	wait $recorder
+	[ "$(head -n 1 copied.log | cut -c 1-5)" = "time " ]
+}
+
 zero_records_skipped()
 {
 	# shellcheck disable=SC2094
@@ -329,6 +364,9 @@ for kernel in x86_64-5.10 arm64-5.10 x86_64-6.18; do
 done
 check "CSV and JSON say the same" csv_has_what_json_has
 check "log has a column a statistic, and a banner every 20" log_has_columns
+check "log is not appended to other formats" log_is_not_appended_to_others
+check "log that rotates has names in each file" log_rotates
+check "log that is emptied meanwhile" log_is_emptied
 check "records of zeros are skipped" zero_records_skipped
 check "appends below one header" appends
 check "a file of another kind is left alone" foreign_file
