@@ -12,6 +12,7 @@
 #define GUEST_WIDTH	(NUMBERS_WIDTH + 16)
 #define PERCENT_WIDTH	8
 #define RANGES_WIDTH	63
+#define NARROW_RANGES_WIDTH 28	/* without the two columns before them */
 
 /* Then the percentages go, which are not sorted by. */
 static bool is_narrow(const struct view *view)
@@ -20,14 +21,36 @@ static bool is_narrow(const struct view *view)
 	       (view->by_guest ? GUEST_WIDTH : NUMBERS_WIDTH);
 }
 
+static bool has_ranges(const struct view *view)
+{
+	return view->hists && !view->by_guest;
+}
+
+/* Then the ranges stay, and what they are counted of goes. */
+static bool is_too_narrow_for_counts(const struct view *view)
+{
+	return view->columns && view->columns < LABEL_LEAST + RANGES_WIDTH;
+}
+
+static int range_width(const struct view *view)
+{
+	return is_too_narrow_for_counts(view) ? 13 : 17;
+}
+
+static int numbers_width(const struct view *view)
+{
+	if (has_ranges(view))
+		return is_too_narrow_for_counts(view) ? NARROW_RANGES_WIDTH :
+		       RANGES_WIDTH;
+	if (is_narrow(view))
+		return NUMBERS_WIDTH - PERCENT_WIDTH;
+	return view->by_guest ? GUEST_WIDTH : NUMBERS_WIDTH;
+}
+
 /* On a narrow screen names are cut, not numbers. */
 static int label_width(const struct view *view)
 {
-	int left = view->columns - (view->by_guest && !is_narrow(view) ?
-				    GUEST_WIDTH : view->hists && !view->by_guest ?
-				    RANGES_WIDTH : is_narrow(view) ?
-				    NUMBERS_WIDTH - PERCENT_WIDTH :
-				    NUMBERS_WIDTH);
+	int left = view->columns - numbers_width(view);
 
 	if (!view->columns || left > LABEL_WIDTH)
 		return LABEL_WIDTH;
@@ -159,10 +182,12 @@ void view_line(const struct view *view, const struct row *row,
 	rate_text(row, rate);
 	percent_text(view, row, percent);
 	put_label(view, label, line);
-	if (view->hists && row->desc)
-		put_more(line, " %14s %10s  %-17s %-17s", total, rate,
+	if (has_ranges(view) && !is_too_narrow_for_counts(view))
+		put_more(line, " %14s %10s ", total, rate);
+	if (has_ranges(view))
+		put_more(line, " %-*s %-*s", range_width(view),
 			 range_text(row->desc, row->p50, row->has_p50, p50),
-			 range_text(row->desc, row->p99, row->has_p99, p99));
+			 range_width(view), range_text(row->desc, row->p99, row->has_p99, p99));
 	else if (is_narrow(view))
 		put_more(line, " %14s %12s", total, rate);
 	else if (view->by_guest)
@@ -175,10 +200,12 @@ void view_line(const struct view *view, const struct row *row,
 
 void view_heading(const struct view *view, char line[LINE_BYTES])
 {
-	if (view->hists && !view->by_guest) {
+	if (has_ranges(view)) {
 		put_label(view, "Histogram", line);
-		put_more(line, " %14s %10s  %-17s %-17s", "Total", "CurAvg/s",
-			 "Median within", "99% within");
+		if (!is_too_narrow_for_counts(view))
+			put_more(line, " %14s %10s ", "Total", "CurAvg/s");
+		put_more(line, " %-*s %-*s", range_width(view), "Median within",
+			 range_width(view), "99% within");
 	} else {
 		put_label(view, view->by_guest ? "Guest" : "Event", line);
 		if (is_narrow(view))

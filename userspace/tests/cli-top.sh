@@ -108,6 +108,16 @@ resized()
 		resize 90 30 && wait_for_size 30 && wait_for '^exits +486 '
 }
 
+# What is sorted by, and what is asked for, is there in 40 columns.
+narrow()
+{
+	resize 40 20 && wait_for '^Event +Total +CurAvg/s$' &&
+		wait_for '^exits +486 +0$' && send l &&
+		wait_for '^Histogram +Median within +99% within$' &&
+		wait_for '^halt_wait_hi +- +-$' && send l &&
+		resize 90 30 && wait_for_size 30 && wait_for '^exits +486 '
+}
+
 scrolls()
 {
 	resize 90 10 && wait_for_size 10 && send End &&
@@ -188,6 +198,7 @@ check "s sets the delay" key_delay
 check "r resets" key_reset
 check "q quits" key_quit
 check "the window changes its size" resized
+check "a narrow window" narrow
 check "scrolls" scrolls
 check "stops and goes on" suspended
 check "q quits again" key_quit
