@@ -12,7 +12,9 @@ $(ncurses_answer): kvmstat/kvmstat.mk
 		$(CC) -include curses.h -include term.h $$flags -xc - -o $@.test \
 		$(if $(STATIC),-static) $(LDFLAGS) $${libs:=-lncursesw -ltinfo} 2>/dev/null; \
 	then echo "NCURSES_FLAGS := -DHAVE_NCURSESW $$flags"; echo "NCURSES_LIBS := $$libs"; \
-	else echo "# not here"; fi >$@; rm -f $@.test
+	else echo "# not here"; \
+		echo "  NOTE	without ncurses (libncurses-dev): kvmstat top needs --batch or --once" >&2; \
+	fi >$@; rm -f $@.test
 
 ifneq ($(MAKECMDGOALS),clean)
 include $(ncurses_answer)

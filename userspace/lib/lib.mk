@@ -21,6 +21,7 @@ URING_STAMP := $(O)/.uring-$(URING)
 $(URING_STAMP):
 	@mkdir -p $(@D)
 	@rm -f $(O)/.uring-*
+	$(if $(filter 0,$(URING)),@echo "  NOTE	without liburing (liburing-dev): each sample is a read of its own")
 	@touch $@
 
 $(addsuffix lib/uring.o,$(O)/ $(O)/asan/ $(O)/fuzz/ $(O)/tsan/): $(URING_STAMP)
