@@ -91,10 +91,12 @@ static int run_list(const struct command *command, int argc, char **argv)
 		list_json(&fleet);
 	else if (!status)
 		list_text(&fleet);
-	if (!status && fleet.count)
+	if (!status && fleet.count) {
 		fleet_explain(&fleet);
-	else if (!status)
+		status = fleet_check_complete(&fleet);
+	} else if (!status) {
 		status = fleet_fail_list(&fleet);
+	}
 	fleet_close(&fleet);
 	return status;
 }

@@ -18,7 +18,6 @@ struct expectation {
 struct listener {
 	struct request request;
 	struct fleet fleet;
-	unsigned long columns;
 	bool all, is_terminal;
 	struct expectation expect[MAX_EXPECT];
 	size_t expect_count;
@@ -65,7 +64,7 @@ static void show_vm(struct listener *listener, const struct vm *vm)
 		report_sample(listener->output.out, vm, request);
 	else
 		table_print(listener->output.out, vm, &request->fields, listener->all,
-			    listener->columns);
+			    request->columns);
 }
 
 /* In a terminal's table it would be gone in a moment. */
@@ -115,6 +114,18 @@ static int check_all_moved(const struct listener *listener)
 	return status;
 }
 
+static int check_shown(const struct listener *listener)
+{
+	int status = check_all_moved(listener);
+
+	if (status || interrupted)
+		return status;
+	if (!listener->fleet.shown)
+		return fleet_fail_empty(&listener->fleet);
+	return filter_matched(&listener->request.fields) ? STATUS_OK :
+	       filter_fail(&listener->request.fields);
+}
+
 static int listen_and_show(struct listener *listener)
 {
 	static const struct fleet_ops ops = {
@@ -127,11 +138,15 @@ static int listen_and_show(struct listener *listener)
 	status = fleet_open(&listener->fleet, &listener->request, &ops,
 			    listener);
 	ret = status ? 0 : fleet_run(&listener->fleet);
+	if (!status)
+		signals_release(&listener->fleet.while_waiting);
+	if (ret && ret != -EPIPE && ret != -EINTR)
+		status = fail(STATUS_FAILED, "listen: %s", strerror(-ret));
+	else if (!status)
+		status = check_shown(listener);
 	fleet_close(&listener->fleet);
 	output_close(&listener->output);
-	if (ret && ret != -EPIPE && ret != -EINTR)
-		return fail(STATUS_FAILED, "listen: %s", strerror(-ret));
-	return status ? status : check_all_moved(listener);
+	return status;
 }
 
 static int add_expected(struct listener *listener, const char *name)
@@ -142,19 +157,9 @@ static int add_expected(struct listener *listener, const char *name)
 	return STATUS_OK;
 }
 
-static int take_columns(struct listener *listener)
-{
-	if (parse_number(optarg, ULONG_MAX, &listener->columns))
-		return STATUS_OK;
-	return usage_error(&cmd_listen, "--columns %s: must be a number",
-			   optarg);
-}
-
 static int take_opt(struct listener *listener, int letter)
 {
 	switch (letter) {
-	case 'C':
-		return take_columns(listener);
 	case 'e':
 		return add_expected(listener, optarg);
 	case 'a':
@@ -175,7 +180,7 @@ static bool can_clear(void)
 
 static int run_listen(const struct command *command, int argc, char **argv)
 {
-	struct listener listener = { .columns = 8 };
+	struct listener listener = { 0 };
 	int letter, status = STATUS_OK;
 
 	request_init(&listener.request, command, argc, argv);
@@ -196,7 +201,7 @@ static const struct opt listen_opts[] = {
 	COMMON('g'), COMMON('F'), COMMON('i'), COMMON('n'), COMMON('d'),
 	COMMON('u'), COMMON('m'),
 	{ 'a', "all", NULL, "show statistics that are 0, too" },
-	{ 'C', "columns", "N", "show at most N vCPUs (default: 8)" },
+	COMMON('C'),
 	{ 'e', "expect", "NAME", "status 5 unless this statistic changed" },
 	COMMON('j'),
 	{ 0 }

@@ -77,7 +77,7 @@ static void on_event(void *context, const struct vm *vm, const char *event,
 	if (recorder->format == FORMAT_JSON)
 		report_event(recorder->out, vm, event, reason);
 	else
-		text_event(stderr, vm, event, reason);
+		fleet_say_event(&recorder->fleet, vm, event, reason);
 }
 
 /* After what was written before the signal is out. */
@@ -108,6 +108,7 @@ static int run(struct recorder *recorder)
 	recorder->fleet.sample_on_signal = recorder->file.is_file;
 	fleet_explain(&recorder->fleet);
 	ret = fleet_run(&recorder->fleet);
+	signals_release(&recorder->fleet.while_waiting);
 	if (ret && ret != -ECANCELED)
 		return fail(STATUS_FAILED, "record: %s", strerror(-ret));
 	if (recorder->status || interrupted)
@@ -115,6 +116,8 @@ static int run(struct recorder *recorder)
 	/* an end that nobody asked for by a signal, and nothing to show for it */
 	if (!recorder->fleet.shown)
 		return fleet_fail_empty(&recorder->fleet);
+	if (!filter_matched(&recorder->request.fields))
+		return filter_fail(&recorder->request.fields);
 	return fleet_check_complete(&recorder->fleet);
 }
 

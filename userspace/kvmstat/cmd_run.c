@@ -26,7 +26,6 @@ struct run {
 	char directory[PATH_MAX], socket[PATH_MAX + 16];
 	char program[PATH_MAX];
 	char **argv;			/* of the VMM */
-	unsigned long columns;
 	bool all;
 	bool agent;			/* it shows, not we */
 	bool has_other;			/* options than those of the agent */
@@ -98,7 +97,7 @@ static bool on_tick(void *context)
 			report_sample(run->output.out, vm, &run->request);
 		else
 			table_print(run->output.out, vm, &run->request.fields,
-				    run->all, run->columns);
+				    run->all, run->request.columns);
 	}
 	return true;
 }
@@ -231,9 +230,12 @@ static int await_end(struct run *run)
 	return status;
 }
 
-static int judge(struct run *run, int shown, int status)
+/* What was not seen, and why; the VMM's status, unless the show failed. */
+static int explain_end(struct run *run, int shown, int status)
 {
 	const char *name = run->argv[0];
+
+	signals_release(&run->fleet.while_waiting);
 
 	if (shown && shown != -EPIPE && shown != -EINTR) {
 		fprintf(stderr, "kvmstat: run: %s\n", strerror(-shown));
@@ -265,7 +267,7 @@ static int start_and_show(struct run *run)
 	kvmstats_raise_fd_limit();
 	shown = fleet_run(&run->fleet);
 	close_fleet(run);
-	return judge(run, shown, await_end(run));
+	return explain_end(run, shown, await_end(run));
 }
 
 /* Where kvmstatd listens by itself. NULL after saying that nobody knows. */
@@ -335,19 +337,10 @@ static void release(struct run *run)
 	request_free(&run->request);
 }
 
-static int take_columns(struct run *run)
-{
-	if (parse_number(optarg, ULONG_MAX, &run->columns))
-		return STATUS_OK;
-	return usage_error(&cmd_run, "--columns %s: must be a number", optarg);
-}
-
 static int take_opt(struct run *run, int letter)
 {
 	run->has_other |= !strchr("ASNUL", letter);
 	switch (letter) {
-	case 'C':
-		return take_columns(run);
 	case 'A':
 		run->agent = true;
 		return STATUS_OK;
@@ -399,7 +392,6 @@ static int run_run(const struct command *command, int argc, char **argv)
 
 	if (!run)
 		return fail(RUN_FAILED, "no memory");
-	run->columns = 8;
 	request_init(&run->request, command, own_argc, argv);
 	status = parse(run, command, own_argc, argv);
 	if (!status && own_argc + 1 >= argc)
@@ -421,7 +413,7 @@ static const struct opt run_opts[] = {
 	{ 'A', "agent", NULL, "become the VMM, and let kvmstatd show it" },
 	{ 'S', "socket", "PATH", "where kvmstatd listens, for --agent" },
 	{ 'a', "all", NULL, "show statistics that are 0, too" },
-	{ 'C', "columns", "N", "show at most N vCPUs (default: 8)" },
+	COMMON('C'),
 	{ 'N', "name", "TEXT", "what to call the VM (default: the program)" },
 	{ 'U', "uuid", "TEXT", "its uuid (default: none)" },
 	{ 'L', "preload", "FILE", "the library to load into the VMM" },

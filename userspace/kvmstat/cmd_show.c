@@ -41,7 +41,7 @@ static void print_desc(FILE *out, const struct kvmstats_desc *desc)
 		unit_text(unit, kvmstats_desc_unit(desc)));
 }
 
-/* In the base unit, or raw with a mark if there is no way to convert. */
+/* In the unscaled unit, or raw with a mark if there is no way to convert. */
 static const char *exact_text(const struct kvmstats_desc *desc, uint64_t raw,
 			      char text[KVMSTATS_MAX_TEXT_SIZE])
 {
@@ -213,6 +213,13 @@ static void print_sources(struct look *look)
 				     &fleet->vms[i]->watches[j]);
 }
 
+static int check_matched(const struct look *look)
+{
+	const struct filter *fields = &look->request.fields;
+
+	return filter_matched(fields) ? STATUS_OK : filter_fail(fields);
+}
+
 /* Nothing was read half: all samples are there before a byte is printed. */
 static int print_all(struct look *look)
 {
@@ -222,7 +229,7 @@ static int print_all(struct look *look)
 	json->out = stdout;
 	if (!look->request.as_json) {
 		print_sources(look);
-		return STATUS_OK;
+		return check_matched(look);
 	}
 	json_open(json, '{');
 	json_member_u64(json, "time_ns", wall_clock_ns());
@@ -233,7 +240,7 @@ static int print_all(struct look *look)
 	json_close(json, ']');
 	json_close(json, '}');
 	putchar('\n');
-	return STATUS_OK;
+	return check_matched(look);
 }
 
 static size_t count_shown(const struct fleet *fleet)
@@ -263,6 +270,9 @@ static int open_look(struct look *look)
 	if (!status && look->request.socket)
 		ret = fleet_await(fleet, look->request.wait_ms);
 	fleet_stop_listening(fleet);
+	/* what is printed now may find nobody who reads it */
+	if (!status && look->request.socket)
+		signals_restore(&fleet->while_waiting);
 	if (ret)
 		status = fail(STATUS_FAILED, "wait: %s", strerror(-ret));
 	if (!status && !count_shown(fleet))
@@ -395,7 +405,7 @@ static const struct opt dump_opts[] = {
 
 const struct command cmd_show = {
 	"show", " [OPTIONS]",
-	"show every statistic once, in base units; of all VMs, or those named", show_opts, run_print
+	"show every statistic once, in unscaled units; of all VMs, or those named", show_opts, run_print
 };
 
 const struct command cmd_schema = {

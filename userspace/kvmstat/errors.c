@@ -2,6 +2,7 @@
 /* Messages of mistakes and failures, for people and for programs. */
 #include <errno.h>
 #include <stdarg.h>
+#include <string.h>
 
 #include "kvmstat.h"
 
@@ -12,7 +13,7 @@ void want_json(void)
 	json_wanted = true;
 }
 
-/* Who asked for JSON gets the error as JSON as well, on standard output. */
+/* With --json, errors are JSON as well, on standard output. */
 static void json_error(const char *message, enum status status)
 {
 	struct json json = { .out = stdout };
@@ -68,4 +69,14 @@ enum status status_of(int error)
 	default:
 		return STATUS_FAILED;
 	}
+}
+
+int finish(int status)
+{
+	if (fflush(stdout) == EOF && errno != EPIPE) {
+		fprintf(stderr, "kvmstat: standard output: %s\n",
+			strerror(errno));
+		return STATUS_FAILED;
+	}
+	return status;
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 
 #define END_WAIT_NS	5000000000ull
 #define LEAST_NS	100000000ull	/* worth a last sample */
+#define SOON_NS		200000000ull	/* at most, to wait with a scan */
 
 enum slot { SLOT_LISTEN, SLOT_HANDOFF, SLOT_INPUT, SLOT_VMS };
 
@@ -49,6 +51,36 @@ void fleet_event(struct fleet *fleet, const struct vm *vm, const char *name,
 		fleet->ops->event(fleet->context, vm, name, reason);
 }
 
+/* A line on standard error, which nobody may be reading. */
+void fleet_say(const struct fleet *fleet, const char *format, ...)
+{
+	char text[600], line[640];
+	va_list args;
+	int length;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	length = snprintf(line, sizeof(line), "kvmstat: %s\n", text);
+	signals_write(&fleet->while_waiting, STDERR_FILENO, line, length);
+}
+
+/* The same of what happens to a VM. */
+void fleet_say_event(const struct fleet *fleet, const struct vm *vm,
+		     const char *event, const char *reason)
+{
+	size_t length;
+	char *text;
+	FILE *out = open_memstream(&text, &length);
+
+	if (!out)
+		return;
+	text_event(out, vm, event, reason);
+	fclose(out);
+	signals_write(&fleet->while_waiting, STDERR_FILENO, text, length);
+	free(text);
+}
+
 /* ---- the end of a VM */
 
 /* What it did since the last sample: its descriptors can still tell. */
@@ -74,7 +106,7 @@ void fleet_announce_gone(struct fleet *fleet, struct vm *vm)
 	fleet_event(fleet, vm, "gone", reason);
 }
 
-/* Until all are told of, none is freed: who shows one may look at the others. */
+/* None is freed until all are told of: to show one may take a look at others. */
 void fleet_remove_gone(struct fleet *fleet)
 {
 	size_t kept = 0, before = fleet->count, alive = 0, lost = 0;
@@ -133,8 +165,8 @@ static void accept_vms(struct fleet *fleet, int fd)
 		return;
 	}
 	if (!fleet->paused)
-		fprintf(stderr, "kvmstat: accept: %s; trying again later\n",
-			strerror(-ret));
+		fleet_say(fleet, "a VM could not be accepted: %s; trying again later",
+			  strerror(-ret));
 	fleet->paused = true;
 }
 
@@ -330,23 +362,23 @@ static void next_deadline(struct fleet *fleet)
 				      interval_ns * interval_ns + interval_ns;
 }
 
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
 /*
  * New VMs are looked for on a clock of its own, whatever the interval; but not
  * so shortly before a sample that theirs would be of no time at all.
  */
 static uint64_t scan_due(const struct fleet *fleet)
 {
-	uint64_t soon_ns = fleet->interval_ms * 100000ull;
+	uint64_t soon_ns = earlier(fleet->interval_ms * 100000ull, SOON_NS);
 
 	if (fleet->next_scan_ns < fleet->deadline_ns &&
 	    fleet->next_scan_ns + soon_ns > fleet->deadline_ns)
 		return fleet->deadline_ns;
 	return fleet->next_scan_ns;
-}
-
-static uint64_t earlier(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
 }
 
 static int end_turn(struct fleet *fleet)

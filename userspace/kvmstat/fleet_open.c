@@ -33,6 +33,83 @@ static void tell_problem(struct fleet *fleet, struct vm *vm)
 		fleet_event(fleet, vm, "incomplete", text);
 }
 
+/* One more process that could not be looked into. */
+static void add_trouble(struct fleet *fleet, long pid, int error)
+{
+	struct trouble *place = NULL;
+
+	for (size_t i = 0; i < TROUBLES; i++) {
+		struct trouble *trouble = &fleet->troubles[i];
+
+		if (trouble->error == error) {
+			place = trouble;
+			break;
+		}
+		if (!place && !trouble->error)
+			place = trouble;
+	}
+	/* as many kinds as there is room for will do to be noticed */
+	if (!place)
+		return;
+	place->error = error;
+	place->pid = place->count++ ? place->pid : pid;
+}
+
+/* What is the matter is found anew by each scan. */
+static void forget_troubles(struct fleet *fleet)
+{
+	for (size_t i = 0; i < TROUBLES; i++)
+		fleet->troubles[i].count = 0;
+	fleet->hidden = 0;
+}
+
+static void trouble_text(const struct trouble *trouble, char *text,
+			 size_t text_bytes)
+{
+	static const struct {
+		int error;
+		const char *text;
+	} texts[] = {
+		{ ETIME, "no answer within 5 seconds; it is tried again later" },
+		{ EBUSY, "too many processes do not answer; no other is asked before they do" },
+		{ NO_SUCH_CALL, "pidfd_open is missing, or a container's filter of system calls refuses it" },
+		{ EMFILE, "too many open files; raise the limit (ulimit -n)" },
+	};
+	const char *why = strerror(-trouble->error);
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
+		if (texts[i].error == -trouble->error)
+			why = texts[i].text;
+	if (!trouble->pid)
+		snprintf(text, text_bytes, "/proc could not be read: %s", why);
+	else if (trouble->count == 1)
+		snprintf(text, text_bytes, "process %ld could not be looked into: %s",
+			 trouble->pid, why);
+	else
+		snprintf(text, text_bytes,
+			 "%u processes could not be looked into, %ld for one: %s",
+			 trouble->count, trouble->pid, why);
+}
+
+/* Once when it begins; of processes that do not answer, each. */
+static void say_troubles(struct fleet *fleet)
+{
+	char text[300];
+
+	for (size_t i = 0; i < TROUBLES; i++) {
+		struct trouble *trouble = &fleet->troubles[i];
+
+		if (fleet->says_trouble && trouble->count > trouble->said &&
+		    (!trouble->said || trouble->error == -ETIME)) {
+			trouble_text(trouble, text, sizeof(text));
+			fleet_say(fleet, "%s", text);
+		}
+		trouble->said = trouble->count;
+		if (!trouble->count)
+			trouble->error = 0;
+	}
+}
+
 /* What it has by now. Its first descriptors are announced. */
 static void add_found(struct fleet *fleet, struct vm *vm)
 {
@@ -41,9 +118,9 @@ static void add_found(struct fleet *fleet, struct vm *vm)
 	int ret = vm_add_found(vm), error = kvmstats_vmm_error(vm->vmm);
 
 	if (ret)
-		fleet->trouble = ret;
+		add_trouble(fleet, vm->pid, ret);
 	if (!vm->count && (error == -EIO || error == -ENOTTY))
-		vm_add_debugfs(vm, fleet->cache);
+		vm_add_debugfs(vm, DEBUGFS_PLACE, fleet->cache);
 	if (vm->count == before)
 		return;
 	if (fleet->request->include_past)
@@ -74,7 +151,7 @@ static void look_again(struct fleet *fleet, struct vm *vm)
 	} else if (ret == -ENODATA) {
 		vm->gone = "the process closed its VM";
 	} else if (ret < 0) {
-		fleet->trouble = ret;
+		add_trouble(fleet, vm->pid, ret);
 	} else if (ret & KVMSTATS_VMM_NEW_VM) {
 		begin_anew(fleet, vm);
 	} else {
@@ -122,10 +199,9 @@ static void look_at_all(struct fleet *fleet)
 	struct vm *vm;
 
 	if (!dir) {
-		fleet->trouble = -errno;
+		add_trouble(fleet, 0, -errno);
 		return;
 	}
-	fleet->hidden = 0;
 	while ((entry = readdir(dir))) {
 		pid_t pid = atoi(entry->d_name);
 		int ret = 0;
@@ -135,7 +211,7 @@ static void look_at_all(struct fleet *fleet)
 		if (ret == -EACCES || ret == -EPERM)
 			fleet->hidden++;
 		else if (ret < 0 && ret != -ESRCH)
-			fleet->trouble = ret;
+			add_trouble(fleet, pid, ret);
 	}
 	closedir(dir);
 }
@@ -143,11 +219,13 @@ static void look_at_all(struct fleet *fleet)
 /* Known processes may have new vCPUs, and there may be new processes. */
 void fleet_scan(struct fleet *fleet)
 {
+	forget_troubles(fleet);
 	for (size_t i = 0; i < fleet->count; i++)
 		if (fleet->vms[i]->vmm)
 			look_again(fleet, fleet->vms[i]);
 	if (fleet->scanning)
 		look_at_all(fleet);
+	say_troubles(fleet);
 	fleet_remove_gone(fleet);
 	fleet->next_scan_ns = clock_ns() + SCAN_NS;
 }
@@ -175,12 +253,9 @@ static int open_pid(struct fleet *fleet, const char *number)
 	if (ret < 0)
 		return fail(status_of(ret), "process %lu: %s", pid,
 			    strerror(-ret));
-	if (!ret && fleet->count)
-		return fail(STATUS_NOTHING,
-			    "process %lu runs no VM, or only shares another's",
-			    pid);
 	if (!ret)
-		return fail(STATUS_NOTHING, "process %lu runs no VM", pid);
+		return fail(STATUS_NOTHING, "process %lu runs no VM of its own",
+			    pid);
 	vm_problem(vm, problem, sizeof(problem));
 	error = kvmstats_vmm_error(vm->vmm);
 	if (!vm->count && !fleet->request->without_statistics)
@@ -226,10 +301,11 @@ static int open_fd(struct fleet *fleet, const char *number)
 		ret = add_given(fleet, source, fd);
 	if (ret == -EBADF)
 		return fail(STATUS_NOTHING, "descriptor %s is not open", number);
-	if (ret == -ENODEV)
+	if (ret == -ENODEV || ret == -EPROTO || ret == -E2BIG)
 		return fail(STATUS_FAILED,
-			    "descriptor %s is no KVM statistics descriptor",
-			    number);
+			    "descriptor %s is no KVM statistics descriptor%s",
+			    number, ret == -ENODEV ? "" :
+			    " that this version understands");
 	if (ret)
 		return fail(status_of(ret), "descriptor %s: %s", number,
 			    strerror(-ret));
@@ -370,20 +446,31 @@ void fleet_close(struct fleet *fleet)
 
 /* ---- what is missing */
 
+bool fleet_has_trouble(const struct fleet *fleet)
+{
+	for (size_t i = 0; i < TROUBLES; i++)
+		if (fleet->troubles[i].count)
+			return true;
+	return false;
+}
+
 void fleet_trouble(const struct fleet *fleet, char *text, size_t text_bytes)
 {
 	text[0] = 0;
-	if (fleet->trouble)
-		snprintf(text, text_bytes, "processes could not be looked into: %s%s",
-			 strerror(-fleet->trouble), fleet->trouble == -NO_SUCH_CALL ?
-			 " (pidfd_open; does a container refuse it?)" : "");
-	else if (fleet->hidden)
+	for (size_t i = 0; i < TROUBLES; i++) {
+		if (!fleet->troubles[i].count)
+			continue;
+		trouble_text(&fleet->troubles[i], text, text_bytes);
+		return;
+	}
+	if (fleet->hidden)
 		snprintf(text, text_bytes,
-			 "%u processes of other users could not be looked into",
+			 "%u processes of other users could not be looked into; to see them, run as root or with CAP_SYS_PTRACE",
 			 fleet->hidden);
 }
 
-void fleet_explain(const struct fleet *fleet)
+/* All that is missing by now; what comes later is said as it comes. */
+void fleet_explain(struct fleet *fleet)
 {
 	char text[512];
 
@@ -393,24 +480,29 @@ void fleet_explain(const struct fleet *fleet)
 		if (!vm->vmm || !fleet_names(fleet, vm))
 			continue;
 		vm_problem(vm, text, sizeof(text));
-		if (*text)
-			fprintf(stderr, "kvmstat: %s: %s\n", vm_name(vm), text);
 		vm->said = *text ? kvmstats_vmm_error(vm->vmm) - 1 : 0;
+		if (*text && fleet->ops->event)
+			fleet_event(fleet, vm, "incomplete", text);
+		else if (*text)
+			fprintf(stderr, "kvmstat: %s: %s\n", vm_name(vm), text);
 	}
 	fleet_trouble(fleet, text, sizeof(text));
 	if (*text)
 		fprintf(stderr, "kvmstat: %s\n", text);
+	fleet->says_trouble = true;
 }
 
 /* One that may be seen by others, but not by us, is a reason of its own. */
 int fleet_fail_empty(const struct fleet *fleet)
 {
 	const struct request *request = fleet->request;
-	enum status status = fleet->hidden || fleet->trouble == -EPERM ?
-			     STATUS_DENIED : STATUS_NOTHING;
+	enum status status = fleet->hidden ? STATUS_DENIED : STATUS_NOTHING;
 	char text[512] = "";
 	int error;
 
+	for (size_t i = 0; i < TROUBLES && !fleet->hidden; i++)
+		if (fleet->troubles[i].count)
+			status = status_of(fleet->troubles[i].error);
 	for (size_t i = 0; i < fleet->count && !*text; i++) {
 		const struct vm *vm = fleet->vms[i];
 
@@ -420,13 +512,11 @@ int fleet_fail_empty(const struct fleet *fleet)
 		error = kvmstats_vmm_error(vm->vmm);
 		if (*text && error != -EIO && error != -ENOTTY)
 			status = status_of(error);
-		else if (*text)
+		else if (*text && !fleet_has_trouble(fleet))
 			status = STATUS_NOTHING;
 	}
 	if (!*text)
 		fleet_trouble(fleet, text, sizeof(text));
-	if (fleet->trouble && status == STATUS_NOTHING && !fleet->hidden)
-		status = STATUS_FAILED;
 	return fail(status, "%s%s%s%s%s", request->socket ?
 		    "no VM has registered" : "no VM with statistics",
 		    request->guest ? " of the name " : "",
@@ -441,13 +531,15 @@ int fleet_fail_list(const struct fleet *fleet)
 	fleet_trouble(fleet, text, sizeof(text));
 	fprintf(stderr, "kvmstat: no process with a VM%s%s\n",
 		*text ? "; " : "", text);
-	return fleet->hidden ? STATUS_DENIED : fleet->trouble ? STATUS_FAILED :
-	       STATUS_NOTHING;
+	return fleet->hidden ? STATUS_DENIED : fleet_has_trouble(fleet) ?
+	       STATUS_FAILED : STATUS_NOTHING;
 }
 
+/* What was asked for by its name is there, whatever else there may be. */
 int fleet_check_complete(const struct fleet *fleet)
 {
 	size_t missing = 0;
+	char text[300];
 
 	for (size_t i = 0; i < fleet->count; i++) {
 		const struct vm *vm = fleet->vms[i];
@@ -460,5 +552,10 @@ int fleet_check_complete(const struct fleet *fleet)
 		return fail(STATUS_FAILED,
 			    "%zu descriptors did not fit into this process, so the figures are not complete; raise the limit of open files (ulimit -n)",
 			    missing);
+	if (fleet_has_trouble(fleet) && !fleet->request->guest) {
+		fleet_trouble(fleet, text, sizeof(text));
+		return fail(STATUS_FAILED,
+			    "what was shown may not be complete: %s", text);
+	}
 	return STATUS_OK;
 }

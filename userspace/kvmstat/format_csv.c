@@ -47,7 +47,7 @@ static void put_text(FILE *out, const char *text)
 	fputc('"', out);
 }
 
-/* Exact in the base unit; the bare number if there is no way to convert. */
+/* Exact in the unscaled unit; the bare number if there is no way to convert. */
 static void put_value(const struct line *line, uint64_t raw)
 {
 	char text[KVMSTATS_MAX_TEXT_SIZE];

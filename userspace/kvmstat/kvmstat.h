@@ -46,9 +46,6 @@ extern const struct command cmd_list, cmd_schema, cmd_show, cmd_dump,
 			    cmd_listen, cmd_top, cmd_record, cmd_run,
 			    cmd_cpu_stats;
 
-/* main.c: what could not be written is a failure, whatever came before */
-int finish(int status);
-
 /* errors.c: printed, as JSON as well if that is wanted; the status */
 int usage_error(const struct command *command, const char *format, ...)
 	__printf(2, 3);
@@ -56,6 +53,8 @@ int fail(enum status status, const char *format, ...)
 	__printf(2, 3);
 enum status status_of(int error);
 void want_json(void);
+/* What could not be written is a failure, whatever came before. */
+int finish(int status);
 
 /* options.c: what the common options say */
 #define MAX_TARGETS 256
@@ -84,6 +83,7 @@ struct request {
 	struct filter fields;
 	unsigned long interval_ms;
 	unsigned long count;		/* 0: no end */
+	unsigned long columns;		/* vCPUs that have one in a table */
 	unsigned long duration_ms;	/* 0: no end */
 	enum sort_order sort;
 	const char *output;
@@ -107,6 +107,10 @@ int filter_set(struct filter *filter, const char *regex, char *error,
 	       size_t error_bytes);
 bool filter_passes(const struct filter *filter,
 		   const struct kvmstats_desc *desc);
+/* Has anything passed so far? Without an expression, that does not matter. */
+bool filter_matched(const struct filter *filter);
+/* Nothing has: a message, and the status. */
+int filter_fail(const struct filter *filter);
 
 /* json.c: writes nothing but valid JSON */
 struct json {

@@ -30,10 +30,10 @@ static void print_usage(FILE *out)
 	      "  version   the version\n"
 	      "\n"
 	      "exit status:\n"
-	      "  0  done (an interrupt ends top, record and listen so, too)\n"
+	      "  0  done; top, record and listen end so when interrupted, too\n"
 	      "  1  failed, for a reason that was printed\n"
 	      "  2  wrong usage\n"
-	      "  3  no such process, VM, descriptor or file\n"
+	      "  3  no such process, VM, descriptor, statistic or file\n"
 	      "  4  permission denied\n"
 	      "  5  a statistic named by listen --expect did not move\n", out);
 }
@@ -44,17 +44,6 @@ static const struct command *find_command(const char *name)
 		if (!strcmp(commands[i]->name, name))
 			return commands[i];
 	return NULL;
-}
-
-/* What could not be written is a failure, whatever came before. */
-int finish(int status)
-{
-	if (fflush(stdout) == EOF && errno != EPIPE) {
-		fprintf(stderr, "kvmstat: standard output: %s\n",
-			strerror(errno));
-		return STATUS_FAILED;
-	}
-	return status;
 }
 
 static int help(const char *name)

@@ -25,6 +25,7 @@ static const struct opt common_opts[] = {
 	{ 'z', "skip-zero", NULL, "leave out what is 0" },
 	{ 's', "sort", "ORDER", "by rate (default), total or name" },
 	{ 'P', "include-past", NULL, "totals count from the VM's start" },
+	{ 'C', "columns", "N", "show at most N vCPUs (default: 8)" },
 	{ 'j', "json", NULL, "for programs: JSON, errors too" },
 	{ 0 }
 };
@@ -143,6 +144,7 @@ void request_init(struct request *request, const struct command *command,
 	request->socket_mode = 0600;
 	request->interval_ms = 1000;
 	request->wait_ms = 10000;
+	request->columns = 8;
 	if (asks_json(argc, argv))
 		want_json();
 }
@@ -216,6 +218,13 @@ static int take_count(struct request *request)
 	return bad_value(request, 'n', "must be a number, 1 or more");
 }
 
+static int take_columns(struct request *request)
+{
+	if (parse_number(optarg, ULONG_MAX, &request->columns))
+		return STATUS_OK;
+	return bad_value(request, 'C', "must be a number");
+}
+
 /* STATUS_OK, or a mistake that was printed. */
 int request_opt(struct request *request, int letter)
 {
@@ -238,6 +247,8 @@ int request_opt(struct request *request, int letter)
 		return take_sort(request);
 	case 'n':
 		return take_count(request);
+	case 'C':
+		return take_columns(request);
 	case 'g':
 		request->guest = optarg;
 		return STATUS_OK;
@@ -304,6 +315,9 @@ bool parse_seconds(const char *text, unsigned long *ms)
 	return true;
 }
 
+/* A command has one filter from its start to its end. */
+static bool any_passed;
+
 static void filter_clear(struct filter *filter)
 {
 	if (filter->set)
@@ -341,6 +355,21 @@ int filter_set(struct filter *filter, const char *regex, char *error,
 bool filter_passes(const struct filter *filter,
 		   const struct kvmstats_desc *desc)
 {
-	return !filter->set || !regexec(&filter->regex,
-					kvmstats_desc_name(desc), 0, NULL, 0);
+	bool passes = !filter->set || !regexec(&filter->regex,
+					       kvmstats_desc_name(desc), 0,
+					       NULL, 0);
+
+	any_passed = any_passed || passes;
+	return passes;
+}
+
+bool filter_matched(const struct filter *filter)
+{
+	return !filter->set || any_passed;
+}
+
+int filter_fail(const struct filter *filter)
+{
+	return fail(STATUS_NOTHING, "no statistic matches --fields %s",
+		    filter->text);
 }

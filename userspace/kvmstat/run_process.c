@@ -18,7 +18,8 @@ static const int forwarded[] = {
 
 /* Whoever started us may have meant some to be ignored, by the VMM as well. */
 static struct sigaction inherited[FORWARDED];
-static atomic_int vmm;	/* 0: none, or it has ended */
+static atomic_int vmm;	/* 0: none, or it has ended and was waited for */
+static atomic_bool child_ended;	/* it, which alone is a child */
 
 /*
  * What the terminal sends, it sends to the VMM as well, which is in the same
@@ -29,16 +30,18 @@ static void on_signal(int number, siginfo_t *info, void *context)
 	int error = errno;
 
 	(void)context;
-	if (!vmm)
-		interrupted = 1;
-	else if (info->si_code <= 0)
+	if (!vmm || child_ended)
+		interrupted = true;
+	if (vmm && info->si_code <= 0)
 		kill(vmm, number);
 	errno = error;
 }
 
+/* A wait for one that reads our output is none for the VMM any more. */
 static void on_child(int number)
 {
 	(void)number;
+	child_ended = true;
 }
 
 /* They come in only while we wait, as those of the other commands. */
@@ -47,7 +50,9 @@ static void forward_signals(sigset_t *while_waiting)
 	struct sigaction action = {
 		.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO,
 	};
-	struct sigaction child = { .sa_handler = on_child };
+	struct sigaction child = {
+		.sa_handler = on_child, .sa_flags = SA_NOCLDSTOP,
+	};
 	sigset_t block;
 
 	for (size_t i = 0; i < FORWARDED; i++)

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -8,6 +10,7 @@
 
 atomic_bool interrupted, hung_up;
 
+static const int ends[] = { SIGINT, SIGTERM, SIGQUIT, SIGHUP };
 static atomic_bool drawing;
 
 /*
@@ -30,29 +33,28 @@ static void on_hangup(int number)
 
 /*
  * Signals come in only while ppoll waits: no window in which one is lost. The
- * change of a window's size is among them, for who has a handler for it.
+ * change of a window's size is among them, for those with a handler for it.
  */
 void signals_catch(sigset_t *while_waiting, bool hangup_reopens)
 {
-	static const int numbers[] = { SIGINT, SIGTERM, SIGQUIT, SIGHUP };
 	struct sigaction action = { .sa_handler = on_signal };
 	sigset_t block;
 
 	sigemptyset(&block);
-	for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
-		sigaddset(&block, numbers[i]);
+	for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++)
+		sigaddset(&block, ends[i]);
 	sigaddset(&block, SIGWINCH);
 	sigprocmask(SIG_BLOCK, &block, while_waiting);
-	for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
-		sigdelset(while_waiting, numbers[i]);
-		if (numbers[i] == SIGHUP && hangup_reopens)
+	for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++) {
+		sigdelset(while_waiting, ends[i]);
+		if (ends[i] == SIGHUP && hangup_reopens)
 			action.sa_handler = on_hangup;
-		sigaction(numbers[i], &action, NULL);
+		sigaction(ends[i], &action, NULL);
 	}
 	sigdelset(while_waiting, SIGWINCH);
 }
 
-/* A file takes what it is given; who reads a pipe or a terminal may be slow. */
+/* A file takes what it is given; the reader of a pipe or a terminal may be slow. */
 bool signals_may_wait(int fd)
 {
 	struct stat st;
@@ -60,10 +62,18 @@ bool signals_may_wait(int fd)
 	return fstat(fd, &st) < 0 || !S_ISREG(st.st_mode);
 }
 
+/* For PIPE_BUF bytes, at least. */
+static bool has_room(int fd)
+{
+	struct pollfd poll_fd = { .fd = fd, .events = POLLOUT };
+
+	return poll(&poll_fd, 1, 0) == 1;
+}
+
 /*
- * One write for all that a turn had to say, so that nothing is shown half. Who
- * does not read can hold us here: a signal gets us out, of those not blocked
- * in @while_waiting (NULL for a file). 0, -EINTR or -errno.
+ * One write for all that a turn had to say, so that nothing is shown half. A
+ * reader that does not read can hold us here: a signal that is not blocked in
+ * @while_waiting gets us out (NULL for a file). 0, -EINTR or -errno.
  */
 int signals_write(const sigset_t *while_waiting, int fd, const char *text,
 		  size_t length)
@@ -74,21 +84,40 @@ int signals_write(const sigset_t *while_waiting, int fd, const char *text,
 	if (while_waiting)
 		sigprocmask(SIG_SETMASK, while_waiting, &blocked);
 	while (length && !ret) {
-		ssize_t written = write(fd, text, length);
+		size_t part = length;
+		ssize_t written;
 
+		/* no signal is to be waited for any more */
+		if (interrupted && while_waiting) {
+			if (!has_room(fd)) {
+				ret = -EINTR;
+				break;
+			}
+			part = length < PIPE_BUF ? length : PIPE_BUF;
+		}
+		written = write(fd, text, part);
 		if (written < 0) {
-			ret = errno == EINTR && !interrupted ? 0 : -errno;
+			ret = errno == EINTR ? 0 : -errno;
 			continue;
 		}
 		text += written;
 		length -= written;
-		/* a write that a signal ends may have done a part */
-		if (length && interrupted && while_waiting)
-			ret = -EINTR;
 	}
 	if (while_waiting)
 		sigprocmask(SIG_SETMASK, &blocked, NULL);
 	return ret;
+}
+
+void signals_release(const sigset_t *while_waiting)
+{
+	sigprocmask(SIG_SETMASK, while_waiting, NULL);
+}
+
+void signals_restore(const sigset_t *while_waiting)
+{
+	for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++)
+		signal(ends[i], SIG_DFL);
+	signals_release(while_waiting);
 }
 
 static sigset_t before_drawing;

@@ -86,9 +86,10 @@ static int on_batch_turn(void *context)
 static void on_batch_event(void *context, const struct vm *vm,
 			   const char *event, const char *reason)
 {
-	(void)context;
+	struct top *top = context;
+
 	if (strcmp(event, "sent") && strcmp(event, "found"))
-		text_event(stderr, vm, event, reason);
+		fleet_say_event(&top->fleet, vm, event, reason);
 }
 
 const struct fleet_ops top_batch_ops = {
@@ -109,10 +110,13 @@ int top_run_batch(struct top *top)
 		return fail(STATUS_FAILED, "no memory");
 	ret = fleet_run(fleet);
 	output_close(&top->output);
+	signals_release(&fleet->while_waiting);
 	if (ret && ret != -EPIPE && ret != -EINTR)
 		return fail(STATUS_FAILED, "standard output: %s",
 			    strerror(-ret));
 	if (!top->tables && !interrupted)
 		return fleet_fail_empty(fleet);
+	if (!filter_matched(&top->view.fields) && !interrupted)
+		return filter_fail(&top->view.fields);
 	return fleet_check_complete(fleet);
 }

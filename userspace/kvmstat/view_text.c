@@ -150,8 +150,10 @@ static void label_text(const struct view *view, const struct row *row,
 		source_label(source, row->watch->source);
 		snprintf(text, LINE_BYTES, "  %s %s", vm_name(row->vm), source);
 	} else if (row->vm) {
-		snprintf(text, LINE_BYTES, "%s (%ld)", vm_name(row->vm),
-			 row->vm->pid);
+		snprintf(text, LINE_BYTES, "%s (%ld)%s", vm_name(row->vm),
+			 row->vm->pid, row->vm->count &&
+			 kvmstats_source_is_sum(row->vm->watches[0].source) ?
+			 " (debugfs)" : "");
 	} else {
 		snprintf(text, LINE_BYTES, "%s%s",
 			 kvmstats_desc_name(row->desc),
@@ -263,7 +265,7 @@ static bool is_missing(const struct view *view, const struct vm *vm)
 size_t view_missing_count(const struct view *view)
 {
 	const struct fleet *fleet = view->fleet;
-	size_t count = fleet->hidden || fleet->trouble;
+	size_t count = fleet->hidden || fleet_has_trouble(fleet);
 
 	for (size_t i = 0; i < fleet->count; i++)
 		count += is_missing(view, fleet->vms[i]);

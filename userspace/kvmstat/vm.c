@@ -279,23 +279,43 @@ int vm_add_found(struct vm *vm)
 	return ret;
 }
 
-/* The kernel names the directory of a VM PID-FD. */
-int vm_add_debugfs(struct vm *vm, struct kvmstats_cache *cache)
+/* Numbers of processes are the kernel's own in the first namespace only. */
+static bool is_first_pid_namespace(void)
 {
-	static const char place[] = "/sys/kernel/debug/kvm";
+	struct stat st;
+
+	return !stat("/proc/self/ns/pid", &st) && st.st_ino == 0xeffffffc;
+}
+
+static bool has_thread(long pid, long tid)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%ld/task/%ld", pid, tid);
+	return !access(path, F_OK);
+}
+
+/* The kernel names the directory TID-FD: the thread that made the VM. */
+int vm_add_debugfs(struct vm *vm, const char *place,
+		   struct kvmstats_cache *cache)
+{
 	struct kvmstats_source *source;
 	struct dirent *entry;
 	char path[300];
-	DIR *dir = opendir(place);
+	DIR *dir;
 	int ret = 0;
 
+	if (!is_first_pid_namespace())
+		return -ENODATA;
+	dir = opendir(place);
 	if (!dir)
 		return -errno;
 	while ((entry = readdir(dir))) {
 		char *end;
+		long tid = strtol(entry->d_name, &end, 10);
 		int error;
 
-		if (strtol(entry->d_name, &end, 10) != vm->pid || *end != '-')
+		if (tid <= 0 || *end != '-' || !has_thread(vm->pid, tid))
 			continue;
 		snprintf(path, sizeof(path), "%s/%s", place, entry->d_name);
 		error = kvmstats_source_open_debugfs(path, cache, &source);
@@ -328,7 +348,9 @@ int vm_receive(struct vm *vm, struct kvmstats_cache *cache)
 	ret = kvmstats_peer_receive(vm->peer, cache, sources, &rejected);
 	vm->rejected += rejected;
 	for (int i = 0; i < ret; i++) {
-		int error = vm_add(vm, sources[i], -1, true);
+		/* the number here: over there it is not known, or none */
+		int error = vm_add(vm, sources[i],
+				   kvmstats_source_fd(sources[i]), true);
 
 		failed = error ? error : failed;
 	}

@@ -11,7 +11,7 @@
 	"this needs the rights of a debugger: the same user, where " \
 	"kernel.yama.ptrace_scope is 0, or CAP_SYS_PTRACE, and no filter of " \
 	"system calls that forbids pidfd_getfd"
-/* Checkpatch has its own opinion of who may say so; containers do. */
+/* Checkpatch allows this errno to the kernel only, but containers use it. */
 #define PASTE(a, b) a##b
 #define NO_SUCH_CALL PASTE(ENO, SYS)
 
@@ -75,8 +75,10 @@ int vm_receive(struct vm *vm, struct kvmstats_cache *cache);
 int vm_add(struct vm *vm, struct kvmstats_source *source, long fd, bool owned);
 /* What the finder has found since; 0 or -errno. */
 int vm_add_found(struct vm *vm);
-/* Of a VM without them, the sums of debugfs; 0 or -errno. */
-int vm_add_debugfs(struct vm *vm, struct kvmstats_cache *cache);
+/* Of a VM without them, the sums in debugfs below @place; 0 or -errno. */
+#define DEBUGFS_PLACE "/sys/kernel/debug/kvm"
+int vm_add_debugfs(struct vm *vm, const char *place,
+		   struct kvmstats_cache *cache);
 void vm_drop_gone(struct vm *vm);
 void vm_free(struct vm *vm);
 void vm_close_sources(struct vm *vm);
@@ -114,6 +116,8 @@ struct fleet_ops {
 	int (*turn)(void *context);
 };
 
+#define TROUBLES 8
+
 struct fleet {
 	const struct request *request;
 	const struct fleet_ops *ops;
@@ -131,7 +135,13 @@ struct fleet {
 	bool scanning;		/* all processes; else those given */
 	uint64_t next_scan_ns;
 	unsigned int hidden;	/* processes that we may not look into */
-	int trouble;		/* what else kept us from looking: -errno */
+	struct trouble {	/* what else keeps us from looking, as of now */
+		int error;		/* -errno */
+		unsigned int count;	/* processes */
+		unsigned int said;	/* how many of them */
+		long pid;		/* one of them; 0: of none */
+	} troubles[TROUBLES];
+	bool says_trouble;	/* as it comes, on standard error */
 	unsigned long interval_ms;
 	unsigned long first_ms;	/* to the first sample; 0: the interval */
 	uint64_t deadline_ns;	/* of the next sample; may be set to now */
@@ -147,6 +157,10 @@ struct fleet {
 int fleet_append(struct fleet *fleet, struct vm *vm);
 void fleet_event(struct fleet *fleet, const struct vm *vm, const char *name,
 		 const char *reason);
+void fleet_say(const struct fleet *fleet, const char *format, ...)
+	__printf(2, 3);
+void fleet_say_event(const struct fleet *fleet, const struct vm *vm,
+		     const char *event, const char *reason);
 void fleet_announce_gone(struct fleet *fleet, struct vm *vm);
 void fleet_remove_gone(struct fleet *fleet);
 void fleet_scan(struct fleet *fleet);
@@ -162,10 +176,11 @@ void fleet_close(struct fleet *fleet);
 bool fleet_shows(const struct fleet *fleet, const struct vm *vm);
 /* Is one of those, whether it has statistics or not. */
 bool fleet_names(const struct fleet *fleet, const struct vm *vm);
-/* What could not be read, a line for each VM and reason, to standard error. */
-void fleet_explain(const struct fleet *fleet);
-/* What kept us from looking at processes at all; "" if nothing did. */
+/* What could not be read, for each VM and reason: as an event, or a line. */
+void fleet_explain(struct fleet *fleet);
+/* What keeps us from looking at processes, in words; "" if nothing does. */
 void fleet_trouble(const struct fleet *fleet, char *text, size_t text_bytes);
+bool fleet_has_trouble(const struct fleet *fleet);
 /* Why there is nothing to see, one line, and a status for it. */
 int fleet_fail_empty(const struct fleet *fleet);
 /* No process has a VM, as far as could be seen; on standard error only. */
@@ -179,6 +194,10 @@ void signals_catch(sigset_t *while_waiting, bool hangup_reopens);
 bool signals_may_wait(int fd);
 int signals_write(const sigset_t *while_waiting, int fd, const char *text,
 		  size_t length);
+/* No wait is ahead any more: a signal ends what is being written. */
+void signals_release(const sigset_t *while_waiting);
+/* The same, and the program. */
+void signals_restore(const sigset_t *while_waiting);
 /* While it draws on a terminal that may be stopped, a signal is the end. */
 void signals_begin_drawing(const sigset_t *while_waiting);
 void signals_end_drawing(void);

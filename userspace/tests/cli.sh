@@ -258,6 +258,77 @@ foreign_image()
 	says 1 'not the image' "$kvmstat" show --image /etc/passwd
 }
 
+# Of a schema that is known: a mistake in the expression, most likely.
+no_such_field()
+{
+	says 3 'no statistic matches --fields nosuch' "$kvmstat" show \
+		--image "$vcpu" --fields nosuch &&
+		says 3 'no statistic matches' "$kvmstat" schema --json \
+			--image "$vcpu" --fields nosuch &&
+		says 3 'no statistic matches' "$kvmstat" record --image "$vcpu" \
+			--interval 0.01 --count 2 --fields nosuch &&
+		says 3 'no statistic matches' "$kvmstat" top --once --by-guest \
+			--interval 0.01 --image "$vcpu" --fields nosuch &&
+		status_is 0 "$kvmstat" record --image "$vcpu" --skip-zero \
+			--interval 0.01 --count 2 --fields '^exits$'
+}
+
+# Nobody came: that is no success, but an interrupt is one.
+listen_to_nobody()
+{
+	says 3 'no VM has registered' "$kvmstat" listen --duration 0.2 \
+		--interval 0.1 "$tap_dir/nobody"
+}
+
+# A terminal that understands no control sequences gets none.
+dumb_terminal()
+{
+	# shellcheck disable=SC2016 # the inner shell's
+	TERM=$1 KVMSTAT=$kvmstat SOCKET=$tap_dir/dumb script -qec \
+		'"$KVMSTAT" listen --duration 0.3 --interval 0.1 "$SOCKET"' \
+		/dev/null >"$tap_dir/typescript" </dev/null
+	if [ "$1" = dumb ]; then
+		! grep -q $'\033' "$tap_dir/typescript"
+	else
+		grep -q $'\033\[H' "$tap_dir/typescript"
+	fi
+}
+
+batch_has_no_trailing_blanks()
+{
+	"$kvmstat" top --once --interval 0.01 --all --include-past \
+		--image "$vcpu" >"$tap_dir/batch" &&
+		grep -q '^exits ' "$tap_dir/batch" &&
+		! grep ' $' "$tap_dir/batch"
+}
+
+# In the log as in the list: whole numbers.
+booleans()
+{
+	[ "$("$kvmstat" record --image "$vcpu" --interval 0.01 --count 1 \
+		--format log --fields '^guest_mode$|^blocking$' | tail -n 1 |
+		tr -s ' ' | cut -d' ' -f2-)" = "$("$kvmstat" show --image "$vcpu" \
+		--fields '^guest_mode$|^blocking$' | grep -v '^#' | sort |
+		awk '{ print $NF }' | paste -sd' ')" ]
+}
+
+# Behind the two dashes bash-completion takes over, from the word that follows.
+completes_run()
+{
+	# shellcheck disable=SC2016 # the inner shell's
+	[ "$(bash -c '
+		_command_offset() { echo "from $1"; }
+		. "$1"
+		COMP_WORDS=(kvmstat run --all -- ls -)
+		COMP_CWORD=5
+		_kvmstat
+		COMP_WORDS=(kvmstat show --format c)
+		COMP_CWORD=3
+		_kvmstat
+		echo "${COMPREPLY[*]}"' sh "$here/../completion/kvmstat")" = "from 4
+csv" ]
+}
+
 foreign_descriptor()
 {
 	status_is 1 "$kvmstat" show --fd 0 </dev/null &&
@@ -271,6 +342,13 @@ check "unknown option" status_is 2 "$kvmstat" show --frobnicate
 check "left-over argument" status_is 2 "$kvmstat" list extra
 check "mistakes in options are named" option_mistakes
 check "a file that is no image" foreign_image
+check "no statistic of that name" no_such_field
+check "listen to nobody" listen_to_nobody
+check "a dumb terminal" dumb_terminal dumb
+check "a terminal that is not" dumb_terminal xterm
+check "no trailing blanks in batches" batch_has_no_trailing_blanks
+check "booleans are no fractions" booleans
+check "completion behind run --" completes_run
 check "bad pid" status_is 2 "$kvmstat" show --pid 0x10
 check "bad interval" status_is 2 "$kvmstat" listen --interval 0 socket
 check "no such process" status_is 3 "$kvmstat" show --pid 2147483647

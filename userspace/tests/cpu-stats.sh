@@ -3,12 +3,15 @@
 # usage: cpu-stats.sh BUILD-DIR - kvmstat cpu-stats with a VM on /dev/kvm, beside
 # what /proc says
 
-here=$(dirname "$0")
-build=$1
+here=$(cd "$(dirname "$0")" && pwd)
+build=$(cd "$1" && pwd)
 kvmstat=$build/kvmstat/kvmstat
 demo=
-limit_s=60		# for what never comes
 . "$here/tap.sh"
+# other VMs of this machine have another name
+guest=cpu$$
+# shellcheck source=userspace/tests/vms.sh
+. "$here/vms.sh"
 
 # demo-vmm names its threads, and starts one after the other.
 threads_of_demo()
@@ -147,6 +150,38 @@ without_statistics()
 		.total.params.cpu_time > 0' "$tap_dir/bare"
 }
 
+# A VM that several descriptors stand for is one; by its name as well. Its one
+# thread has the name that VMMs give to that of vCPU 0.
+duplicated_vm()
+{
+	local status
+
+	start_told && tell vm && tell vcpu && tell again && tell dup &&
+		tell name vcpu0 || return 1
+	"$kvmstat" cpu-stats --guest "$guest" --json >"$tap_dir/dup" \
+		2>"$tap_dir/said"
+	status=$?
+	tid=$vmm
+	end_told
+	cat "$tap_dir/dup" "$tap_dir/said"
+	[ $status = 0 ] && ! grep -q 'several VMs' "$tap_dir/said" &&
+		jq -e --argjson tid "$tid" '[.cpus[].thread] == [$tid]' \
+			"$tap_dir/dup"
+}
+
+# Those of two VMs have the same numbers.
+several_vms()
+{
+	local status
+
+	start_told && tell vm && tell vcpu 0 && tell vm && tell vcpu 1 || return 1
+	"$kvmstat" cpu-stats --guest "$guest" >/dev/null 2>"$tap_dir/said"
+	status=$?
+	end_told
+	cat "$tap_dir/said"
+	[ $status = 0 ] && grep -q 'several VMs' "$tap_dir/said"
+}
+
 text_of_cpu_stats()
 {
 	"$kvmstat" cpu-stats --pid "$demo" --threads "$(threads_of_demo)" \
@@ -202,6 +237,8 @@ else
 	skip "by the host's CPUs" "needs root, to make a cgroup"
 fi
 check "without statistics" without_statistics
+check "a VM that is duplicated, by its name" duplicated_vm
+check "several VMs" several_vms
 check "as text" text_of_cpu_stats
 check "mistakes are named" bad_threads
 check "the manual's example" example_of_cpu_stats

@@ -14,29 +14,6 @@ guest=told$$
 # shellcheck source=userspace/tests/vms.sh
 . "$here/vms.sh"
 
-# A VMM of this name
-start_told()
-{
-	coproc told { exec "$here/vmm.py" -name "$guest"; }
-	# shellcheck disable=SC2154 # the coprocess's number
-	vmm=$told_PID
-}
-
-# tell WORDS...
-tell()
-{
-	echo "$@" >&"${told[1]}" && read -r answer <&"${told[0]}" &&
-		[ "$answer" = "done" ]
-}
-
-end_told()
-{
-	pkill -P "$vmm"
-	kill -9 "$vmm"
-	wait "$vmm"
-	return 0
-} 2>/dev/null
-
 # exits_shown: of each vCPU, by show
 exits_shown()
 {
@@ -116,7 +93,8 @@ without_statistics_is_said()
 	cat "$tap_dir/list" "$tap_dir/top" "$tap_dir/record" "$tap_dir/said"
 	[ $status = 0 ] && grep -q "$guest: .*no statistics" "$tap_dir/list" &&
 		grep -q 'makes none for others' "$tap_dir/top" &&
-		grep -q 'makes none for others' "$tap_dir/said"
+		jq -es '[.[] | select(.event == "incomplete").reason |
+			test("makes none for others")] == [true]' "$tap_dir/record"
 }
 
 # Where the kernel makes them for others, nothing is missing.
@@ -165,10 +143,41 @@ long_interval()
 	recorder=$!
 	run_vmm
 	wait_until "$recorder" grep -q '"event":"found"' "$tap_dir/record" || return 1
+	sleep 0.5
 	stop_vmm
 	status_is 0 wait "$recorder" && events_are found sample gone &&
-		jq -es '.[] | select(.event == "sample") |
-			.sources[0].interval_ns > 1000000' "$tap_dir/record"
+		jq -es '[.[] | select(.event == "sample") |
+			.sources[0].interval_ns > 4e8] == [true]' "$tap_dir/record"
+}
+
+# One that is found at the time of a sample has its first after an interval.
+first_interval()
+{
+	"$kvmstat" record --guest "$guest" --json --interval 4 --duration 20 \
+		>"$tap_dir/record" 2>/dev/null &
+	recorder=$!
+	sleep 1
+	run_vmm
+	wait_until "$recorder" has_new_sample
+	kill "$recorder"
+	stop_vmm
+	wait "$recorder"
+	jq -es '[.[] | select(.event == "sample") | .sources[0].interval_ns][0] >
+		2e8' "$tap_dir/record"
+}
+
+# In the last tenth of an interval VMs are looked for as well.
+short_life_before_a_sample()
+{
+	"$kvmstat" record --guest "$guest" --json --interval 20 --duration 60 \
+		--until-gone >"$tap_dir/record" 2>/dev/null &
+	recorder=$!
+	sleep 16.8
+	"$tap_dir/$guest" --seconds 2.4 >/dev/null
+	kill "$recorder"
+	wait "$recorder"
+	cut -c 1-100 "$tap_dir/record"
+	events_are found sample gone
 }
 
 # Nobody reads its output.
@@ -238,6 +247,8 @@ fi
 check "CPU time by guest" time_by_guest
 check "too few descriptors are counted" too_few_numbers
 check "an interval longer than the VM's life" long_interval
+check "the first interval is one" first_interval
+check "a short life before a sample" short_life_before_a_sample
 check "SIGTERM ends top whose output is blocked" batch_ends_by_signal
 check "top --once of a VM that ends" once_of_a_short_life
 check "nothing shown is no success" nothing_is_no_success

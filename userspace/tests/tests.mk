@@ -51,6 +51,7 @@ $(O)/tests/threads: $(tsan_obj)
 	$(Q)$(CC) -fsanitize=thread $^ $(ALL_LDFLAGS) -lcmocka -o $@
 
 $(patsubst tests/%.c,$(O)/tests/%,$(migsim_tests)): $(migsim_asan)
+$(O)/tests/test_vm: $(O)/asan/kvmstat/vm.o
 
 $(O)/tests/%: $(O)/asan/tests/%.o $(asan_obj)
 	@mkdir -p $(@D)

@@ -12,6 +12,7 @@ exits     print what each vCPU has counted as exits, instead of "done"
 close     close the VMs and all of them
 remake N  close, and make a VM with N vCPUs: it has the same numbers
 fork S    leave a child that holds everything for S seconds
+name X    give its thread a name
 many N    open N descriptors of other kinds
 
 Each line is answered by "done" or an error. It ends with its input. Its
@@ -108,6 +109,9 @@ def obey(word, argument):
         if not os.fork():
             time.sleep(float(argument))
             os._exit(0)
+    elif word == "name":
+        with open("/proc/self/comm", "w") as comm:
+            comm.write(argument)
     elif word == "many":
         for _ in range(int(argument)):
             os.dup(0)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
-# VMs for the tests of kvmstat. Sourced after tap.sh, with $kvmstat and $guest.
+# VMs for the tests of kvmstat. Sourced after tap.sh, with $kvmstat, $here and
+# $guest.
 
-: "${tap_dir:?}" "${kvmstat:?}" "${guest:?}"
+: "${tap_dir:?}" "${kvmstat:?}" "${guest:?}" "${here:?}"
 
 # Nothing here may depend on how fast the machine is: what is waited for is an
 # event, and this only ends the wait for one that never comes.
@@ -40,13 +41,15 @@ shows_four_vcpus()
 		[ "$(grep -o '"scope":"vcpu"' "$tap_dir/show" | wc -l)" = 4 ]
 }
 
-# events_are NAME...: the events of the record, samples as one
+# events_are NAME...: the events of the record, samples as one; that a VM keeps
+# a part of its statistics only is not among them
 events_are()
 {
 	local events
 
-	events=$(grep -o '^{"event":"[a-z ]*"' "$tap_dir/record" | uniq |
-		cut -d'"' -f4 | tr '\n' ' ')
+	events=$(grep -o '^{"event":"[a-z ]*"' "$tap_dir/record" |
+		grep -v incomplete | uniq | cut -d'"' -f4 |
+		tr '\n' ' ')
 	[ "$events" = "$* " ] || { echo "$events"; return 1; }
 }
 
@@ -59,3 +62,26 @@ has_new_sample()
 {
 	last_is sample && grep -q "\"pid\":$vmm," "$tap_dir/record"
 }
+
+# A VMM of this name that does as it is told: vmm.py
+start_told()
+{
+	coproc told { exec "$here/vmm.py" -name "$guest"; }
+	# shellcheck disable=SC2154 # the coprocess's number
+	vmm=$told_PID
+}
+
+# tell WORDS...
+tell()
+{
+	echo "$@" >&"${told[1]}" && read -r answer <&"${told[0]}" &&
+		[ "$answer" = "done" ]
+}
+
+end_told()
+{
+	pkill -P "$vmm"
+	kill -9 "$vmm"
+	wait "$vmm"
+	return 0
+} 2>/dev/null

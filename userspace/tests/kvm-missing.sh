@@ -1,0 +1,451 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# usage: kvm-missing.sh BUILD-DIR - what kvmstat cannot see or cannot write is
+# said, and is a status: VMs without statistics, other users, limits, refused
+# system calls, outputs that nobody reads
+
+here=$(cd "$(dirname "$0")" && pwd)
+build=$(cd "$1" && pwd)
+kvmstat=$build/kvmstat/kvmstat
+vmm=
+. "$here/tap.sh"
+# other VMs of this machine have another name
+guest=mis$$
+# shellcheck source=userspace/tests/vms.sh
+. "$here/vms.sh"
+: "${CC:=cc}"
+
+as_nobody()
+{
+	"$build/demo/asuser" 65534 65534 "$@"
+}
+
+# status COMMAND...: of the command, whose output goes to "said"
+status()
+{
+	"$@" >"$tap_dir/said" 2>&1
+	echo "status $?" >>"$tap_dir/said"
+	cat "$tap_dir/said"
+}
+
+said()
+{
+	grep -qE -- "$1" "$tap_dir/said"
+}
+
+# ---- VMs with and without
+
+# start_mix: one VM that has statistics, and $bare that has none. The name of a
+# command has 15 bytes at most.
+start_mix()
+{
+	start_told && tell vm && tell vcpu || return 1
+	cp "$tap_dir/$guest" "$tap_dir/b$guest"
+	"$tap_dir/b$guest" --no-stats --seconds 36000 >/dev/null 2>&1 &
+	bare=$!
+	wait_until $bare lists_bare
+}
+
+lists_bare()
+{
+	"$kvmstat" list 2>/dev/null | grep -q " b$guest\$"
+}
+
+end_mix()
+{
+	kill -9 "$bare"
+	wait "$bare"
+	end_told
+} 2>/dev/null
+
+mix_is_told()
+{
+	local verdict=0
+
+	start_mix || return 1
+	status "$kvmstat" top --once --interval 0.1
+	said "more without statistics" && said "b$guest .*: process $bare: no statistics" &&
+		said 'status 0' || verdict=1
+	status "$kvmstat" list
+	said " $guest\$" && said " b$guest\$" && said "b$guest: process $bare" ||
+		verdict=1
+	status "$kvmstat" record --interval 0.1 --count 1 --fields '^exits$'
+	said ",$guest,.*,exits," && said "b$guest .*incomplete: .*no statistics" &&
+		said 'status 0' || verdict=1
+	"$kvmstat" record --interval 0.1 --count 1 --json >"$tap_dir/json" 2>/dev/null
+	jq -es --arg name "b$guest" '[.[] | select(.event == "incomplete" and
+		.vm.name == $name).reason | test("no statistics")] == [true]' \
+		"$tap_dir/json" || verdict=1
+	end_mix
+	return $verdict
+}
+
+# A VMM that keeps those of its vCPUs only, as QEMU does from 8.1 on.
+part_is_told()
+{
+	local verdict
+
+	start_told && tell vm && tell vcpu || return 1
+	status "$kvmstat" record --pid "$vmm" --interval 0.1 --count 1
+	said 'process [0-9]+: 1 of 2 descriptors cannot be had: .*keeps only a part' &&
+		said 'status 0'
+	verdict=$?
+	end_told
+	return $verdict
+}
+
+# What a kernel without statistics descriptors says is not mistaken: it knows
+# no such capability, and run would not help.
+kernel_without_any()
+{
+	local verdict
+
+	cat >"$tap_dir/old.c" <<-END
+		#define _GNU_SOURCE
+		#include <errno.h>
+		#include <stdarg.h>
+		#include <sys/syscall.h>
+		#include <unistd.h>
+		int ioctl(int fd, unsigned long request, ...)
+		{
+			va_list args;
+			long argument;
+
+			va_start(args, request);
+			argument = va_arg(args, long);
+			va_end(args);
+			if (request == 0xae03 && argument == 203)
+				return 0;
+			return syscall(SYS_ioctl, fd, request, argument);
+		}
+	END
+	"$CC" -shared -fPIC -o "$tap_dir/old.so" "$tap_dir/old.c" || return 1
+	start_told && tell vm && tell bare || return 1
+	LD_PRELOAD=$tap_dir/old.so status "$kvmstat" show --pid "$vmm"
+	said 'this kernel has no statistics descriptors' && said 'status 3' &&
+		! said 'kvmstat run'
+	verdict=$?
+	end_told
+	return $verdict
+}
+
+# in_debugfs COMMAND...: where debugfs has two numbers of this VM
+in_debugfs()
+{
+	local dir="$tap_dir/debug/kvm/$vmm-5"
+
+	mkdir -p "$dir" && echo 4711 >"$dir/exits" && echo 3 >"$dir/mmu_cache" &&
+		chmod 444 "$dir/mmu_cache"
+	# shellcheck disable=SC2016 # the inner shell's
+	unshare -m sh -c 'mount --bind "$1" /sys/kernel/debug && shift &&
+		exec "$@"' sh "$tap_dir/debug" "$@"
+}
+
+# Sums over vCPUs, which every way to show them marks.
+sums_are_marked()
+{
+	local verdict=0
+
+	start_told && tell vm && tell bare || return 1
+	status in_debugfs "$kvmstat" top --once --include-past --interval 0.1 \
+		--guest "$guest"
+	said '^exits \(debugfs\) +4711 ' && said '^mmu_cache \(debugfs\) +3' &&
+		said 'sums over vCPUs, from debugfs' && said 'status 0' || verdict=1
+	status in_debugfs "$kvmstat" top --once --include-past --interval 0.1 \
+		--by-guest --guest "$guest"
+	said "^$guest \($vmm\) \(debugfs\) +4711 " || verdict=1
+	status in_debugfs "$kvmstat" record --pid "$vmm" --count 1 --interval 0.1
+	said ",$vmm,sum,,5,exits,cumulative,none,4711,0,0,"  || verdict=1
+	status in_debugfs "$kvmstat" record --pid "$vmm" --count 1 --interval 0.1 \
+		--format log
+	said '^time +exits\(debugfs\) mmu_cache\(debugfs\)$' || verdict=1
+	in_debugfs "$kvmstat" record --pid "$vmm" --count 1 --interval 0.1 --json \
+		>"$tap_dir/json" 2>/dev/null
+	jq -es '[.[] | select(.event == "sample").sources[] | .scope] == ["sum"]' \
+		"$tap_dir/json" || verdict=1
+	status in_debugfs "$kvmstat" show --pid "$vmm"
+	said "^# sum debugfs-$vmm-5 " && said '^exits .* 4711$' || verdict=1
+	mkdir "$tap_dir/dumped"
+	status in_debugfs "$kvmstat" dump --pid "$vmm" --output "$tap_dir/dumped"
+	status "$kvmstat" show --image "$tap_dir/dumped/0-sum.bin"
+	said "^# sum debugfs-$vmm-5" && said '^exits .* 4711$' || verdict=1
+	end_told
+	return $verdict
+}
+
+# ---- rights and limits
+
+other_users()
+{
+	local verdict=0
+
+	start_told && tell vm && tell vcpu || return 1
+	status as_nobody "$tap_dir/kvmstat" list
+	said 'processes of other users could not be looked into; to see them, run as root' &&
+		said 'status 4' || verdict=1
+	status as_nobody "$tap_dir/kvmstat" show --guest "no$guest"
+	said "no VM with statistics of the name no$guest; " && said 'status 4' ||
+		verdict=1
+	end_told
+	return $verdict
+}
+
+# Of three VMs the last does not get a single descriptor, at one of these limits.
+no_room_for_a_vm()
+{
+	local pids=() verdict
+
+	for _ in 1 2 3; do
+		"$tap_dir/$guest" --seconds 36000 >/dev/null 2>&1 &
+		pids+=($!)
+	done
+	vmm=${pids[2]}
+	wait_until "$vmm" shows_four_vcpus || return 1
+	for limit in $(seq 12 40); do
+		(ulimit -n "$limit"
+		status "$kvmstat" record --count 1 --interval 0.1 \
+			--fields '^exits$' >/dev/null)
+		! said 'what was shown may not be complete' || break
+	done
+	cat "$tap_dir/said"
+	said ',exits,' && said 'could not be looked into.*too many open files' &&
+		said 'what was shown may not be complete' && said 'status 1'
+	verdict=$?
+	kill -9 "${pids[@]}"
+	wait "${pids[@]}"
+	return $verdict
+} 2>/dev/null
+
+# refused ERRNO NUMBERS COMMAND...
+refused()
+{
+	local error=$1 numbers=$2
+
+	shift 2
+	# shellcheck disable=SC2086 # several numbers
+	status "$build/tests/refuse" "$error" $numbers -- "$kvmstat" "$@"
+}
+
+# 38 ENOSYS, 1 EPERM; 438 pidfd_getfd, 434 pidfd_open, 312 kcmp
+refused_calls()
+{
+	local verdict=0
+
+	start_told && tell vm && tell vcpu && tell hold || return 1
+	refused 38 438 list
+	said "$guest: .*Function not implemented: pidfd_getfd is missing" || verdict=1
+	refused 38 438 top --once --interval 0.1 --guest "$guest"
+	said 'pidfd_getfd is missing' && said 'status 1' || verdict=1
+	refused 38 438 record --duration 1 --interval 0.1 --guest "$guest"
+	said 'pidfd_getfd is missing' && said 'status 1' || verdict=1
+	refused 1 438 record --duration 1 --interval 0.1 --guest "$guest"
+	said 'needs the rights of a debugger' && said 'status 4' || verdict=1
+	refused 38 434 list
+	said 'could not be looked into.*: pidfd_open is missing' &&
+		said 'status 1' || verdict=1
+	refused 38 434 record --duration 1 --interval 0.1
+	[ "$(grep -c 'pidfd_open is missing' "$tap_dir/said")" -le 2 ] &&
+		said 'status 1' || verdict=1
+	# numbers have to do
+	refused 38 312 top --once --interval 0.1 --guest "$guest"
+	said 'kvm statistics - 1 VM, 2 descriptors' && said 'status 0' || verdict=1
+	end_told
+	return $verdict
+}
+
+# A process that does not answer is said while a record runs, and once.
+said_when_it_comes()
+{
+	local verdict worker
+
+	start_told && tell vm && tell vcpu && tell hold || return 1
+	"$kvmstat" record --interval 1 --pid "$vmm" >"$tap_dir/csv" \
+		2>"$tap_dir/said" &
+	recorder=$!
+	wait_until "$recorder" grep -q ,exits, "$tap_dir/csv" || return 1
+	worker=$(pgrep -P "$recorder")
+	kill -STOP "$worker"
+	wait_until "$recorder" grep -q 'no answer within 5 seconds' "$tap_dir/said"
+	verdict=$?
+	sleep 5
+	kill "$recorder"
+	wait "$recorder"
+	end_told
+	cat "$tap_dir/said"
+	[ $verdict = 0 ] && said "process $vmm could not be looked into" &&
+		[ "$(grep -c 'no answer' "$tap_dir/said")" = 1 ]
+}
+
+# ---- outputs that nobody reads
+
+# ends_when_blocked NAME: this process, which writes to a pipe, ends by SIGTERM
+ends_when_blocked()
+{
+	local pid=$1 verdict
+
+	wait_until "$pid" grep -q pipe_write "/proc/$pid/wchan" &&
+		kill "$pid" && timeout 20 tail --pid="$pid" -f /dev/null
+	verdict=$?
+	kill -9 "$pid"
+	wait "$pid"
+	return $verdict
+} 2>/dev/null
+
+# A pipe that is full.
+open_fifo()
+{
+	rm -f "$tap_dir/fifo"
+	mkfifo "$tap_dir/fifo"
+	# shellcheck disable=SC2217 # it is not to read
+	sleep 600 <"$tap_dir/fifo" &
+	sleeper=$!
+	head -c 65536 /dev/zero >"$tap_dir/fifo"
+}
+
+blocked_show()
+{
+	local verdict
+
+	open_fifo
+	"$kvmstat" show --json --socket "$tap_dir/socket" --wait 50 \
+		>"$tap_dir/fifo" 2>/dev/null &
+	reader=$!
+	wait_until "$reader" test -S "$tap_dir/socket" || return 1
+	run_vmm --socket "$tap_dir/socket"
+	ends_when_blocked "$reader"
+	verdict=$?
+	kill "$sleeper"
+	stop_vmm
+	return $verdict
+}
+
+# The VMM has ended: nobody is left to whom the signal could be passed on.
+blocked_run()
+{
+	local verdict
+
+	open_fifo
+	"$kvmstat" run --json --interval 0.01 --all --output "$tap_dir/fifo" -- \
+		"$build/demo/demo-vmm" --no-stats --seconds 3 >/dev/null &
+	runner=$!
+	wait_until "$runner" grep -q pipe_write "/proc/$runner/wchan" && sleep 4
+	ends_when_blocked "$runner"
+	verdict=$?
+	kill "$sleeper"
+	return $verdict
+}
+
+# Messages go to standard error, which may be a pipe as well.
+blocked_messages()
+{
+	local verdict
+
+	open_fifo
+	start_told && tell vm && tell vcpu || return 1
+	"$kvmstat" record --guest "$guest" --interval 0.05 >/dev/null \
+		2>"$tap_dir/fifo" &
+	recorder=$!
+	ends_when_blocked "$recorder"
+	verdict=$?
+	kill "$sleeper"
+	end_told
+	return $verdict
+}
+
+# ---- nothing shown
+
+listen_to_nobody()
+{
+	status "$kvmstat" listen --duration 0.3 --interval 0.1 "$tap_dir/socket"
+	said 'no VM has registered' && said 'status 3'
+}
+
+no_such_field()
+{
+	local verdict=0 command
+
+	start_told && tell vm && tell vcpu && tell hold || return 1
+	for command in show schema "record --count 1 --interval 0.1" \
+		"top --once --interval 0.1"; do
+		# shellcheck disable=SC2086 # words
+		status "$kvmstat" $command --pid "$vmm" --fields nosuchstat
+		said 'no statistic matches --fields nosuchstat' && said 'status 3' ||
+			verdict=1
+	done
+	end_told
+	return $verdict
+}
+
+# show, with nothing named: both of two VMs
+shows_all_vms()
+{
+	local verdict
+
+	"$tap_dir/$guest" --seconds 36000 >/dev/null 2>&1 &
+	other=$!
+	run_vmm
+	wait_until "$vmm" shows_four_vcpus &&
+		wait_until "$other" shows_both
+	verdict=$?
+	stop_vmm
+	kill -9 "$other"
+	wait "$other"
+	return $verdict
+} 2>/dev/null
+
+shows_both()
+{
+	"$kvmstat" show --json 2>/dev/null | jq -e --argjson a "$vmm" \
+		--argjson b "$other" '[.sources[] | select(.pid == $a or .pid == $b)
+		] | length == 10'
+}
+
+# ---- keys
+
+# The lines of two VMs of one process that register have different keys.
+keys_of_registered_vms()
+{
+	"$kvmstat" run --json --interval 0.1 --output "$tap_dir/json" -- \
+		"$build/tests/preload_vmm" two < <(sleep 1) || return 1
+	jq -es '[.[] | select(.event == "sample")] | length > 1 and all(
+		.sources | map(.fd) | all(. != null) and unique == sort)' \
+		"$tap_dir/json" &&
+		jq -es '[.[] | select(.event == "sample").sources[] |
+			select(.vcpu == 0).fd] | unique | length == 2' "$tap_dir/json"
+}
+
+# shellcheck disable=SC2046 # several numbers
+trap 'kill -9 $(jobs -p) 2>/dev/null; wait 2>/dev/null; rm -rf "$tap_dir"' EXIT
+cp "$build/demo/demo-vmm" "$tap_dir/$guest" &&
+	cp "$kvmstat" "$tap_dir/kvmstat" && chmod 755 "$tap_dir"
+if start_told && tell vm && tell bare &&
+	"$kvmstat" show --pid "$vmm" >/dev/null 2>&1; then
+	end_told
+	# statistics are made for us: nothing is missing
+else
+	end_told
+	check "VMs with and without statistics" mix_is_told
+	check "a part of a VM's statistics" part_is_told
+	if [ "$(id -u)" = 0 ] && [ -d /sys/kernel/debug ]; then
+		check "sums are marked" sums_are_marked
+	else
+		skip "sums are marked" "not root, or no debugfs"
+	fi
+	check "a kernel without statistics descriptors" kernel_without_any
+fi
+if [ "$(id -u)" = 0 ]; then
+	check "processes of other users" other_users
+else
+	skip "processes of other users" "not root"
+fi
+check "no room for a VM" no_room_for_a_vm
+check "system calls that are refused" refused_calls
+check "trouble is said when it comes" said_when_it_comes
+check "SIGTERM ends show --socket whose output is blocked" blocked_show
+check "SIGTERM ends run whose output is blocked" blocked_run
+check "SIGTERM ends record whose messages are blocked" blocked_messages
+check "listen to nobody" listen_to_nobody
+check "no statistic of that name" no_such_field
+check "show, with nothing named" shows_all_vms
+check "keys of VMs that register" keys_of_registered_vms
+tap_done
