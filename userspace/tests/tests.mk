@@ -76,8 +76,10 @@ $(O)/tests/fuzz-%: $(O)/fuzz/tests/fuzz_%.o $(fuzz_obj)
 
 $(O)/tests/fuzz-elf: $(O)/fuzz/kvmstat/program_elf.o
 
-# what the scripts use
+# what the scripts use, and what runs in the booted kernel
 check preload-vmm: $(O)/tests/refuse
+preload-vmm: $(if $(STATIC),,$(addprefix $(O)/tests/test_,finder finder_kvm \
+	     cpu_host))
 $(O)/tests/refuse: $(O)/tests/refuse.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@
