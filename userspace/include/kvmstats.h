@@ -651,14 +651,15 @@ void kvmstats_text_clean(char *text);
  * A VM is known by the kernel's object (by kcmp), not by a descriptor's number
  * or by who holds it: one that was duplicated, inherited by fork or passed to
  * another process is one VM, that of the process that was looked at first, or
- * of the one whose child has inherited it. One that is closed and made again with the same numbers is another. Where kcmp
- * is refused, numbers have to do: VMs of one process are taken for one, what
- * another process holds for another, and the same numbers for the same.
+ * of the one whose child has inherited it. One that is closed and made again
+ * with the same numbers is another. Where kcmp is refused, numbers have to do:
+ * VMs of one process are taken for one, what another process holds for another,
+ * and the same numbers for the same.
  *
  * All that can wait for a foreign process (reading its command line, comparing
- * its files, copying and closing descriptors that may be anything by then) is done by a process
- * of the finder's own, a fork of the caller, which is replaced when it does
- * not answer within KVMSTATS_FINDER_PATIENCE_MS. The caller must not reap it
+ * its files, copying and closing descriptors that may be anything by then) is
+ * done by a process of the finder's own, a fork of the caller, which is
+ * replaced when it does not answer within KVMSTATS_FINDER_PATIENCE_MS. The caller must not reap it
  * with wait for any child. A finder and its vmms are used by one thread at a
  * time. [single]
  *

@@ -405,7 +405,8 @@ static const struct opt dump_opts[] = {
 
 const struct command cmd_show = {
 	"show", " [OPTIONS]",
-	"show every statistic once, in unscaled units; of all VMs, or those named", show_opts, run_print
+	"show every statistic once, in unscaled units; of all VMs, or those named",
+	show_opts, run_print
 };
 
 const struct command cmd_schema = {

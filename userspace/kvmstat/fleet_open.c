@@ -72,7 +72,8 @@ static void trouble_text(const struct trouble *trouble, char *text,
 	} texts[] = {
 		{ ETIME, "no answer within 5 seconds; it is tried again later" },
 		{ EBUSY, "too many processes do not answer; no other is asked before they do" },
-		{ NO_SUCH_CALL, "pidfd_open is missing, or a container's filter of system calls refuses it" },
+		{ NO_SUCH_CALL,
+		  "pidfd_open is missing, or a container's filter of system calls refuses it" },
 		{ EMFILE, "too many open files; raise the limit (ulimit -n)" },
 	};
 	const char *why = strerror(-trouble->error);

@@ -143,8 +143,9 @@ static int mark_shared(const struct kvmstats_vmm *vmm, struct kvm_files *files,
 
 	for (size_t i = 0; i < files->count; i++) {
 		const struct kvm_file *file = &files->list[i];
+		bool is_kind = file->kind == kind;
 
-		if ((file->kind == kind) != of_kind || was_there(vmm, file))
+		if (is_kind != of_kind || was_there(vmm, file))
 			continue;
 		for (size_t j = 0; j < others->count; j++)
 			for (size_t k = 0; k < others->list[j].files->count &&

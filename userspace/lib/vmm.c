@@ -66,12 +66,13 @@ static int find_files(struct kvmstats_vmm *vmm, struct own *own, size_t count,
 					    { vmm->tid, files[j].number } },
 				.own = i, .other = j,
 			};
+			bool moved = files[j].number != own[i].number;
 
 			if (own[i].fd >= 0 && !own[i].file &&
 			    files[j].kind == own[i].kind &&
 			    files[j].vcpu == own[i].vcpu &&
 			    !files[j].matched &&
-			    (files[j].number != own[i].number) == elsewhere)
+			    moved == elsewhere)
 				ret = pairs_add(&pairs, &pair);
 		}
 	if (!ret)

@@ -13,7 +13,7 @@
 #include "../kvmstat/vm.h"
 #include "image.h"
 
-static char place[] = "/tmp/kvmstats-debugfs-XXXXXX";
+static char place[64];
 
 /* A VM's directory, with one statistic in it. */
 static void make_directory(long tid, int fd)
@@ -125,7 +125,7 @@ static void in_another_namespace(void **state)
 			_exit(WEXITSTATUS(status));
 		}
 		/* it is process 1 here, and a directory has that number */
-		if (system("mount --make-rprivate / && mount -t proc proc /proc"))
+		if (system("mount --make-rprivate / && mount -t proc none /proc"))
 			_exit(2);
 		make_directory(1, 5);
 		vm = look(&ret);
