@@ -304,46 +304,6 @@ TEST_F(file, fork)
 	stats_check_unchanged(&self->s, self->s.fd);
 }
 
-union fd_message {
-	struct cmsghdr header;
-	char space[CMSG_SPACE(sizeof(int))];
-};
-
-static void send_fd(int sock, int fd)
-{
-	union fd_message control = {};
-	struct iovec iov = { "", 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1,
-		.msg_control = &control, .msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof(fd));
-	memcpy(CMSG_DATA(c), &fd, sizeof(fd));
-	TEST_ASSERT(sendmsg(sock, &msg, 0) == 1, "sendmsg");
-}
-
-static int receive_fd(int sock)
-{
-	union fd_message control = {};
-	char byte;
-	struct iovec iov = { &byte, 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1,
-		.msg_control = &control, .msg_controllen = sizeof(control),
-	};
-	int fd;
-
-	TEST_ASSERT(recvmsg(sock, &msg, 0) == 1, "recvmsg");
-	TEST_ASSERT(msg.msg_controllen >= CMSG_LEN(sizeof(fd)),
-		    "no fd came with the message");
-	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fd));
-	return fd;
-}
-
 static void drop_privileges(void)
 {
 	if (getuid())
@@ -365,11 +325,11 @@ TEST_F(file, passed_on)
 		struct stats_file s;
 
 		stats_setup(&s, variant->scope);
-		send_fd(socks[1], s.fd);
+		stats_send_fd(socks[1], s.fd);
 		_exit(0);
 	}
 	close(socks[1]);
-	fd = receive_fd(socks[0]);
+	fd = stats_receive_fd(socks[0]);
 	stats_join(vmm);
 	drop_privileges();
 	stats_check_file(fd, vmm, variant->scope);

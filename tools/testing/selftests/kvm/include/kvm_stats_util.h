@@ -43,6 +43,10 @@ pid_t stats_fork(void);
 /* Wait for the child, which must exit with 0. */
 void stats_join(pid_t pid);
 
+/* Pass a file on to another process, over a UNIX socket. */
+void stats_send_fd(int sock, int fd);
+int stats_receive_fd(int sock);
+
 /* ---- statistics files ---- */
 
 /* Which of the two kinds of file. */

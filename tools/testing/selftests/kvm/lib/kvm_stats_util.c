@@ -14,6 +14,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "kvm_stats_util.h"
@@ -54,6 +55,46 @@ void stats_join(pid_t pid)
 	TEST_ASSERT(waitpid(pid, &status, 0) == pid, "waitpid");
 	TEST_ASSERT(!status, "child %d ended with wait status %#x", pid,
 		    status);
+}
+
+union fd_message {
+	struct cmsghdr header;
+	char space[CMSG_SPACE(sizeof(int))];
+};
+
+void stats_send_fd(int sock, int fd)
+{
+	union fd_message control = {};
+	struct iovec iov = { "", 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = &control, .msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(fd));
+	memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+	TEST_ASSERT(sendmsg(sock, &msg, 0) == 1, "sendmsg");
+}
+
+int stats_receive_fd(int sock)
+{
+	union fd_message control = {};
+	char byte;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = &control, .msg_controllen = sizeof(control),
+	};
+	int fd;
+
+	TEST_ASSERT(recvmsg(sock, &msg, 0) == 1, "recvmsg");
+	TEST_ASSERT(msg.msg_controllen >= CMSG_LEN(sizeof(fd)),
+		    "no fd came with the message");
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fd));
+	return fd;
 }
 
 struct kvm_vm *stats_create_vm(void)

@@ -8,13 +8,16 @@
  * Usage: kvm_binary_stats_x86_test [PART-OF-A-TEST'S-NAME]
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <linux/kvm_para.h>
 #include <linux/userfaultfd.h>
 
@@ -759,6 +762,97 @@ TEST(wait_for_sipi)
 	runner_wait_round(2);
 	TEST_STAT_EQ(&s, "blocking", 0);
 	check_no_halt(&s);
+}
+
+/* ---- what stays of a VM whose VMM has died ---- */
+
+/* As much of kvm-nx-lpage-recovery-PID as the name of a thread can have. */
+#define RECOVERY_THREAD	"kvm-nx-lpage-re"
+
+static bool has_name(pid_t pid, const char *name)
+{
+	char path[64], comm[32] = "";
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+	file = fopen(path, "r");
+	if (!file)
+		return false;
+	if (fgets(comm, sizeof(comm), file))
+		comm[strcspn(comm, "\n")] = 0;
+	fclose(file);
+	return !strcmp(comm, name);
+}
+
+/* That of the VM which @vmm made: the first one that is younger than @vmm. */
+static pid_t find_recovery_thread(pid_t vmm)
+{
+	DIR *proc = opendir("/proc");
+	struct dirent *entry;
+	pid_t pid, found = 0;
+
+	TEST_ASSERT(proc, "/proc");
+	while ((entry = readdir(proc))) {
+		pid = atoi(entry->d_name);
+		if (pid > vmm && (!found || pid < found) &&
+		    has_name(pid, RECOVERY_THREAD))
+			found = pid;
+	}
+	closedir(proc);
+	return found;
+}
+
+static uint64_t mapped_pages(const struct stats_file *s)
+{
+	return stats_value(s, "pages_4k") + stats_value(s, "pages_2m") +
+	       stats_value(s, "pages_1g");
+}
+
+/* Runs a guest, passes the VM's statistics on, and waits to be killed. */
+static void vmm_with_guest(int sock)
+{
+	struct stats_file s;
+	struct kvm_vm *vm = guest_setup(&s, guest_exit_loop);
+
+	guest_run_once(vm);
+	stats_send_fd(sock, stats_get_fd(vm_get_fd(vm)));
+	for (;;)
+		pause();
+}
+
+/*
+ * The page tables go with the VMM's address space.  The thread that recovers huge
+ * pages, which is in the VMM's cgroups, goes with the last file.
+ */
+TEST(dead_vmm)
+{
+	pid_t vmm, thread;
+	struct stats_file s;
+	int socks[2];
+
+	if (!has_name(2, "kthreadd"))
+		SKIP(return, "no threads of the kernel in /proc");
+	TEST_ASSERT(!socketpair(AF_UNIX, SOCK_SEQPACKET, 0, socks),
+		    "socketpair");
+	vmm = stats_fork();
+	if (!vmm)
+		vmm_with_guest(socks[1]);
+	close(socks[1]);
+	stats_open(&s, stats_receive_fd(socks[0]));
+	TEST_ASSERT(mapped_pages(&s), "the guest has no pages");
+	thread = find_recovery_thread(vmm);
+	TEST_ASSERT(thread, "the VM has no thread " RECOVERY_THREAD);
+	TEST_ASSERT(!kill(vmm, SIGKILL) && waitpid(vmm, NULL, 0) == vmm,
+		    "killing the VMM");
+	STATS_WAIT(!mapped_pages(&s), "pages of a dead VMM are still mapped");
+	/* The vCPU still has its root, which maps nothing. */
+	TEST_ASSERT(stats_value(&s, "mmu_shadow_pages") <= 1,
+		    "page tables of a dead VMM are still there");
+	TEST_ASSERT(has_name(thread, RECOVERY_THREAD),
+		    "the thread is gone while a file of its VM is open");
+	stats_close(&s);
+	STATS_WAIT(!has_name(thread, RECOVERY_THREAD),
+		   "the thread stayed after the last file of its VM");
 }
 
 /* ---- nested guests ---- */
