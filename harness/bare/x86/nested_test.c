@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>
+#include <linux/bits.h>
 
 #include "bare.h"
 #include "kvm_test_harness.h"
@@ -28,6 +29,7 @@
 #define MSR_HSAVE_PA	0xc0010117
 #define EFER_SVME	0x1000
 
+#define PAT_AT_RESET	0x0007040600070406ULL
 #define CR0_PE_ET	0x11
 #define CR0_PG		0x80000000
 #define CR4_PSE		0x10
@@ -46,6 +48,10 @@ static page_aligned char l2_stack[STACK_SIZE];
 static page_aligned uint32_t tables_32_bit[1024];
 static page_aligned uint64_t tables_pae[4];
 static page_aligned uint64_t directories_pae[4][512];
+/* L1's for its nested paging, which KVM shadows: nobody else uses them. */
+static page_aligned uint32_t nested_32_bit[1024];
+static page_aligned uint64_t nested_pae[4];
+static page_aligned uint64_t nested_directories[4][512];
 page_aligned char l2_pages[NR_L2_PAGES][PAGE_SIZE];
 
 /* ---- guests ---- */
@@ -107,7 +113,8 @@ static void set_segment(struct vmcb_seg *segment, uint16_t selector,
 	segment->limit = -1U;
 }
 
-static void init_vmcb(const struct kvm_sregs *sregs, uint32_t cr3, uint32_t cr4)
+static void init_vmcb(const struct kvm_sregs *sregs, uint32_t cr3, uint32_t cr4,
+		      uint32_t nested_cr3)
 {
 	struct vmcb_save_area *save = &vmcb.save;
 
@@ -115,6 +122,11 @@ static void init_vmcb(const struct kvm_sregs *sregs, uint32_t cr3, uint32_t cr4)
 	vmcb.control.intercept = 1ULL << INTERCEPT_VMRUN |
 				 1ULL << INTERCEPT_VMMCALL;
 	vmcb.control.asid = 1;
+	if (nested_cr3) {
+		vmcb.control.nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
+		vmcb.control.nested_cr3 = nested_cr3;
+		save->g_pat = PAT_AT_RESET;
+	}
 	set_segment(&save->cs, sregs->cs.selector, CODE_ATTRIB);
 	set_segment(&save->ds, sregs->ds.selector, DATA_ATTRIB);
 	save->es = save->ds;
@@ -134,18 +146,33 @@ static void init_vmcb(const struct kvm_sregs *sregs, uint32_t cr3, uint32_t cr4)
 	save->rsp = (uintptr_t)l2_stack + STACK_SIZE;
 }
 
-static void build_tables(void)
+/* Everything is where it was. */
+static void build_32_bit(uint32_t tables[1024])
+{
+	unsigned int i;
+
+	for (i = 0; i < 1024; i++)
+		tables[i] = i << 22 | PTE_FLAGS;
+}
+
+static void build_pae(uint64_t tables[4], uint64_t directories[4][512])
 {
 	unsigned int i, k;
 
-	for (i = 0; i < 1024; i++)
-		tables_32_bit[i] = i << 22 | PTE_FLAGS;
 	for (i = 0; i < 4; i++) {
-		tables_pae[i] = (uintptr_t)directories_pae[i] | 1;
+		tables[i] = (uintptr_t)directories[i] | 1;
 		for (k = 0; k < 512; k++)
-			directories_pae[i][k] = (i * 512ULL + k) * LARGE_PAGE |
-						PTE_FLAGS;
+			directories[i][k] = (i * 512ULL + k) * LARGE_PAGE |
+					    PTE_FLAGS;
 	}
+}
+
+static void build_tables(void)
+{
+	build_32_bit(tables_32_bit);
+	build_32_bit(nested_32_bit);
+	build_pae(tables_pae, directories_pae);
+	build_pae(nested_pae, nested_directories);
 }
 
 /* Offer all that KVM supports; false if nested guests are not among it. */
@@ -169,12 +196,15 @@ static bool offer_svm(struct kvm_vm *vm)
 	return svm;
 }
 
-/* Of L1, without which it may not use SVM: everything is where it was. */
-static void start_paging(struct kvm_vm *vm, struct kvm_sregs *sregs)
+/*
+ * Of L1, without which it may not use SVM. Its mode is also that of its nested
+ * page tables.
+ */
+static void start_paging(struct kvm_vm *vm, struct kvm_sregs *sregs, bool pae)
 {
 	vcpu_ioctl(vm, STATS_VCPU_ID, KVM_GET_SREGS, sregs);
-	sregs->cr3 = (uintptr_t)tables_32_bit;
-	sregs->cr4 |= CR4_PSE;
+	sregs->cr3 = pae ? (uintptr_t)tables_pae : (uintptr_t)tables_32_bit;
+	sregs->cr4 |= pae ? CR4_PAE : CR4_PSE;
 	sregs->cr0 |= CR0_PG;
 	vcpu_ioctl(vm, STATS_VCPU_ID, KVM_SET_SREGS, sregs);
 }
@@ -224,6 +254,7 @@ FIXTURE_VARIANT(mode)
 {
 	void *tables;
 	uint32_t cr4;
+	void *nested;
 };
 
 FIXTURE_VARIANT_ADD(mode, unpaged)
@@ -241,6 +272,32 @@ FIXTURE_VARIANT_ADD(mode, pae)
 {
 	.tables = tables_pae,
 	.cr4 = CR4_PAE,
+};
+
+/*
+ * L1 uses nested paging, and is itself in the mode that is named last. KVM of 5.10
+ * looks at L2's CR4 where L1's would tell the format of L1's nested page tables, so
+ * that L2 has to be in a mode of the same format.
+ */
+FIXTURE_VARIANT_ADD(mode, pae_in_nested_pae)
+{
+	.tables = tables_pae,
+	.cr4 = CR4_PAE,
+	.nested = nested_pae,
+};
+
+FIXTURE_VARIANT_ADD(mode, unpaged_in_nested_32_bit)
+{
+	.tables = NULL,
+	.cr4 = CR4_PSE,
+	.nested = nested_32_bit,
+};
+
+FIXTURE_VARIANT_ADD(mode, 32_bit_in_nested_32_bit)
+{
+	.tables = tables_32_bit,
+	.cr4 = CR4_PSE,
+	.nested = nested_32_bit,
 };
 
 FIXTURE_SETUP(mode)
@@ -263,8 +320,11 @@ TEST_F(mode, runs)
 	vm = guest_setup(&s, l1);
 	if (!offer_svm(vm))
 		SKIP(return, "no nested SVM");
-	start_paging(vm, &sregs);
-	init_vmcb(&sregs, (uintptr_t)variant->tables, variant->cr4);
+	if (variant->nested && !stats_parameter("kvm_amd", "npt"))
+		SKIP(return, "no nested paging for L1");
+	start_paging(vm, &sregs, variant->nested == nested_pae);
+	init_vmcb(&sregs, (uintptr_t)variant->tables, variant->cr4,
+		  (uintptr_t)variant->nested);
 	log_dirty_pages(vm);
 	for (round = 1; round <= 5; round++) {
 		/* For a CPU that marks what has no such bit as accessed. */
