@@ -80,11 +80,32 @@ for panel in board["panels"]:
 END
 }
 
+# Each block is a configuration of its own; what --include leaves out there is what was
+# counted.
+fleet_page()
+{
+	local page=$here/../../docs/fleet.md block
+
+	ln -s "$rules" "$tap_dir/kvmstatd-rules.yml"
+	awk -v dir="$tap_dir" '/^```/ { out = $0 == "```yaml" ? dir "/block-" ++n ".yml" : ""; next }
+		out { print >out }' "$page"
+	for block in "$tap_dir"/block-*.yml; do
+		promtool check config "$block" || return 1
+	done
+	[ -e "$tap_dir/block-3.yml" ] && python3 - "$here/fleet-cost.py" "$page" <<'END'
+import ast, sys
+script = open(sys.argv[1]).read()
+lean = ast.literal_eval(script[script.index("LEAN = ") + 7:script.index("CHOICES =")])
+assert f"\ninclude = {lean}\n" in open(sys.argv[2]).read(), lean
+END
+}
+
 check "promtool: rules" promtool check rules "$rules"
 check "promtool: an example of Prometheus' configuration" \
 	promtool check config "$examples/prometheus.yml"
 check "each rule does what it says" rules_hold
 check "each rule is tested" each_rule_is_tested
 check "the rules' metrics are documented" metrics_are_known
+check "promtool: the configurations of docs/fleet.md" fleet_page
 check "the dashboard can be imported and keeps hosts apart" dashboard
 tap_done
