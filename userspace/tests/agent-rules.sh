@@ -80,8 +80,8 @@ for panel in board["panels"]:
 END
 }
 
-# Each block is a configuration of its own; what --include leaves out there is what was
-# counted.
+# Each block is a configuration of its own; the --include there is the one that was
+# counted, and leaves what the rules need but for a histogram.
 fleet_page()
 {
 	local page=$here/../../docs/fleet.md block
@@ -92,11 +92,15 @@ fleet_page()
 	for block in "$tap_dir"/block-*.yml; do
 		promtool check config "$block" || return 1
 	done
-	[ -e "$tap_dir/block-3.yml" ] && python3 - "$here/fleet-cost.py" "$page" <<'END'
-import ast, sys
+	[ -e "$tap_dir/block-3.yml" ] && python3 - "$here/fleet-cost.py" "$page" "$rules" <<'END'
+import ast, re, sys
 script = open(sys.argv[1]).read()
 lean = ast.literal_eval(script[script.index("LEAN = ") + 7:script.index("CHOICES =")])
 assert f"\ninclude = {lean}\n" in open(sys.argv[2]).read(), lean
+used = set(re.findall(r"\((k[a-z_]+_total)|expr: ([kp]\w+_[a-z_]+)", open(sys.argv[3]).read()))
+used = {one or other for one, other in used}
+left_out = {name for name in used if not re.fullmatch(lean, name)}
+assert len(used) > 20 and not left_out, left_out
 END
 }
 
