@@ -6,7 +6,7 @@
 import argparse, gzip, http.client, json, os, re, shutil, signal, socket
 import subprocess, tempfile, time
 
-VMS, VCPUS = 3, 4
+VCPUS = 4
 INTERVAL_S = 30
 # Published rules of thumb; docs/fleet.md names the sources.
 HEAD_BYTES, SAMPLE_BYTES, RETENTION_S = 3e3, 2, 15 * 86400
@@ -98,14 +98,17 @@ class Agent:
                      "--seconds", "600")
 
 
-def settled(agent):
-    """A scrape when the guests run and their threads are known"""
-    text, before = agent.text(), 0
-    while samples(text) != before:
-        before = samples(text)
+def settled(agents, vms):
+    """Scrapes when the guests run and their threads are known"""
+    for number, agent in enumerate(agents):
+        agent.vm(number)
+    until(lambda: all(agent.has(vms) for agent in agents))
+    texts, before = [agent.text() for agent in agents], None
+    while before != [samples(text) for text in texts]:
+        before = [samples(text) for text in texts]
         time.sleep(3)
-        text = agent.text()
-    return text
+        texts = [agent.text() for agent in agents]
+    return texts
 
 
 def recorded(text):
@@ -120,24 +123,25 @@ def recorded(text):
     return of_vm, of_host
 
 
-def count(arguments):
-    """(series of the agent, series, bytes, compressed bytes for each VM)"""
-    agent = Agent(arguments)
-    empty = agent.text()
-    vms = [agent.vm(number) for number in range(VMS)]
-    until(lambda: agent.has(VMS))
-    text = settled(agent)
-    if not arguments:
-        count.recorded = recorded(text)
-    for vm in vms + [agent.child]:
-        stop(vm)
-    size = len(gzip.compress(text, 1)) - len(gzip.compress(empty, 1))
-    return (samples(empty), (samples(text) - samples(empty)) / VMS,
-            (len(text) - len(empty)) / VMS, size / VMS)
+def compressed(text):
+    return len(gzip.compress(text, 1))
+
+
+def counts():
+    """[(options, series of the agent, series, bytes, compressed bytes of each VM)], by
+    the difference that a second VM makes, and a scrape without options"""
+    agents = [Agent(arguments) for _, arguments in CHOICES]
+    ones, twos = settled(agents, 1), settled(agents, 2)
+    rows = []
+    for (name, _), one, two in zip(CHOICES, ones, twos):
+        series = samples(two) - samples(one)
+        rows.append((name, samples(one) - series, series, len(two) - len(one),
+                     compressed(two) - compressed(one)))
+    return rows, twos[[name for name, _ in CHOICES].index("none")]
 
 
 def tables():
-    rows = [(name, *count(arguments)) for name, arguments in CHOICES]
+    rows, text = counts()
     print("| options | series for a VM | text, bytes | compressed |\n|---|---|---|---|")
     for name, _, series, size, small in rows:
         print(f"| {name} | {series:.0f} | {size:.0f} | {small:.0f} |")
@@ -153,7 +157,7 @@ def tables():
               f"{total * HEAD_BYTES / 1e9:.0f} GB | "
               f"{rate * SAMPLE_BYTES * RETENTION_S / 1e12:.1f} TB | "
               f"{total * MIMIR_REPLICAS / MIMIR_SERIES * MIMIR_GB:.0f} GB |")
-    vm, host = count.recorded
+    vm, host = recorded(text)
     print(f"\nThe recording rules make {vm} series for each VM and {host} for each "
           f"host: {options.hosts * (options.vms * vm + host) / 1e6:.1f} M.")
 
@@ -185,6 +189,8 @@ def prometheus():
 
 try:
     tables()
+    for child in list(children):
+        stop(child)
     if options.prometheus:
         prometheus()
 finally:
