@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
+# shellcheck disable=SC2119 # start_agent needs no arguments
 # usage: agent-again.sh BUILD-DIR - no VM is lost for good: agents that begin later or
 # anew, without systemd, and that have no descriptors left
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
+# shellcheck disable=SC2119,SC2120 # start_agent needs no arguments
 # shellcheck disable=SC2154 # build and tap_dir are the caller's
 # For the suites of kvmstatd: an agent, VMs for it, and what it says. Sourced.
 
@@ -82,3 +83,17 @@ stop_vmms()
 	wait "$vmms"
 	vmms=
 } 2>/dev/null
+
+write_config()
+{
+	printf '# of the test\n%s\n' "$@" >"$tap_dir/config"
+}
+
+as_root()
+{
+	if [ "$(id -u)" = 0 ]; then
+		check "$@"
+	else
+		skip "$1" "not root"
+	fi
+}
