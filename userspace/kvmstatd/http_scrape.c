@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Scrapes on their way to clients, and how many there may be. */
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <zlib.h>
 
 #include "http_private.h"
@@ -223,9 +225,38 @@ static const char *const content_types[] = {
 	[OPENMETRICS] = "application/openmetrics-text; version=1.0.0; charset=utf-8",
 };
 
-static const char *header(struct MHD_Connection *connection, const char *name)
+/* All lines of a header, as if they were one. */
+struct header_lines {
+	const char *name;
+	char text[4096];	/* a client that sends more is served by its start */
+	size_t length;
+};
+
+static enum MHD_Result add_line(void *context, enum MHD_ValueKind kind,
+				const char *name, const char *value)
 {
-	return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
+	struct header_lines *lines = context;
+	int length;
+
+	(void)kind;
+	if (strcasecmp(name, lines->name) || !value)
+		return MHD_YES;
+	length = snprintf(lines->text + lines->length,
+			  sizeof(lines->text) - lines->length, "%s%s",
+			  lines->length ? ", " : "", value);
+	lines->length += length;
+	if (lines->length >= sizeof(lines->text))
+		lines->length = sizeof(lines->text) - 1;
+	return MHD_YES;
+}
+
+static const char *header(struct MHD_Connection *connection, const char *name,
+			  struct header_lines *lines)
+{
+	lines->name = name;
+	lines->length = 0;
+	MHD_get_connection_values(connection, MHD_HEADER_KIND, add_line, lines);
+	return lines->length ? lines->text : NULL;
 }
 
 /* Compressing for this machine's own Prometheus only costs. */
@@ -245,8 +276,10 @@ static bool is_remote(const struct address *address)
 static bool wants_gzip(const struct client *client,
 		       struct MHD_Connection *connection, enum gzip_when when)
 {
+	struct header_lines lines;
+
 	if (when == GZIP_NEVER ||
-	    !negotiate_gzip(header(connection, "Accept-Encoding")))
+	    !negotiate_gzip(header(connection, "Accept-Encoding", &lines)))
 		return false;
 	return when == GZIP_ALWAYS || is_remote(&client->address);
 }
@@ -256,7 +289,9 @@ enum MHD_Result serve_metrics(struct http *http,
 			      struct MHD_Connection *connection,
 			      bool head_only)
 {
-	enum exposition format = negotiate_format(header(connection, "Accept"));
+	struct header_lines lines;
+	enum exposition format = negotiate_format(header(connection, "Accept",
+							 &lines));
 	struct MHD_Response *response;
 	struct settings settings;
 	struct stream *stream;

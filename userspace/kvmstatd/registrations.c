@@ -187,7 +187,7 @@ static size_t count_uid(const struct receiver *receiver, uid_t uid)
 	return count;
 }
 
-static enum reject judge_peer(const struct receiver *receiver,
+static enum reject check_peer(const struct receiver *receiver,
 			      const struct conn *conn)
 {
 	const struct settings *settings = receiver->settings;
@@ -217,7 +217,7 @@ static void take_connection(struct receiver *receiver, struct kvmstats_peer *pee
 	}
 	conn->uid = kvmstats_peer_uid(peer);
 	conn->pid = kvmstats_peer_pid(peer);
-	reason = judge_peer(receiver, conn);
+	reason = check_peer(receiver, conn);
 	if (reason) {
 		reject(receiver, conn, reason);
 		return;

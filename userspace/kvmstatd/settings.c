@@ -292,11 +292,27 @@ static char *trim(char *text)
 /* A # begins a comment at the start of a line or behind a blank. */
 static void cut_comment(char *line)
 {
-	for (char *p = line; *p; p++)
-		if (*p == '#' && (p == line || p[-1] == ' ' || p[-1] == '\t')) {
+	bool quoted = false;
+
+	for (char *p = line; *p; p++) {
+		quoted ^= *p == '"';
+		if (*p == '#' && !quoted &&
+		    (p == line || p[-1] == ' ' || p[-1] == '\t')) {
 			*p = 0;
 			return;
 		}
+	}
+}
+
+/* A value may stand in quotation marks, for blanks at its ends and for a #. */
+static char *unquote(char *value)
+{
+	size_t length = strlen(value);
+
+	if (length < 2 || *value != '"' || value[length - 1] != '"')
+		return value;
+	value[length - 1] = 0;
+	return value + 1;
 }
 
 static int take_line(struct settings *settings, char *line, const char *where)
@@ -323,7 +339,7 @@ static int take_line(struct settings *settings, char *line, const char *where)
 		log_error("%s%s needs \"= VALUE\"", where, setting->name);
 		return -1;
 	}
-	return apply(settings, setting, trim(value), where);
+	return apply(settings, setting, unquote(trim(value)), where);
 }
 
 static int read_file(struct settings *settings, const char *path)
@@ -340,8 +356,11 @@ static int read_file(struct settings *settings, const char *path)
 	}
 	errno = 0;
 	while (!ret && getline(&line, &room, file) >= 0) {
+		/* what some editors write in front of UTF-8 */
+		bool marked = !number && !strncmp(line, "\xef\xbb\xbf", 3);
+
 		snprintf(where, sizeof(where), "%.400s:%u: ", path, ++number);
-		ret = take_line(settings, line, where);
+		ret = take_line(settings, line + (marked ? 3 : 0), where);
 	}
 	if (!ret && ferror(file)) {
 		log_error("--config %s: %s", path, strerror(errno));

@@ -149,6 +149,11 @@ content_types()
 		"$url/metrics" &&
 		grep -qi '^Content-Type: application/openmetrics-text; version=1.0.0' \
 			"$tap_dir/head" || return 1
+	# two lines of a header are one list
+	get -D "$tap_dir/head" -o /dev/null -H 'Accept: image/png' \
+		-H 'Accept: application/openmetrics-text' "$url/metrics" &&
+		grep -qi '^Content-Type: application/openmetrics-text' \
+			"$tap_dir/head" || return 1
 	get -I "$url/metrics" | grep -qi '^Content-Type: text/plain; version' &&
 		get -I "$url/" | grep -qi '^Content-Type: text/html'
 }
@@ -381,8 +386,9 @@ bad_usage()
 		usage_error '--help takes no value' --help=yes &&
 		usage_error '--log-level: must be error, warning, info or debug' \
 			--log-level all || return 1
-	printf 'max-vms = 5 # a comment\nlog = x\n' >"$tap_dir/config"
-	usage_error 'config:2: there is no option "log"' --config "$tap_dir/config" ||
+	printf '\xef\xbb\xbfmax-vms = 5 # a comment\ninclude = "a #b.*"\nlog = x\n' \
+		>"$tap_dir/config"
+	usage_error 'config:3: there is no option "log"' --config "$tap_dir/config" ||
 		return 1
 	# help is given whatever else is wrong
 	status_is 0 "$build/kvmstatd/kvmstatd" --config nosuchfile --help || return 1
