@@ -77,7 +77,7 @@ static void make_room(struct http *http, const struct address *address)
 	if (http->num_clients < limit && theirs < (limit + 1) / 2)
 		return;
 	for (struct client *c = http->clients; c; c = c->next)
-		if (c->phase == PHASE_HEAD && !c->cut &&
+		if (c->phase != PHASE_READING && !c->cut &&
 		    (http->num_clients >= limit ||
 		     same_address(&c->address, address)) &&
 		    (!oldest || c->since_ns < oldest->since_ns))
@@ -154,9 +154,8 @@ static void on_completed(void *context, struct MHD_Connection *connection,
 	(void)code;
 	if (!client)
 		return;
-	client->has_asked = true;
 	client->auth = AUTH_UNKNOWN;
-	set_phase(context, client, PHASE_HEAD);
+	set_phase(context, client, PHASE_IDLE);
 }
 
 /* ------------------------------------------------------------------ answers */
@@ -350,7 +349,7 @@ void http_tick(struct http *http)
 	cut_old_streams(http, limit_ns);
 	for (struct client *c = http->clients; c; c = c->next) {
 		uint64_t phase_ns = c->phase == PHASE_READING ? limit_ns :
-				    c->has_asked ? IDLE_NS : HEAD_NS;
+				    c->phase == PHASE_IDLE ? IDLE_NS : HEAD_NS;
 
 		if (now_ns - c->since_ns >= phase_ns)
 			cut_client(http, c);

@@ -24,7 +24,6 @@ struct client {
 	struct address address;
 	enum http_phase phase;
 	uint64_t since_ns;	/* of the phase */
-	bool has_asked;		/* this is not its first request */
 	bool cut;
 	enum { AUTH_UNKNOWN, AUTH_GOOD, AUTH_BAD } auth;	/* of this request */
 };

@@ -22,6 +22,7 @@ const char *const reject_names[REJECTS] = {
 
 const char *const phase_names[PHASES] = {
 	[PHASE_HEAD]	= "head",
+	[PHASE_IDLE]	= "idle",
 	[PHASE_READING]	= "reading",
 };
 

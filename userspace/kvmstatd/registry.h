@@ -26,7 +26,7 @@ enum reject {
 extern const char *const reject_names[REJECTS];
 
 /* In which phase a connection was that was closed; label values, too. */
-enum http_phase { PHASE_HEAD, PHASE_READING, PHASES };
+enum http_phase { PHASE_HEAD, PHASE_IDLE, PHASE_READING, PHASES };
 
 extern const char *const phase_names[PHASES];
 
