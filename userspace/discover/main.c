@@ -234,7 +234,8 @@ static int parse_interval(const char *text, uint64_t *interval_ns)
 	double seconds = strtod(text, &end);
 
 	/* no "0x10", "inf" or " 1" */
-	if (strspn(text, "0123456789.") != strlen(text) || end == text || *end || !(seconds >= 0.01 && seconds <= 3600)) {
+	if (strspn(text, "0123456789.") != strlen(text) || end == text || *end ||
+	    !(seconds >= 0.01 && seconds <= 3600)) {
 		log_error("--interval must be a number of seconds from 0.01 to 3600, not \"%s\"",
 			  text);
 		return -EINVAL;

@@ -90,8 +90,8 @@ static int read_processes(struct table *table)
 static void log_once(struct process *process, const char *what, int error)
 {
 	if (process->logged != (error ? error : 1))
-		log_warning("pid %d: %s%s%s", process->pid, what, error ? ": " : "",
-		    error ? strerror(-error) : "");
+		log_warning("pid %d: %s%s%s", process->pid, what,
+			    error ? ": " : "", error ? strerror(-error) : "");
 	process->logged = error ? error : 1;
 }
 

@@ -26,13 +26,20 @@ static ssize_t read_file(const char *path, char *text, size_t size_bytes)
 	return length;
 }
 
+/* Field @field of proc(5)'s stat, of which the second ends at @rest; 0: none. */
+static uint64_t number(const char *rest, int field)
+{
+	for (int i = 2; rest && i < field; i++)
+		rest = strchr(rest + 1, ' ');
+	return rest ? strtoull(rest, NULL, 10) : 0;
+}
+
 /*
  * User and system time, fields 14 and 15 of proc(5), of the process that began at
  * that time: its number may be another's by now.
  */
 static bool read_process(const struct identity *identity, struct cpu_time *time)
 {
-	unsigned long long user, system, start;
 	uint64_t tick_ns = 1000000000 / sysconf(_SC_CLK_TCK);
 	char path[40], text[1024], *rest;
 
@@ -40,13 +47,20 @@ static bool read_process(const struct identity *identity, struct cpu_time *time)
 	if (read_file(path, text, sizeof(text)) <= 0)
 		return false;
 	rest = strrchr(text, ')');
-	if (!rest || sscanf(rest, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d %*d %*d %llu",
-			    &user, &system, &start) != 3 ||
-	    start != identity->start_ticks)
+	if (!rest || number(rest, 22) != identity->start_ticks)
 		return false;
-	time->ns[0] = user * tick_ns;
-	time->ns[1] = system * tick_ns;
+	time->ns[0] = number(rest, 14) * tick_ns;
+	time->ns[1] = number(rest, 15) * tick_ns;
 	return true;
+}
+
+uint64_t own_start_ticks(void)
+{
+	char text[1024];
+
+	if (read_file("/proc/self/stat", text, sizeof(text)) <= 0)
+		return 0;
+	return number(strrchr(text, ')'), 22);
 }
 
 /* Time on a CPU, and time in a run queue. */

@@ -46,8 +46,7 @@ static void read_address(struct address *address,
 		       &((const struct sockaddr_in6 *)any)->sin6_addr, 16);
 }
 
-bool same_address(const struct address *one,
-			 const struct address *other)
+bool same_address(const struct address *one, const struct address *other)
 {
 	return one->family == other->family &&
 	       !memcmp(one->bytes, other->bytes, sizeof(one->bytes));
@@ -160,10 +159,9 @@ static void on_completed(void *context, struct MHD_Connection *connection,
 
 /* ------------------------------------------------------------------ answers */
 
-enum MHD_Result answer(struct http *http,
-			      struct MHD_Connection *connection,
-			      unsigned int status, struct MHD_Response *response,
-			      const char *type)
+enum MHD_Result answer(struct http *http, struct MHD_Connection *connection,
+		       unsigned int status, struct MHD_Response *response,
+		       const char *type)
 {
 	enum MHD_Result result;
 
@@ -189,8 +187,8 @@ enum MHD_Result answer(struct http *http,
 
 /* @text is a literal. */
 enum MHD_Result answer_text(struct http *http,
-				   struct MHD_Connection *connection,
-				   unsigned int status, const char *text)
+			    struct MHD_Connection *connection,
+			    unsigned int status, const char *text)
 {
 	struct MHD_Response *response;
 
@@ -212,8 +210,8 @@ static ssize_t read_nothing(void *context, uint64_t position, char *out,
 
 /* The headers alone: nothing is read for them. */
 enum MHD_Result answer_head(struct http *http,
-				  struct MHD_Connection *connection,
-				  const char *type)
+			    struct MHD_Connection *connection,
+			    const char *type)
 {
 	struct MHD_Response *response;
 
@@ -314,10 +312,11 @@ static enum MHD_Result serve(void *context, struct MHD_Connection *connection,
 	struct http *http = context;
 	enum MHD_Result result;
 
+	static char seen;
+
 	(void)version;
 	(void)upload;
-	(void)state;
-	/* a body that came while a password was checked */
+	/* a body, of which nothing is wanted */
 	if (*upload_size) {
 		*upload_size = 0;
 		return MHD_YES;
@@ -325,12 +324,19 @@ static enum MHD_Result serve(void *context, struct MHD_Connection *connection,
 	/* without memory for it, or without its certificate */
 	if (!client || !is_trusted(http, connection))
 		return MHD_NO;
-	set_phase(http, client, PHASE_READING);
 	/* answered when the headers are there: no body is read, or waited for */
-	if (strcmp(method, "GET") && !head_only)
+	if (strcmp(method, "GET") && !head_only) {
+		set_phase(http, client, PHASE_READING);
 		return answer_text(http, connection,
 				   MHD_HTTP_METHOD_NOT_ALLOWED,
 				   "only GET and HEAD\n");
+	}
+	/* an answer in the first call would end the connection */
+	if (!*state) {
+		*state = &seen;
+		set_phase(http, client, PHASE_READING);
+		return MHD_YES;
+	}
 	if (http->web && http->web->num_users && !(page && page->is_open) &&
 	    !is_authorized(http, client, connection, &result))
 		return result;

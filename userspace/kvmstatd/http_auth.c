@@ -111,6 +111,7 @@ bool is_authorized(struct http *http, struct client *client,
 		   enum MHD_Result *result)
 {
 	char *user, *given = NULL, *password;
+	bool known;
 
 	if (client->auth == AUTH_GOOD)
 		return true;
@@ -125,22 +126,20 @@ bool is_authorized(struct http *http, struct client *client,
 	MHD_free(user);
 	user = given;
 	*result = MHD_YES;
-	if (!user || !password) {
-		*result = refuse_password(http, connection);
-	} else if (web_password_known(http->web, user, password)) {
-		free(user);
-		free(password);
-		return true;
-	} else if (check_later(http, client, connection, user, password)) {
+	known = user && password &&
+		web_password_known(http->web, user, password);
+	if (user && password && !known &&
+	    check_later(http, client, connection, user, password))
 		return false;	/* called again when it is known */
-	} else {
+	if (!user || !password)
+		*result = refuse_password(http, connection);
+	else if (!known)
 		*result = answer_text(http, connection,
 				      MHD_HTTP_SERVICE_UNAVAILABLE,
 				      "too many passwords at once\n");
-	}
 	free(user);
 	free(password);
-	return false;
+	return known;
 }
 
 int auth_start(struct http *http)

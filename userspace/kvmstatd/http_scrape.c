@@ -22,8 +22,8 @@ struct stream {
 	struct stream *next, **link;	/* under the lock */
 	struct http *http;
 	struct client *client;
+	atomic_ullong progress_ns;	/* the client took something */
 	atomic_bool cut;		/* out of time, or of place */
-	_Atomic uint64_t progress_ns;	/* the client took something */
 	struct scrape *scrape;
 	bool gzip, failed;
 	z_stream zip;
@@ -316,8 +316,8 @@ enum MHD_Result serve_metrics(struct http *http,
 	stream->client = client;
 	enter_stream(http, stream);
 	response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN,
-					      CHUNK_BYTES, read_stream,
-					      stream, end_stream);
+						     CHUNK_BYTES, read_stream,
+						     stream, end_stream);
 	if (!response) {
 		end_stream(stream);
 		return MHD_NO;

@@ -56,7 +56,7 @@ static int default_path(char path[256])
 		return 0;
 	}
 	if (!directory || *directory != '/' || strlen(directory) > 200) {
-		log_error("there is no $XDG_RUNTIME_DIR for the registration socket: say --socket PATH");
+		log_error("without $XDG_RUNTIME_DIR, say --socket PATH");
 		return -1;
 	}
 	snprintf(path, 256, "%s/kvmstatd", directory);

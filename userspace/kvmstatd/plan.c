@@ -163,7 +163,7 @@ const struct host_metric host_metrics[HOST_FAMILIES] = {
 	[HOST_VCPU_RUN] = { "kvm_vcpu_cpu_seconds",
 		"Time that the thread of the vCPU ran" },
 	[HOST_VCPU_WAIT] = { "kvm_vcpu_cpu_wait_seconds",
-		"Time that the thread of the vCPU could have run and waited for a CPU: steal time to the guest" },
+		"Time that the thread of the vCPU waited for a CPU: steal time to the guest" },
 	[HOST_PROCESS] = { "kvm_vm_process_cpu_seconds",
 		"Time that all threads of the VM's process ran" },
 };

@@ -23,7 +23,7 @@ static const char *const reject_texts[REJECTS] = {
 	[REJECT_VMS] = "there are as many VMs as --max-vms or --max-vms-per-uid allows",
 	[REJECT_DESCRIPTORS] = "it has more descriptors than --max-fds-per-vm allows",
 	[REJECT_MESSAGES] = "it has sent more messages than --max-messages allows",
-	[REJECT_BEHALF] = "the user may not register VMs of others, see --helper-uid, or the VM's process has ended",
+	[REJECT_BEHALF] = "it may not register VMs of others (--helper-uid), or the VM is gone",
 	[REJECT_CLOSING] = "too many of the descriptors that it sent wait to be closed",
 };
 

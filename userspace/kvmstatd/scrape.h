@@ -76,6 +76,8 @@ void scrape_free(struct scrape *scrape);
 size_t scrape_read(struct scrape *scrape, char *out, size_t room);
 
 /* cpu.c */
+/* When this process began, in ticks since boot. */
+uint64_t own_start_ticks(void);
 void cpu_sample(struct registry *registry, struct scrape *scrape);
 
 #endif /* KVMSTATD_SCRAPE_H */

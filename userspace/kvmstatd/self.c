@@ -11,6 +11,7 @@
 
 #include "../common/log.h"
 #include "exposition.h"
+#include "scrape.h"
 #include "self.h"
 
 /*
@@ -217,22 +218,16 @@ static double resident_bytes(void)
 	return memory_bytes(1);
 }
 
+/* Said once, so that it does not move with the clock. */
 static double start_seconds(void)
 {
-	static double seconds;
-	struct identity self = { .pid = getpid() };
-	FILE *file = seconds ? NULL : fopen("/proc/self/stat", "re");
-	unsigned long long ticks = 0;
+	static atomic_ullong start_ms;
+	unsigned long long none = 0;
+	struct identity self = { .start_ticks = own_start_ticks() };
 
-	if (!file)
-		return seconds;
-	if (fscanf(file, "%*d (%*[^)]) %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
-		   &ticks) == 1) {
-		self.start_ticks = ticks;
-		seconds = identity_start_ms(&self) / 1e3;
-	}
-	fclose(file);
-	return seconds;
+	atomic_compare_exchange_strong(&start_ms, &none,
+				       identity_start_ms(&self));
+	return start_ms / 1e3;
 }
 
 static const struct process_metric {

@@ -24,9 +24,9 @@ static const char page_head[] =
 	"dl { display: grid; grid-template-columns: max-content auto; gap: 0 1rem; }\n"
 	"dd { margin: 0; }\n"
 	"@media (max-width: 50rem) {\n"
-	"thead { display: none; }\n"
-	"table, tbody, tr, td { display: block; }\n"
+		"table, tbody, tr, td { display: block; }\n"
 	"tr { border-bottom: 2px solid #ccc; padding: .5rem 0; }\n"
+	"tr.h { display: none; }\n"
 	"th, td, td.n { border: 0; padding: 0 0 0 9rem; text-align: left; white-space: normal; }\n"
 	"td::before { content: attr(data-label); color: #555; float: left; margin-left: -9rem; }\n"
 	"}\n"
@@ -166,14 +166,14 @@ static void put_vms(FILE *out, const struct registry *registry)
 		fputs("<p>No VM is registered.</p>\n", out);
 		return;
 	}
-	fputs("<table>\n<thead><tr>", out);
+	fputs("<table>\n<tr class=\"h\">", out);
 	for (size_t i = 0; i < sizeof(headings) / sizeof(*headings); i++)
 		fprintf(out, "<th%s>%s</th>", is_number(i) ? " class=\"n\"" : "",
 			headings[i]);
-	fputs("</tr></thead>\n<tbody>\n", out);
+	fputs("</tr>\n", out);
 	for (size_t i = 0; i < shown; i++)
 		put_vm(out, registry->vms[i]);
-	fputs("</tbody>\n</table>\n", out);
+	fputs("</table>\n", out);
 	if (shown < registry->count)
 		fprintf(out, "<p>%zu more are not shown.</p>\n",
 			registry->count - shown);

@@ -16,7 +16,7 @@
 #include <gnutls/gnutls.h>
 #include <yaml.h>
 
-#define MAX_FILE_BYTES	(1u << 20)
+#define MAX_FILE_BYTES	1048576
 #define MAX_KNOWN	64
 #define DIGEST_BYTES	32
 
@@ -155,8 +155,8 @@ static int take_client_auth(struct reader *reader, const yaml_node_t *value,
 			reader->web->client_auth = types[i].auth;
 			return 0;
 		}
-	return error_at(reader, value, "client_auth_type must be NoClientCert, VerifyClientCertIfGiven or RequireAndVerifyClientCert",
-			"");
+	return error_at(reader, value, "must be NoClientCert, VerifyClientCertIfGiven ",
+			"or RequireAndVerifyClientCert");
 }
 
 static int take_version(struct reader *reader, const yaml_node_t *value,
@@ -251,7 +251,7 @@ static int take_tls(struct reader *reader, const yaml_node_t *value,
 		return error_at(reader, value, "client_auth_type needs client_ca_file",
 				"");
 	if (web->client_auth == CLIENT_AUTH_NONE && web->client_ca)
-		return error_at(reader, value, "client_ca_file needs a client_auth_type that verifies",
+		return error_at(reader, value, "client_ca_file needs client_auth_type",
 				"");
 	if (reader->min_version && reader->max_version &&
 	    reader->min_version[4] > reader->max_version[4])
@@ -273,7 +273,8 @@ static int take_user(struct reader *reader, const yaml_node_t *name,
 	(void)context;
 	if (!hash || strlen(hash) != 60 || strncmp(hash, "$2", 2) ||
 	    !strchr("aby", hash[2]) || hash[3] != '$')
-		return error_at(reader, value, "must be a password hashed with bcrypt, as htpasswd -nBC 10 USER makes it, for user ",
+		return error_at(reader, value,
+				"must be a password hashed by htpasswd -nBC 10, for user ",
 				text_of(name));
 	users = realloc(web->users, (web->num_users + 1) * sizeof(*users));
 	if (!users)

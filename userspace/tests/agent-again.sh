@@ -103,6 +103,7 @@ few_descriptors()
 {
 	local i
 
+	: >"$tap_dir/agent.err"
 	(ulimit -n 64 && exec "$build/kvmstatd/kvmstatd" --socket "$tap_dir/socket" \
 		--listen 127.0.0.1:0 2>"$tap_dir/agent.err") &
 	agent=$!

@@ -46,6 +46,15 @@ probes()
 		[ "$(code "$url/-/quit")" = 404 ]
 }
 
+# One connection, and with it one handshake, for many scrapes.
+kept_alive()
+{
+	get -v "$url/metrics" "$url/metrics" "$url/healthz" -o /dev/null -o /dev/null \
+		-o /dev/null 2>"$tap_dir/verbose" || return 1
+	cat "$tap_dir/verbose"
+	[ "$(grep -c 'Re-using existing connection' "$tap_dir/verbose")" = 2 ]
+}
+
 # --- slow clients ------------------------------------------------------------------
 
 # More connections than there may be, each of which sends a byte of its head now and
@@ -322,10 +331,10 @@ bad_web_config()
 		'  cert_file: ca.pem' &&
 		web_error 'cert_file and key_file: ' tls_server_config: '  cert_file: ca.pem' \
 		'  key_file: other.key' &&
-		web_error 'client_auth_type must be NoClientCert' tls_server_config: \
+		web_error 'must be NoClientCert, Verify' tls_server_config: \
 		'  client_auth_type: Maybe' &&
 		web_error 'must be TLS10, TLS11' tls_server_config: '  min_version: SSL3' &&
-		web_error 'must be a password hashed with bcrypt.* for user prom' \
+		web_error 'must be a password hashed by htpasswd.* for user prom' \
 		basic_auth_users: '  prom: secret' &&
 		web_error 'not one of the headers .*: Server' http_server_config: '  headers:' \
 		'    Server: x' &&
@@ -350,6 +359,7 @@ trap 'kill -9 $agent $vmms 2>/dev/null; rm -rf "$tap_dir"' EXIT
 check "the agent starts" start_agent
 check "HEAD" head_requests
 check "probes" probes
+check "a connection is kept" kept_alive
 check "slow heads" slow_heads
 check "slow heads that come again" impatient_heads
 check "deadlines" deadlines

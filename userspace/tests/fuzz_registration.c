@@ -5,6 +5,7 @@
  * descriptors or without, and close, with turns of the agent in between.
  * Afterwards nothing is left: no VM, no descriptor.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -173,7 +174,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size_bytes)
 		abort();
 	receiver_close(&receiver);
 	registry_close(&registry);
-	reap_wait();
+	close_wait();
 	close(fd);
 	return 0;
 }

@@ -12,7 +12,7 @@
 #include "agent.h"
 
 #define VMS		3
-#define TEXT_BYTES	(1 << 20)
+#define TEXT_BYTES	1048576
 #define THREADS		3
 #define ROUNDS		300
 
