@@ -390,6 +390,10 @@ static char *put_start(struct scrape *scrape, char *out)
 		"# TYPE kvm_vm_start_time_seconds gauge\n";
 	static const char unit[] = "# UNIT kvm_vm_start_time_seconds seconds\n";
 
+	if (scrape->plan->start_hidden) {
+		next_part(scrape);
+		return out;
+	}
 	if (!scrape->line++) {
 		out = put(out, head, sizeof(head) - 1);
 		return scrape->format == PROMETHEUS ? out :

@@ -447,6 +447,7 @@ struct plan *plan_new(struct kvmstats_schema *const *schemas,
 		plan->schemas[i] = kvmstats_schema_ref(schemas[i]);
 	plan->num_schemas = count;
 	plan->no_cpu = true;
+	plan->start_hidden = !filter_passes(filter, "kvm_vm_start_time_seconds");
 	for (int i = 0; i < HOST_FAMILIES; i++) {
 		char name[64];
 

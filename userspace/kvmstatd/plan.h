@@ -78,6 +78,7 @@ struct plan {
 	unsigned int largest_histogram;	/* in buckets */
 	bool host_hidden[HOST_FAMILIES];
 	bool no_cpu;			/* all of them */
+	bool start_hidden;		/* kvm_vm_start_time_seconds */
 };
 
 /* NULL without memory. Takes references on the schemas. */

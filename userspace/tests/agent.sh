@@ -335,7 +335,8 @@ mass_death()
 filtered()
 {
 	has '^kvm_vcpu_exits_total' && ! has '^kvm_vcpu_io_exits' &&
-		! has '^kvm_vm_pages'
+		! has '^kvm_vm_pages' && ! has '^kvm_vm_start_time' &&
+		has '^kvm_vm_info'
 }
 
 reloaded()

@@ -364,8 +364,11 @@ in_valgrind()
 		--json --output "$tap_dir/valgrind.json" &
 	recorder=$!
 	wait_until "$recorder" test -S "$tap_dir/socket" || return 1
-	"$tap_dir/$guest" --seconds 1 --socket "$tap_dir/socket" &&
-		status_is 0 wait "$recorder" &&
+	"$tap_dir/$guest" --seconds 36000 --socket "$tap_dir/socket" &
+	local vmm=$!
+	wait_until "$recorder" grep -qs '"event":"sample"' "$tap_dir/valgrind.json"
+	kill -9 "$vmm"
+	status_is 0 wait "$recorder" &&
 		grep -q '"event":"sample"' "$tap_dir/valgrind.json"
 }
 
