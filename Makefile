@@ -47,6 +47,12 @@ check-builds: ## KVM's objects on all architectures, with gcc and sparse
 check-debian: ## the series on Debian's own source, its modules in Debian's own kernel
 	scripts/run-parts 'check-debian=scripts/check-debian'
 
+deb: ## Debian packages of userspace, into build/deb
+	scripts/build-deb
+
+check-deb: ## the packages in a fresh Debian under systemd: installed, upgraded, purged
+	scripts/run-parts 'check-deb=packaging/tests/check-deb'
+
 source: ## fetch and verify the kernel source
 	scripts/fetch-source "$$(awk '$$1 == "version" { print $$2 }' \
 		patches/linux-5.10/BASE)"
@@ -90,6 +96,7 @@ check: ## everything that needs no kernel, in four minutes
 EVERY_PATCH := $(if $(filter 1,$(ALL)),EVERY=1 BOOT=1 VARIANTS=1)
 LONG_PARTS := $(if $(filter 1,$(ALL)),\
 	'check-debian=scripts/check-debian' \
+	'check-deb=packaging/tests/check-deb' \
 	'debug-selftest=harness/selftest-debug' \
 	'agent-tsan=make -C userspace O=$(CURDIR)/build/userspace/host check-tsan' \
 	'coverage=harness/coverage')
@@ -132,7 +139,7 @@ distclean: ## remove build/, unless the tree there holds unsaved work
 help: ## this list
 	@awk -f scripts/help.awk $(MAKEFILE_LIST)
 
-.PHONY: all checks tree refresh series check-series check-builds check-debian source kernel \
+.PHONY: all checks tree refresh series check-series check-builds check-debian check-deb deb source kernel \
 	kernels userspace bench-agent bench-read check test test-all run packages clean distclean help
 
 -include harness/harness.mk
