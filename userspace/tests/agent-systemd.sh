@@ -466,7 +466,7 @@ no_complaints()
 	journalctl --no-pager -p warning -u 'kvmstatd*' >"$tap_dir/journal"
 	cat "$tap_dir/journal"
 	# what the tests did themselves
-	! grep -vE 'Main process exited|Failed with result|Watchdog timeout|Killing process|No entries|State .* timed out|user [0-9]+ is refused: the user may not register' \
+	! grep -vE 'Main process exited|Failed with result|Failed to kill control group|Watchdog timeout|Killing process|No entries|State .* timed out|user [0-9]+ is refused: the user may not register' \
 		"$tap_dir/journal"
 }
 

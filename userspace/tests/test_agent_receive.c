@@ -131,7 +131,9 @@ static int make_vm(void **unused)
 	int vm_fd = ioctl(kvm_fd, KVM_CREATE_VM, 0ul);
 
 	(void)unused;
-	stats_fd = ioctl(vm_fd, UAPI_GET_STATS_FD, NULL);
+	/* valgrind does not see what io_uring writes */
+	stats_fd = getenv("IN_VALGRIND") ? -1 :
+		   ioctl(vm_fd, UAPI_GET_STATS_FD, NULL);
 	close(vm_fd);
 	close(kvm_fd);
 	return 0;
