@@ -39,17 +39,19 @@ int vmm_renew(struct vmm *vmm);
  * after *@wait_ms, or when its connection is readable.
  */
 void vmm_maintain(struct vmm *vmm, const char *socket_path, int *wait_ms);
-/* Its process has ended; frees, and takes NULL. */
+/* Its process has ended: so does the registration. Takes NULL. */
 void vmm_end(struct vmm *vmm);
 void vmm_free(struct vmm *vmm);
 
 /*
  * processes.c: all processes, and when to look at each again. A thread of its own
  * looks, as a process may not answer for seconds; what it finds is under the lock.
+ * While it runs the finder is its own, and so is the freeing of what was found.
  */
 struct process {
 	pid_t pid;
 	bool busy;		/* the thread looks at it in this moment */
+	bool ended;		/* its VMM is the thread's to free */
 	uint64_t look_ns, wait_ns;
 	struct vmm *vmm;
 	int logged;		/* the last error, or 1; 0: none */
@@ -76,6 +78,8 @@ int table_open(struct table *table);
  */
 int table_scan(struct table *table, uint64_t now_ns,
 	       void (*meanwhile)(void *context), void *context);
+/* A VMM's process has ended. Under the lock while the thread runs. */
+void table_end(struct table *table, struct process *process);
 void table_free(struct table *table);
 
 /* rights.c */

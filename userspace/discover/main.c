@@ -21,6 +21,7 @@ struct discover {
 	const char *socket_path;
 	struct table table;
 	struct pollfd *polls;
+	sigset_t while_waiting;
 };
 
 static atomic_bool stopping;
@@ -46,7 +47,7 @@ static struct vmm *vmm_at(const struct discover *discover, size_t i)
 {
 	const struct process *process = &discover->table.processes[i];
 
-	return process->busy ? NULL : process->vmm;
+	return process->busy || process->ended ? NULL : process->vmm;
 }
 
 /* Slots in order of the table: two for each VMM, pidfd and connection. */
@@ -77,14 +78,6 @@ static size_t fill_polls(struct discover *discover)
 }
 
 /* An open descriptor keeps the memory of a VM that has ended: at once. */
-static void process_ended(struct process *process)
-{
-	vmm_end(process->vmm);
-	process->vmm = NULL;
-	process->look_ns = 0;
-	process->wait_ns = 0;
-}
-
 static void handle_ends(struct discover *discover)
 {
 	const struct pollfd *polls = discover->polls;
@@ -93,7 +86,8 @@ static void handle_ends(struct discover *discover)
 		if (!vmm_at(discover, i))
 			continue;
 		if (polls[0].revents)
-			process_ended(&discover->table.processes[i]);
+			table_end(&discover->table,
+				  &discover->table.processes[i]);
 		polls += 2;
 	}
 }
@@ -117,8 +111,7 @@ static uint64_t maintain_all(struct discover *discover)
 }
 
 /* Up to @until_ns, or the first event before it. */
-static void wait_for_events(struct discover *discover, uint64_t until_ns,
-			    const sigset_t *while_waiting)
+static void wait_for_events(struct discover *discover, uint64_t until_ns)
 {
 	size_t slots = fill_polls(discover);
 	uint64_t now = now_ns();
@@ -127,17 +120,18 @@ static void wait_for_events(struct discover *discover, uint64_t until_ns,
 		.tv_sec = left_ns / 1000000000, .tv_nsec = left_ns % 1000000000
 	};
 
-	if (ppoll(discover->polls, slots, &left, while_waiting) > 0)
+	if (ppoll(discover->polls, slots, &left, &discover->while_waiting) > 0)
 		handle_ends(discover);
 }
 
-/* While others look at processes, some of which do not answer. */
+/* While the thread looks at processes, some of which do not answer. */
 static void meanwhile(void *context)
 {
 	struct discover *discover = context;
 
-	wait_for_events(discover, 0, NULL);
+	wait_for_events(discover, 0);
 	maintain_all(discover);
+	discover->table.stopping = stopping;
 	tell_systemd("WATCHDOG=1");
 }
 
@@ -150,7 +144,7 @@ static void scan(struct discover *discover)
 	tell_systemd("WATCHDOG=1");
 }
 
-static void loop(struct discover *discover, const sigset_t *while_waiting)
+static void loop(struct discover *discover)
 {
 	while (!stopping) {
 		uint64_t scan_ns, maintain_ns;
@@ -160,7 +154,7 @@ static void loop(struct discover *discover, const sigset_t *while_waiting)
 		while (!stopping && now_ns() < scan_ns) {
 			maintain_ns = maintain_all(discover);
 			wait_for_events(discover, maintain_ns < scan_ns ?
-					maintain_ns : scan_ns, while_waiting);
+					maintain_ns : scan_ns);
 		}
 	}
 }
@@ -186,7 +180,6 @@ static void catch_signals(sigset_t *while_waiting)
 static int run(struct discover *discover)
 {
 	int ret = keep_only_ptrace();
-	sigset_t while_waiting;
 
 	if (ret < 0) {
 		log_error("capabilities cannot be given up: %s", strerror(-ret));
@@ -195,14 +188,14 @@ static int run(struct discover *discover)
 	if (!ret)
 		log_warning("without CAP_SYS_PTRACE: only the VMs of this user are found");
 	kvmstats_raise_fd_limit();
-	catch_signals(&while_waiting);
+	catch_signals(&discover->while_waiting);
 	ret = table_open(&discover->table);
 	if (ret) {
 		log_error("%s", strerror(-ret));
 		return 1;
 	}
 	tell_systemd("READY=1");
-	loop(discover, &while_waiting);
+	loop(discover);
 	tell_systemd("STOPPING=1");
 	table_free(&discover->table);
 	free(discover->polls);

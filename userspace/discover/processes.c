@@ -77,8 +77,10 @@ static int read_processes(struct table *table)
 		return -errno;
 	ret = merge(dir, table, &fresh);
 	closedir(dir);
-	for (size_t i = 0; i < table->count; i++)
+	for (size_t i = 0; i < table->count; i++) {
 		vmm_end(table->processes[i].vmm);
+		vmm_free(table->processes[i].vmm);
+	}
 	free(table->processes);
 	table->processes = fresh.processes;
 	table->count = fresh.count;
@@ -224,6 +226,29 @@ static void look_at(struct table *table, struct process *process)
 		explain_failure(table, process, ret);
 }
 
+static void free_ended(struct table *table)
+{
+	for (size_t i = 0; i < table->count; i++) {
+		struct process *process = &table->processes[i];
+
+		if (!process->ended)
+			continue;
+		vmm_free(process->vmm);
+		process->vmm = NULL;
+		process->ended = false;
+	}
+}
+
+void table_end(struct table *table, struct process *process)
+{
+	vmm_end(process->vmm);
+	process->ended = true;
+	process->look_ns = 0;
+	process->wait_ns = 0;
+	if (!table->running)
+		free_ended(table);
+}
+
 /*
  * It lives as long as the table: the finder's worker is its child, and ends with the
  * thread that made it.
@@ -239,8 +264,11 @@ static void *look_when_told(void *argument)
 		if (table->stopping)
 			break;
 		for (size_t i = 0; i < table->count && !table->stopping; i++)
-			if (table->processes[i].look_ns <= table->now_ns)
+			if (table->processes[i].look_ns <= table->now_ns) {
+				free_ended(table);
 				look_at(table, &table->processes[i]);
+			}
+		free_ended(table);
 		table->running = false;
 		pthread_cond_broadcast(&table->changed);
 	}

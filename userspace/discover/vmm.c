@@ -81,10 +81,12 @@ void vmm_maintain(struct vmm *vmm, const char *socket_path, int *wait_ms)
 
 void vmm_end(struct vmm *vmm)
 {
-	if (vmm)
-		log_info("%s (pid %d): has ended", vmm->name,
-			 kvmstats_vmm_pid(vmm->found));
-	vmm_free(vmm);
+	if (!vmm)
+		return;
+	log_info("%s (pid %d): has ended", vmm->name,
+		 kvmstats_vmm_pid(vmm->found));
+	kvmstats_sender_free(vmm->sender);
+	vmm->sender = NULL;
 }
 
 void vmm_free(struct vmm *vmm)

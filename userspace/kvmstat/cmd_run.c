@@ -270,7 +270,7 @@ static int start_and_show(struct run *run)
 	return explain_end(run, shown, await_end(run));
 }
 
-/* Where kvmstatd listens by itself. NULL after saying that nobody knows. */
+/* The socket that was named, or where kvmstatd listens by itself. */
 static const char *agent_socket(struct run *run)
 {
 	const char *directory = getenv("XDG_RUNTIME_DIR");

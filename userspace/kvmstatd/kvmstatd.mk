@@ -4,7 +4,7 @@
 # static programs: a static libmicrohttpd wants GnuTLS, and what that wants.
 # Included behind discover.mk, which defines "links".
 
-agent_src := $(wildcard kvmstatd/*.c) common/log.c common/fd_box.c
+agent_src := $(wildcard kvmstatd/*.c) common/log.c
 agent_obj := $(call objs,$(agent_src))
 
 # never static: libmicrohttpd.a drags in what Debian has no archives of

@@ -7,8 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../common/fd_box.h"
 #include "../common/log.h"
+#include "fd_box.h"
 #include "registrations.h"
 #include "store.h"
 

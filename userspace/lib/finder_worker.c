@@ -20,6 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../common/socket_send.h"
 #include "finder.h"
 
 #define MESSAGE_FDS	(2 * ASK_FILES)
@@ -62,26 +63,6 @@ static void discard(struct work *work, int fd)
 		close_foreign(&work->foreign);
 }
 
-static int send_with_fds(int socket_fd, const void *bytes, size_t size_bytes,
-			 const int *fds, size_t count)
-{
-	union fd_control control = { .bytes = { 0 } };
-	struct iovec iov = { .iov_base = (void *)bytes, .iov_len = size_bytes };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-	struct cmsghdr *cmsg;
-
-	if (count) {
-		msg.msg_control = control.bytes;
-		msg.msg_controllen = CMSG_SPACE(count * sizeof(*fds));
-		cmsg = CMSG_FIRSTHDR(&msg);
-		cmsg->cmsg_level = SOL_SOCKET;
-		cmsg->cmsg_type = SCM_RIGHTS;
-		cmsg->cmsg_len = CMSG_LEN(count * sizeof(*fds));
-		memcpy(CMSG_DATA(cmsg), fds, count * sizeof(*fds));
-	}
-	return sendmsg(socket_fd, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
-}
-
 /* All that came with the message; what is more than @room is not received. */
 static ssize_t receive_with_fds(int socket_fd, void *bytes, size_t size_bytes,
 				int *fds, size_t *count, int flags)
@@ -115,9 +96,9 @@ static int send_answer(struct work *work, bool more)
 
 	work->answer.more = more;
 	do {
-		ret = send_with_fds(work->socket_fd, &work->answer,
-				    sizeof(work->answer), work->fds,
-				    work->fd_count);
+		ret = socket_send(work->socket_fd, &work->answer,
+				  sizeof(work->answer), work->fds,
+				  work->fd_count, 0);
 		/* so many are on their way: one user may not have more */
 		if (ret == -ETOOMANYREFS)
 			usleep(1000);
@@ -539,8 +520,8 @@ int worker_ask(struct worker *worker, const struct ask *ask, int pidfd,
 		ret = start(worker);
 	}
 	if (!ret)
-		ret = send_with_fds(worker->socket_fd, ask, sizeof(*ask),
-				    &pidfd, pidfd >= 0);
+		ret = socket_send(worker->socket_fd, ask, sizeof(*ask),
+				  &pidfd, pidfd >= 0, 0);
 	while (!ret && answer.more) {
 		int fds[MESSAGE_FDS];
 		size_t count = 0;

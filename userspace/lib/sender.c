@@ -7,6 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "../common/socket_send.h"
 #include "internal.h"
 
 #define RETRY_FIRST_MS	1000
@@ -173,41 +174,18 @@ static void fill_message(const struct kvmstats_sender *sender,
 	strcpy(message->uuid, sender->uuid);
 }
 
-union fd_control {
-	char bytes[CMSG_SPACE(KVMSTATS_MAX_MESSAGE_FDS * sizeof(int))];
-	struct cmsghdr align;
-};
-
-static void attach_fds(struct msghdr *msg, union fd_control *control,
-		       const int *fds, size_t count)
-{
-	struct cmsghdr *cmsg;
-
-	if (!count)
-		return;
-	memset(control, 0, sizeof(*control));
-	msg->msg_control = control->bytes;
-	msg->msg_controllen = CMSG_SPACE(count * sizeof(*fds));
-	cmsg = CMSG_FIRSTHDR(msg);
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(count * sizeof(*fds));
-	memcpy(CMSG_DATA(cmsg), fds, count * sizeof(*fds));
-}
-
 static int send_some(struct kvmstats_sender *sender, size_t count)
 {
 	char bytes[WIRE_MESSAGE_BYTES];
 	struct wire_message message;
-	union fd_control control;
-	struct iovec iov = { .iov_base = bytes };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	int ret;
 
 	fill_message(sender, count, &message);
-	iov.iov_len = wire_encode(&message, bytes);
-	attach_fds(&msg, &control, sender->fds + sender->sent, count);
-	if (sendmsg(sender->socket_fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-		return -errno;
+	ret = socket_send(sender->socket_fd, bytes,
+			  wire_encode(&message, bytes),
+			  sender->fds + sender->sent, count, MSG_DONTWAIT);
+	if (ret)
+		return ret;
 	sender->sent += count;
 	sender->greeted = true;
 	return 0;

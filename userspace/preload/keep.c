@@ -122,11 +122,13 @@ static void send_all(struct link *link)
 	for (struct kept *k = kept; k < kept + MAX_KEPT; k++) {
 		unsigned int tries = 0;
 
+		int ret = -EAGAIN;
+
 		while (link->generation == generation && k->link == link &&
-		       is_ours(k->fd) && link_send(link, k->fd) < 0) {
+		       is_ours(k->fd) && (ret = link_send(link, k->fd))) {
 			struct timespec pause = { .tv_nsec = 10000000 };
 
-			if ((errno != EAGAIN && errno != ETOOMANYREFS) ||
+			if ((ret != -EAGAIN && ret != -ETOOMANYREFS) ||
 			    tries++ == 500) {
 				link_hang_up(link);
 				try_later(link);

@@ -34,8 +34,8 @@ void link_hang_up(struct link *link);
 void link_free(struct link *link);
 /* One try, which does not wait: 0 or -1 */
 int link_connect(struct link *link);
-/* @fd -1: no descriptor. As sendmsg. */
-ssize_t link_send(const struct link *link, int fd);
+/* @fd -1: no descriptor. 0 or -errno */
+int link_send(const struct link *link, int fd);
 
 /* keep.c */
 /* Takes over @fd; false if there is no place: then the VM is not sent again. */

@@ -5,7 +5,7 @@ preload_so := $(if $(STATIC),,$(O)/preload/libkvmstats-preload.so)
 # It goes into programs of any C library: no function that only one has, as
 # those that _FORTIFY_SOURCE puts in place of others.
 preload_obj := $(patsubst %.c,$(O)/preload/obj/%.o,$(wildcard preload/*.c) \
-	       $(addprefix lib/,wire.c process.c cmdline.c kvm_file.c))
+	       $(addprefix lib/,wire.c process.c cmdline.c kvm_file.c) common/socket_send.c)
 
 # nor the names that glibc has for files of 64 bits, where long has them
 PRELOAD_CFLAGS := $(if $(shell $(CC) -dM -E -x c /dev/null | grep __LP64__),-U_FILE_OFFSET_BITS)

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../common/socket_send.h"
 #include "link.h"
 
 #define WAIT_MS		1000	/* for a reader that is slow, in all */
@@ -149,8 +150,6 @@ static int connect_by_path(void)
 	return fd;
 }
 
-static ssize_t send_fd(int socket_fd, void *bytes, size_t size_bytes, int fd);
-
 /*
  * One end of a new pair, the other having been passed over the inherited
  * socket: for a VMM that has changed its user or its root, or has another /tmp
@@ -158,7 +157,7 @@ static ssize_t send_fd(int socket_fd, void *bytes, size_t size_bytes, int fd);
  */
 static int connect_by_handoff(void)
 {
-	int fds[2], sent = 0;
+	int fds[2], sent = 0, ret;
 
 	if (!preload_has_handoff() ||
 	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
@@ -166,9 +165,10 @@ static int connect_by_handoff(void)
 		return -1;
 	for (long waited_ms = 0; !sent && waited_ms < WAIT_MS;
 	     waited_ms += RETRY_MS) {
-		if (send_fd(preload_handoff, "", 1, fds[1]) >= 0)
+		ret = socket_send(preload_handoff, "", 1, &fds[1], 1, MSG_DONTWAIT);
+		if (!ret)
 			sent = 1;
-		else if (errno == EAGAIN)
+		else if (ret == -EAGAIN)
 			wait_ms(RETRY_MS);
 		else
 			break;
@@ -244,34 +244,14 @@ static size_t encode(uint32_t num_fds, void *bytes)
 	return wire_encode(&message, bytes);
 }
 
-/* @fd -1: no descriptor */
-static ssize_t send_fd(int socket_fd, void *bytes, size_t size_bytes, int fd)
-{
-	union {
-		char bytes[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr header;
-	} control = { .header = {
-		.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
-		.cmsg_len = CMSG_LEN(sizeof(fd)),
-	} };
-	struct iovec iov = { .iov_base = bytes, .iov_len = size_bytes };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-
-	if (fd >= 0) {
-		memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
-		msg.msg_control = control.bytes;
-		msg.msg_controllen = sizeof(control.bytes);
-	}
-	return sendmsg(socket_fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
 /* Without a descriptor: only that there is a VM. */
-ssize_t link_send(const struct link *link, int fd)
+int link_send(const struct link *link, int fd)
 {
 	char bytes[WIRE_MESSAGE_BYTES];
 	size_t size_bytes = encode(fd >= 0, bytes);
 
-	return send_fd(link->socket_fd, bytes, size_bytes, fd);
+	return socket_send(link->socket_fd, bytes, size_bytes, &fd, fd >= 0,
+			   MSG_DONTWAIT);
 }
 
 /*
@@ -282,9 +262,11 @@ ssize_t link_send(const struct link *link, int fd)
 static void send_or_hang_up(struct link *link, int fd)
 {
 	for (long waited_ms = 0; link_is_up(link); waited_ms += RETRY_MS) {
-		if (link_send(link, fd) >= 0)
+		int ret = link_send(link, fd);
+
+		if (!ret)
 			return;
-		if ((errno != EAGAIN && errno != ETOOMANYREFS) ||
+		if ((ret != -EAGAIN && ret != -ETOOMANYREFS) ||
 		    waited_ms >= WAIT_MS)
 			break;
 		wait_ms(RETRY_MS);

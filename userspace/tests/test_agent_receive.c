@@ -228,6 +228,17 @@ static void another_name(void **state)
 	close(fd);
 }
 
+/* As if it had connected long ago. */
+static void is_given_up(struct agent *agent, int fd)
+{
+	agent->receiver.conns->since_ns -= 3600000000000ull;
+	agent->receiver.swept_ns = 0;
+	turn(agent);
+	assert_true(hung_up(fd));
+	assert_int_equal(rejected(agent, REJECT_SILENT), 1);
+	close(fd);
+}
+
 static void silence(void **state)
 {
 	struct agent *agent = *state;
@@ -235,13 +246,7 @@ static void silence(void **state)
 
 	turn(agent);
 	assert_false(hung_up(fd));
-	/* as if it had been long ago */
-	agent->receiver.conns->since_ns -= 3600000000000ull;
-	agent->receiver.swept_ns = 0;
-	turn(agent);
-	assert_true(hung_up(fd));
-	assert_int_equal(rejected(agent, REJECT_SILENT), 1);
-	close(fd);
+	is_given_up(agent, fd);
 }
 
 static void too_many_messages(void **state)
@@ -338,12 +343,7 @@ static void empty_handed(void **state)
 
 	say(fd, "guest", 0, NULL, 0);
 	turn(agent);
-	agent->receiver.conns->since_ns -= 3600000000000ull;
-	agent->receiver.swept_ns = 0;
-	turn(agent);
-	assert_true(hung_up(fd));
-	assert_int_equal(rejected(agent, REJECT_SILENT), 1);
-	close(fd);
+	is_given_up(agent, fd);
 }
 
 static void a_process_ends(void **state)

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A box of open files that costs one descriptor: a datagram socket that is
  * connected to itself. What is put in is in flight (unix(7)) until the last
@@ -6,8 +6,8 @@
  * Files of the box do not count against RLIMIT_NOFILE of its owner, but all that
  * the user has in flight must not be more than that.
  */
-#ifndef COMMON_FD_BOX_H
-#define COMMON_FD_BOX_H
+#ifndef KVMSTATD_FD_BOX_H
+#define KVMSTATD_FD_BOX_H
 
 #include <stddef.h>
 
@@ -33,4 +33,4 @@ int fd_box_each(int box, void (*found)(void *context, const char *label,
 				       const int *fds, size_t count),
 		void *context);
 
-#endif /* COMMON_FD_BOX_H */
+#endif /* KVMSTATD_FD_BOX_H */

@@ -1,10 +1,11 @@
-// SPDX-License-Identifier: LGPL-2.1-or-later
+// SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "../common/socket_send.h"
 #include "fd_box.h"
 
 /* As much as one may without rights; the kernel doubles it. */
@@ -45,24 +46,10 @@ int fd_box_new(void)
 int fd_box_put(int box, const char *label, const int *fds, size_t count)
 {
 	size_t label_bytes = strlen(label) + 1;
-	struct iovec iov = { (void *)label, label_bytes };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-	union control control;
-	struct cmsghdr *cmsg;
 
 	if (label_bytes > FD_BOX_MAX_LABEL || count > FD_BOX_MAX_FDS)
 		return -EMSGSIZE;
-	if (count) {
-		memset(&control, 0, sizeof(control));
-		msg.msg_control = &control;
-		msg.msg_controllen = CMSG_SPACE(count * sizeof(*fds));
-		cmsg = CMSG_FIRSTHDR(&msg);
-		cmsg->cmsg_level = SOL_SOCKET;
-		cmsg->cmsg_type = SCM_RIGHTS;
-		cmsg->cmsg_len = CMSG_LEN(count * sizeof(*fds));
-		memcpy(CMSG_DATA(cmsg), fds, count * sizeof(*fds));
-	}
-	return sendmsg(box, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+	return socket_send(box, label, label_bytes, fds, count, MSG_DONTWAIT);
 }
 
 static size_t take_fds(struct msghdr *msg, int *fds)
