@@ -1,17 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the host's scheduler knows of VMMs and their vCPUs, by /proc. The files are
- * open to everybody, unless /proc is mounted with hidepid.
+ * What the host's scheduler knows of VMMs and their vCPUs: clocks, and files of
+ * /proc that are open to everybody, unless it is mounted with hidepid.
+ *
+ * Figures are read in a scrape: no process can delay that. Which thread runs which
+ * vCPU is searched for in a thread of its own, one VM after the other: whoever
+ * looks at what a process's threads wait in, waits for an exec to end.
  */
+#include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "scrape.h"
 
-#define SEARCH_NS	10000000000ull	/* between two searches for threads */
+/* Between two searches; doubled as long as not all vCPUs have been in a thread. */
+#define FIRST_PAUSE_NS	1000000000ull
+#define LAST_PAUSE_NS	(128 * FIRST_PAUSE_NS)
 
 static ssize_t read_file(const char *path, char *text, size_t size_bytes)
 {
@@ -34,23 +43,52 @@ static uint64_t number(const char *rest, int field)
 	return rest ? strtoull(rest, NULL, 10) : 0;
 }
 
-/*
- * User and system time, fields 14 and 15 of proc(5), of the process that began at
- * that time: its number may be another's by now.
- */
-static bool read_process(const struct identity *identity, struct cpu_time *time)
-{
-	uint64_t tick_ns = 1000000000 / sysconf(_SC_CLK_TCK);
-	char path[40], text[1024], *rest;
+/* The clocks of a process as the kernel numbers them (linux/posix-timers.h). */
+enum { CLOCK_BOTH, CLOCK_USER, CLOCK_EXACT };
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", identity->pid);
-	if (read_file(path, text, sizeof(text)) <= 0)
+static bool read_clock(pid_t pid, int which, uint64_t *ns)
+{
+	struct timespec time;
+
+	if (clock_gettime((clockid_t)(~(unsigned int)pid << 3 | which), &time))
 		return false;
-	rest = strrchr(text, ')');
-	if (!rest || number(rest, 22) != identity->start_ticks)
+	*ns = time.tv_sec * 1000000000ull + time.tv_nsec;
+	return true;
+}
+
+static bool has_ended(int pidfd)
+{
+	struct pollfd poll_fd = { .fd = pidfd, .events = POLLIN };
+
+	return poll(&poll_fd, 1, 0) != 0;
+}
+
+/*
+ * User and system time of all threads. The sum is exact; how it is divided, the
+ * kernel knows by ticks only, and does as here for /proc/PID/stat, which cannot be
+ * read while the process is in an exec. Under cpu_lock: neither part goes back.
+ */
+static bool read_process(struct vm *vm, struct cpu_time *time)
+{
+	uint64_t user_ns, both_ns, exact_ns, system_ns, *last = vm->process_ns;
+
+	if (vm->identity.pid <= 0 || vm->pidfd < 0 ||
+	    !read_clock(vm->identity.pid, CLOCK_USER, &user_ns) ||
+	    !read_clock(vm->identity.pid, CLOCK_BOTH, &both_ns) ||
+	    !read_clock(vm->identity.pid, CLOCK_EXACT, &exact_ns) ||
+	    has_ended(vm->pidfd))	/* the number may be another's */
 		return false;
-	time->ns[0] = number(rest, 14) * tick_ns;
-	time->ns[1] = number(rest, 15) * tick_ns;
+	system_ns = user_ns >= both_ns ? 0 : user_ns ?
+		    exact_ns * ((double)(both_ns - user_ns) / both_ns) : exact_ns;
+	if (exact_ns > last[0] + last[1]) {
+		if (system_ns < last[1])
+			system_ns = last[1];
+		if (exact_ns - system_ns < last[0])
+			system_ns = exact_ns - last[0];
+		last[0] = exact_ns - system_ns;
+		last[1] = system_ns;
+	}
+	memcpy(time->ns, last, sizeof(time->ns));
 	return true;
 }
 
@@ -76,11 +114,24 @@ static bool read_thread(pid_t pid, pid_t tid, struct cpu_time *time)
 	return true;
 }
 
-/* Which thread runs which vCPU; those that are known stay. Under cpu_lock. */
-static void search_threads(struct vm *vm)
+/* Both are in the order of the vCPUs' numbers; entries may have come meanwhile. */
+static void take_threads(struct vm *vm, const struct kvmstats_cpu *cpus,
+			 size_t count)
+{
+	for (size_t i = 0, j = 0; i < vm->count && j < count; i++)
+		if (vm->entries[i].vcpu == cpus[j].vcpu)
+			vm->entries[i].tid = cpus[j++].tid;
+}
+
+/*
+ * Which thread runs which vCPU; those that are known stay. Under cpu_lock, which
+ * is let go meanwhile.
+ */
+static void search_threads(struct registry *registry, struct vm *vm)
 {
 	struct kvmstats_cpu *cpus = calloc(vm->count + 1, sizeof(*cpus));
 	size_t count = 0;
+	int found = -ENOMEM;
 
 	for (size_t i = 0; cpus && i < vm->count; i++) {
 		if (vm->entries[i].vcpu < 0)
@@ -89,15 +140,77 @@ static void search_threads(struct vm *vm)
 		cpus[count].vcpu = vm->entries[i].vcpu;
 		cpus[count++].tid = vm->entries[i].tid;
 	}
-	if (cpus && kvmstats_cpu_threads(vm->identity.pid, cpus, count) > 0) {
-		count = 0;
-		for (size_t i = 0; i < vm->count; i++)
-			if (vm->entries[i].vcpu >= 0)
-				vm->entries[i].tid = cpus[count++].tid;
-	}
+	vm->num_searched = vm->count;
+	pthread_mutex_unlock(&registry->cpu_lock);
+	if (cpus)
+		found = kvmstats_cpu_threads(vm->identity.pid, cpus, count);
+	pthread_mutex_lock(&registry->cpu_lock);
+	if (found > 0)
+		take_threads(vm, cpus, count);
 	free(cpus);
-	vm->mapped_ns = clock_ns();
-	vm->num_mapped = vm->count;
+	vm->pause_ns *= 2;
+	if (found == (int)count || vm->pause_ns < FIRST_PAUSE_NS)
+		vm->pause_ns = FIRST_PAUSE_NS;
+	if (vm->pause_ns > LAST_PAUSE_NS)
+		vm->pause_ns = LAST_PAUSE_NS;
+	vm->search_ns = clock_ns() + vm->pause_ns;
+	vm->searching = false;
+}
+
+static void *search(void *argument)
+{
+	struct registry *registry = argument;
+
+	pthread_mutex_lock(&registry->cpu_lock);
+	while (!registry->search_stopping) {
+		struct vm *vm = registry->search_first;
+
+		if (!vm) {
+			pthread_cond_wait(&registry->search_due,
+					  &registry->cpu_lock);
+			continue;
+		}
+		registry->search_first = vm->next_search;
+		if (!registry->search_first)
+			registry->search_last = &registry->search_first;
+		search_threads(registry, vm);
+		vm_unref(vm);
+	}
+	pthread_mutex_unlock(&registry->cpu_lock);
+	return NULL;
+}
+
+/* Soon, unless there was one lately with the same vCPUs. Under cpu_lock. */
+static void want_search(struct registry *registry, struct vm *vm)
+{
+	if (vm->searching || (vm->count == vm->num_searched &&
+			      clock_ns() < vm->search_ns))
+		return;
+	if (!registry->has_search_thread &&
+	    pthread_create(&registry->search_thread, NULL, search, registry))
+		return;	/* the next scrape tries again */
+	registry->has_search_thread = true;
+	vm->searching = true;
+	vm->next_search = NULL;
+	*registry->search_last = vm_ref(vm);
+	registry->search_last = &vm->next_search;
+	pthread_cond_signal(&registry->search_due);
+}
+
+void cpu_stop(struct registry *registry)
+{
+	struct vm *vm;
+
+	pthread_mutex_lock(&registry->cpu_lock);
+	registry->search_stopping = true;
+	pthread_cond_signal(&registry->search_due);
+	pthread_mutex_unlock(&registry->cpu_lock);
+	if (registry->has_search_thread)
+		pthread_join(registry->search_thread, NULL);
+	while ((vm = registry->search_first)) {
+		registry->search_first = vm->next_search;
+		vm_unref(vm);
+	}
 }
 
 /*
@@ -128,17 +241,6 @@ static bool read_threads(struct rows *rows, struct vm *vm, size_t row)
 	return complete;
 }
 
-static void sample_threads(struct rows *rows, struct vm *vm, size_t row)
-{
-	if (read_threads(rows, vm, row))
-		return;
-	if (vm->count == vm->num_mapped &&
-	    clock_ns() - vm->mapped_ns < SEARCH_NS)
-		return;
-	search_threads(vm);
-	read_threads(rows, vm, row);
-}
-
 void cpu_sample(struct registry *registry, struct scrape *scrape)
 {
 	struct rows *rows = &scrape->rows[KVMSTATS_SCOPE_VCPU];
@@ -151,15 +253,13 @@ void cpu_sample(struct registry *registry, struct scrape *scrape)
 	pthread_mutex_lock(&registry->cpu_lock);
 	for (size_t i = 0; i < scrape->num_vms; i++) {
 		struct vm *vm = scrape->vms[i];
-		bool known = vm->identity.start_ticks &&
-			     read_process(&vm->identity,
-					  &scrape->process_cpu[i].time);
+		bool known = read_process(vm, &scrape->process_cpu[i].time);
 
 		scrape->process_cpu[i].known = known;
 		if (row == rows->count || rows->row[row].vm != i)
 			continue;	/* it has no vCPU yet */
-		if (known)
-			sample_threads(rows, vm, row);
+		if (known && !read_threads(rows, vm, row))
+			want_search(registry, vm);
 		while (row < rows->count && rows->row[row].vm == i)
 			row++;
 	}

@@ -64,14 +64,11 @@ $(O)/tests/agent_vmms: $(O)/tests/agent_vmms.o $(O)/lib/libkvmstats.a
 	$(Q)$(CC) $^ $(ALL_LDFLAGS) -o $@
 
 # Missing locks are seen for certain only by the thread sanitizer.
-$(O)/tests/agent-threads: $(patsubst %.c,$(O)/tsan/%.o,$(lib_src) \
-	$(agent_core) tests/image.c tests/line.c tests/test_agent_receive.c)
-	@mkdir -p $(@D)
-	$(call say,LINK,$@)
-	$(Q)$(CC) -fsanitize=thread $^ $(ALL_LDFLAGS) -lcmocka -o $@
+agent_threads := $(patsubst %,$(O)/tests/agent-%-threads,receive ends cpu)
 
-$(O)/tests/agent-ends-threads: $(patsubst %.c,$(O)/tsan/%.o,$(lib_src) \
-	$(agent_core) tests/image.c tests/test_agent_ends.c)
+$(agent_threads): $(O)/tests/agent-%-threads: $(O)/tsan/tests/test_agent_%.o \
+	$(patsubst %.c,$(O)/tsan/%.o,$(lib_src) $(agent_core) tests/image.c \
+	tests/line.c tests/held_file.c)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CC) -fsanitize=thread $^ $(ALL_LDFLAGS) -lcmocka -o $@
@@ -80,13 +77,14 @@ $(O)/tests/agent-ends-threads: $(patsubst %.c,$(O)/tsan/%.o,$(lib_src) \
 metrics-doc: $(agent)		## docs/metrics.md from kvmstatd's own tables
 	$(Q)tests/agent-doc.sh $(O) >../docs/metrics.md
 
-agent_memcheck := $(agent_tests:$(O)/tests/%=$(O)/memcheck/%)
+agent_memcheck := $(patsubst $(O)/tests/%,$(O)/memcheck/%,\
+		  $(filter-out %_cpu,$(agent_tests)))
 # the archive once more, behind the objects that are added here
 $(agent_memcheck): ALL_LDFLAGS += $(O)/lib/libkvmstats.a $(URING_LIBS) $(AGENT_LIBS)
 $(agent_memcheck): $(call objs,$(agent_core))
 
 # What "make check" needs besides.
-check: $(if $(agent),$(agent_memcheck) $(O)/tests/agent_vmms $(O)/tests/agent-threads $(O)/tests/agent-ends-threads \
+check: $(if $(agent),$(agent_memcheck) $(O)/tests/agent_vmms $(agent_threads) \
 	$(if $(shell command -v $(or $(strip $(FUZZ_CC)),clang)),$(O)/tests/fuzz-registration))
 
 $(O)/tests/fuzz-registration: $(patsubst %.c,$(O)/fuzz/%.o,$(filter-out tests/%,$(agent_core)))

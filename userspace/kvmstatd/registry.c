@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "exposition.h"
-#include "registry.h"
+#include "scrape.h"
 #include "store.h"
 
 const char *const reject_names[REJECTS] = {
@@ -249,6 +249,8 @@ int registry_open(struct registry *registry, const struct filters *filters)
 	memset(registry, 0, sizeof(*registry));
 	pthread_mutex_init(&registry->lock, NULL);
 	pthread_mutex_init(&registry->cpu_lock, NULL);
+	pthread_cond_init(&registry->search_due, NULL);
+	registry->search_last = &registry->search_first;
 	registry->next_serial = 1;
 	registry->opened_ns = clock_ns();
 	registry->counters.heartbeat_ns = registry->opened_ns;
@@ -259,6 +261,7 @@ int registry_open(struct registry *registry, const struct filters *filters)
 
 void registry_close(struct registry *registry)
 {
+	cpu_stop(registry);
 	for (size_t i = 0; i < registry->count; i++)
 		vm_unref(registry->vms[i]);
 	free(registry->vms);
@@ -266,6 +269,7 @@ void registry_close(struct registry *registry)
 		kvmstats_schema_unref(registry->schemas[i]);
 	plan_unref(registry->plan);
 	kvmstats_batch_free(registry->batch);
+	pthread_cond_destroy(&registry->search_due);
 	pthread_mutex_destroy(&registry->cpu_lock);
 	pthread_mutex_destroy(&registry->lock);
 }
@@ -569,5 +573,8 @@ void registry_remove(struct registry *registry, struct vm *vm)
 	store_forget(registry, vm);
 	close_sources(sources, count, true);
 	free(sources);
+	pthread_mutex_lock(&registry->cpu_lock);
+	vm->pidfd = -1;
+	pthread_mutex_unlock(&registry->cpu_lock);
 	vm_unref(vm);
 }

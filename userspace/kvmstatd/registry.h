@@ -68,9 +68,9 @@ struct entry {
 struct box;
 
 struct vm {
-	atomic_uint refs;	/* registry, connection, each scrape */
+	atomic_uint refs;	/* registry, connection, each scrape, a search */
 	struct identity identity;
-	int pidfd;		/* the connection's; -1: none */
+	int pidfd;		/* the connection's, until it is removed; -1: none */
 	char *key;		/* value of the label vm, unique */
 	struct text labels;	/* {vm="key"} and a blank */
 	struct text info;	/* the line of kvm_vm_info */
@@ -79,9 +79,14 @@ struct vm {
 	uint64_t since_ns;	/* monotonic */
 	uint64_t serial;
 	struct box *box;	/* in the store (store.c); NULL: none */
-	/* under cpu_lock */
-	uint64_t mapped_ns;	/* last search for threads */
-	size_t num_mapped;	/* entries that were there then */
+	/* user and system time as of the last scrape; under cpu_lock */
+	uint64_t process_ns[2];
+	/* the search for the threads of its vCPUs (cpu.c); likewise */
+	struct vm *next_search;
+	bool searching;		/* wanted, or going on */
+	uint64_t search_ns;	/* no other before; monotonic */
+	uint64_t pause_ns;	/* from the last one until then */
+	size_t num_searched;	/* entries that were there then */
 	/* under the registry's lock */
 	struct vm *next_key;	/* of the same hash */
 	bool hidden;		/* filtered out */
@@ -103,8 +108,12 @@ struct registry {
 	size_t num_schemas;
 	struct plan *plan;
 	struct kvmstats_batch *batch;	/* for whoever holds the lock */
-	/* Threads of vCPUs, which /proc tells without the other lock. */
+	/* What cpu.c knows, sampled without the other lock; and pidfds. */
 	pthread_mutex_t cpu_lock;
+	pthread_t search_thread;
+	bool has_search_thread, search_stopping;
+	pthread_cond_t search_due;
+	struct vm *search_first, **search_last;
 	struct counters counters;
 	uint64_t next_serial;
 	uint64_t opened_ns;		/* monotonic */

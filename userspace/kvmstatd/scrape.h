@@ -78,6 +78,12 @@ size_t scrape_read(struct scrape *scrape, char *out, size_t room);
 /* cpu.c */
 /* When this process began, in ticks since boot. */
 uint64_t own_start_ticks(void);
+/*
+ * Waits for no process: the threads of vCPUs are searched for in a thread of its
+ * own, and found for a later scrape.
+ */
 void cpu_sample(struct registry *registry, struct scrape *scrape);
+/* Waits for the search that is going on, five seconds at most. */
+void cpu_stop(struct registry *registry);
 
 #endif /* KVMSTATD_SCRAPE_H */

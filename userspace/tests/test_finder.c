@@ -2,20 +2,17 @@
 /* The finder with processes that have no VM, and its worker. */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fuse.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "../lib/finder.h"
-#include "image.h"
+#include "held_file.h"
 
 static void links(void **state)
 {
@@ -152,122 +149,12 @@ static void dead_worker_is_replaced(void **state)
 	worker_stop(&worker);
 }
 
-/* ---- a file system in userspace that does not answer to close */
-
-static void reply(int fuse, uint64_t unique, const void *body, size_t size)
-{
-	struct {
-		struct fuse_out_header header;
-		char body[256];
-	} out = { .header = { .len = sizeof(out.header) + size,
-			      .unique = unique } };
-
-	memcpy(out.body, body, size);
-	if (write(fuse, &out, out.header.len) < 0)
-		_exit(1);
-}
-
-/* Its root is a file, which can be opened. */
-static void serve(int fuse)
-{
-	struct fuse_init_out init = {
-		.major = FUSE_KERNEL_VERSION,
-		.minor = FUSE_KERNEL_MINOR_VERSION,
-		.max_write = 4096,
-	};
-	struct fuse_attr_out attr = {
-		.attr = { .ino = 1, .mode = S_IFREG | 0644, .nlink = 1 },
-	};
-	struct fuse_open_out open_out = { .fh = 1 };
-	static char request[1 << 17];
-	struct fuse_in_header *in = (void *)request;
-
-	while (read(fuse, request, sizeof(request)) > 0)
-		switch (in->opcode) {
-		case FUSE_INIT:
-			reply(fuse, in->unique, &init, sizeof(init));
-			break;
-		case FUSE_GETATTR:
-			reply(fuse, in->unique, &attr, sizeof(attr));
-			break;
-		case FUSE_OPEN:
-			reply(fuse, in->unique, &open_out, sizeof(open_out));
-			break;
-		}
-}
-
-/*
- * Two processes: one serves, one has the file open as descriptor 100, and
- * closes it in the middle of an exec if it is to.
- */
-static void hold_file(const char *path, int ready, bool execs)
-{
-	char options[64];
-	int fuse = open("/dev/fuse", O_RDWR), fd;
-
-	snprintf(options, sizeof(options),
-		 "fd=%d,rootmode=100644,user_id=0,group_id=0", fuse);
-	if (fuse < 0 || unshare(CLONE_NEWNS) ||
-	    mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-	    mount("fuse", path, "fuse", 0, options)) {
-		fd = write(ready, "n", 1);
-		_exit(1);
-	}
-	if (fork()) {
-		serve(fuse);
-		_exit(0);
-	}
-	close(fuse);
-	fd = open(path, O_RDONLY);
-	if (fd < 0 || dup2(fd, 100) < 0 ||
-	    write(ready, &(pid_t){ getpid() }, sizeof(pid_t)) < 0)
-		_exit(1);
-	if (execs && !fcntl(100, F_SETFD, FD_CLOEXEC))
-		execl("/bin/sleep", "sleep", "600", NULL);
-	pause();
-	_exit(0);
-}
-
 static double seconds(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return now.tv_sec + now.tv_nsec / 1e9;
-}
-
-struct held_file {
-	char path[32];
-	pid_t server, holder;
-};
-
-/* false if there is no file system in userspace to be had. */
-static bool start_holder(struct held_file *file, bool execs)
-{
-	int ready[2];
-
-	strcpy(file->path, "/tmp/kvmstats-fuse-XXXXXX");
-	file->holder = 0;
-	if (getuid() || access("/dev/fuse", F_OK))
-		return false;
-	assert_int_equal(close(mkstemp(file->path)), 0);
-	assert_int_equal(pipe(ready), 0);
-	file->server = fork();
-	if (!file->server)
-		hold_file(file->path, ready[1], execs);
-	if (read(ready[0], &file->holder, sizeof(pid_t)) == sizeof(pid_t))
-		return true;
-	waitpid(file->server, NULL, 0);
-	unlink(file->path);
-	return false;
-}
-
-static void stop_holder(struct held_file *file)
-{
-	kill(file->holder, SIGKILL);
-	kill(file->server, SIGKILL);
-	waitpid(file->server, NULL, 0);
-	unlink(file->path);
 }
 
 /* A descriptor whose close never returns costs neither us nor the worker. */
@@ -279,7 +166,7 @@ static void close_that_never_returns(void **state)
 	double begin;
 
 	(void)state;
-	if (!start_holder(&file, false))
+	if (!held_file_start(&file, false))
 		skip();
 	begin = seconds();
 	for (int i = 0; i < 20; i++) {
@@ -292,17 +179,8 @@ static void close_that_never_returns(void **state)
 	/* it cannot die, but the next one is there */
 	assert_int_not_equal(worker.stuck[0] + worker.stuck[STUCK_MAX - 1], 0);
 	assert_int_equal(ask_about(&worker, getpid(), 0, &result), 0);
-	stop_holder(&file);
+	held_file_stop(&file);
 	worker_stop(&worker);
-}
-
-static bool is_in_exec(const struct held_file *file)
-{
-	char path[64], text[64];
-
-	snprintf(path, sizeof(path), "/proc/%d/comm", file->holder);
-	return read_proc(path, text, sizeof(text)) > 0 &&
-	       !strcmp(text, "sleep\n");
 }
 
 /*
@@ -317,20 +195,19 @@ static void exec_that_never_returns(void **state)
 	struct kvmstats_cpu cpu = { .vcpu = 0 };
 	struct worker worker = { 0 };
 	struct held_file file;
-	double begin = seconds();
+	double begin;
 
 	(void)state;
-	if (!start_holder(&file, true))
+	if (!held_file_start(&file, true))
 		skip();
-	while (!is_in_exec(&file) && seconds() - begin < 10)
-		usleep(1000);
+	held_file_wait_exec(&file);
 	pair.places[1] = (struct place){ file.holder, 0 };
 	begin = seconds();
 	cpu.pid = file.holder;
 	assert_int_equal(kvmstats_cpu_threads(file.holder, &cpu, 1), -ETIME);
 	assert_int_equal(worker_compare(&worker, &pairs), -ETIME);
 	assert_true(seconds() - begin < 3 * KVMSTATS_FINDER_PATIENCE_MS / 1000.);
-	stop_holder(&file);
+	held_file_stop(&file);
 	worker_stop(&worker);
 }
 

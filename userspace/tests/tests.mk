@@ -13,7 +13,7 @@ unit_tests := $(patsubst tests/%.c,$(O)/tests/%,$(unit_src))
 override FUZZ_CC := $(strip $(FUZZ_CC))
 fuzz_tests := $(if $(shell command -v $(FUZZ_CC)),\
 	      $(addprefix $(O)/tests/fuzz-,image message text elf cmdline))
-asan_obj := $(patsubst %.c,$(O)/asan/%.o,$(lib_src) tests/image.c tests/line.c)
+asan_obj := $(patsubst %.c,$(O)/asan/%.o,$(lib_src) tests/image.c tests/line.c tests/held_file.c)
 fuzz_obj := $(patsubst %.c,$(O)/fuzz/%.o,$(lib_src))
 tsan_obj := $(patsubst %.c,$(O)/tsan/%.o,$(lib_src) tests/image.c \
 	    tests/test_source.c)
@@ -58,7 +58,8 @@ $(O)/tests/%: $(O)/asan/tests/%.o $(asan_obj)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(SANITIZE) $^ $(ALL_LDFLAGS) -lcmocka -o $@
 
-$(O)/memcheck/%: $(O)/tests/%.o $(O)/tests/image.o $(O)/tests/line.o $(O)/lib/libkvmstats.a
+$(O)/memcheck/%: $(O)/tests/%.o $(patsubst %,$(O)/tests/%.o,image line held_file) \
+	$(O)/lib/libkvmstats.a
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $^ $(ALL_LDFLAGS) -lcmocka -o $@
