@@ -233,8 +233,8 @@ def variables_set(expression, interval="30s"):
 SERIES_ONLY = {"kvm_vcpu_pages_dirtied_total", "kvm_vcpu_dirty_quota_exits_total"}
 
 
-def dashboard(path, kernel):
-    """Each metric of it exists, and each expression gives data."""
+def expressions_with_data(path, kernel):
+    """Each metric of the dashboard exists, and each expression gives data."""
     known = set(json.loads(get(os.environ["PROMETHEUS"] +
                                "/api/v1/label/__name__/values"))["data"])
     absent = set() if kernel == "series" else SERIES_ONLY
@@ -245,7 +245,12 @@ def dashboard(path, kernel):
         assert query(expression) or used & absent, (panel["title"], expression)
         count += 1
     assert count > 50
-    print(f"{count} expressions")
+    return count
+
+
+def dashboard(path, kernel):
+    wait_for("data for each expression",
+             lambda: expressions_with_data(path, kernel) > 50)
 
 
 def choices(path):

@@ -55,7 +55,7 @@ as_user()
 
 wait_until()
 {
-	local end=$((SECONDS + 60))
+	local end=$((SECONDS + 300))
 
 	until "$@"; do
 		[ $SECONDS -lt $end ] || return 1

@@ -23,7 +23,7 @@
 bin=$(dirname "$0")
 seconds=10
 tables=4		# so many are looked at call by call
-limit_s=60		# for anything that is waited for
+limit_s=300		# for anything that is waited for
 lockdown=no
 grep -q 'lockdown=' /proc/cmdline && lockdown=yes
 case $(uname -m) in

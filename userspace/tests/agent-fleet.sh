@@ -13,7 +13,7 @@ dashboard=$examples/kvmstatd.json
 first=127.0.0.1 second=127.0.0.2
 declare -A agents vmms
 prometheus=()
-export LIMIT_S=${LIMIT_S:-30}
+export LIMIT_S=${LIMIT_S:-150}
 
 stop_all()
 {

@@ -4,7 +4,7 @@
 # shellcheck disable=SC2154 # build and tap_dir are the caller's
 # For the suites of kvmstatd: an agent, VMs for it, and what it says. Sourced.
 
-limit_s=60
+limit_s=300
 
 # wait_until COMMAND...: for as long as the agent lives
 wait_until()

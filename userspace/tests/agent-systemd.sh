@@ -9,7 +9,7 @@
 here=$(cd "$(dirname "$0")" && pwd)
 build=$(cd "$1" && pwd)
 . "$here/tap.sh"
-limit_s=${WAIT_S-40}
+limit_s=${WAIT_S-150}
 many_vms=${MANY_VMS-2000}
 url=http://127.0.0.1:9976
 socket=/run/kvmstatd/register.sock

@@ -11,7 +11,7 @@ kvmstat=$1
 vmm=$2
 schema=${3-}
 pid=
-limit_s=60		# for what never comes
+limit_s=300		# for what never comes
 . "$here/tap.sh"
 
 # wait_for COMMAND...: until it succeeds, for as long as the VMM lives

@@ -158,7 +158,7 @@ rotation_keeps_none()
 # until_written FILE: by the recorder, which may have to be asked for it
 until_written()
 {
-	local end=$((SECONDS + 30))
+	local end=$((SECONDS + 300))
 
 	until [ -s "$1" ]; do
 		kill -0 "$recorder" || return 1

@@ -13,7 +13,7 @@ here=$(dirname "$0")
 build=$1
 discover=$build/discover/kvmstatd-discover
 kvmstat=$build/kvmstat/kvmstat
-limit_s=60
+limit_s=300
 reader_uid=65534
 helper_uid=65533
 pids=()
@@ -67,10 +67,10 @@ closed_at_once()
 {
 	end "$helper"
 	start_vmm
-	interval=60 start_helper
+	interval=3600 start_helper
 	registered || return 1
 	stop_vmm
-	limit_s=30 wait_until nothing_held || evidence
+	wait_until nothing_held || evidence
 }
 
 # As systemd starts it: a user of its own, one capability.

@@ -11,7 +11,7 @@ if [ "${2-}" != isolated ]; then
 		"$0" "$build" isolated
 fi
 . "$here/tap.sh"
-export LIMIT_S=${LIMIT_S:-40}
+export LIMIT_S=${LIMIT_S:-150}
 PATH=$build/kvmstat:$build/kvmstatd:$build/discover:$PATH
 
 # shellcheck disable=SC2016

@@ -9,7 +9,7 @@ here=$(dirname "$0")
 build=$1
 kvmstat=$build/kvmstat/kvmstat
 vmm=$build/tests/preload_vmm
-limit_s=60		# for what never comes
+limit_s=300		# for what never comes
 . "$here/tap.sh"
 : "${CC:=cc}"
 

@@ -4,7 +4,7 @@
 # depends on how fast the machine is: what is waited for is a text.
 
 : "${tap_dir:?}"
-terminal_limit_s=${TERMINAL_LIMIT_S:-30}
+terminal_limit_s=300
 
 terminal()
 {

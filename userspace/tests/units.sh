@@ -142,7 +142,7 @@ traced()
 # call may be forbidden by their own units.
 work_under_trace()
 {
-	local end=$((SECONDS + 30))
+	local end=$((SECONDS + 300))
 
 	traced kvmstatd --socket "$tap_dir/socket" --listen 127.0.0.1:0
 	until [ -S "$tap_dir/socket" ] || [ $SECONDS -ge $end ]; do

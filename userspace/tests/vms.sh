@@ -7,7 +7,7 @@
 
 # Nothing here may depend on how fast the machine is: what is waited for is an
 # event, and this only ends the wait for one that never comes.
-limit_s=60
+limit_s=300
 
 # wait_until PID COMMAND...: for as long as the process lives
 wait_until()
