@@ -256,17 +256,29 @@ void runner_wait_ticks(void)
 	STATS_WAIT(guest_ticks(runner.vm) != start, "for the guest to run");
 }
 
-static bool runner_sleeps(void)
+static void runner_file(const char *name, const char *format, char *word)
 {
-	char path[64], state = 0;
+	char path[64];
 	FILE *f;
 
-	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", runner.tid);
+	snprintf(path, sizeof(path), "/proc/self/task/%d/%s", runner.tid, name);
 	f = fopen(path, "r");
 	TEST_ASSERT(f, "%s", path);
-	TEST_ASSERT(fscanf(f, "%*d (%*[^)]) %c", &state) == 1, "%s", path);
+	TEST_ASSERT(fscanf(f, format, word) == 1, "%s", path);
 	fclose(f);
-	return state == 'S';
+}
+
+/*
+ * A thread that is about to sleep is in state S already, and may find that it
+ * need not; "syscall" says "running" until the thread has left the CPU.
+ */
+static bool runner_sleeps(void)
+{
+	char state[2], call[16];
+
+	runner_file("stat", "%*d (%*[^)]) %1s", state);
+	runner_file("syscall", "%15s", call);
+	return *state == 'S' && strcmp(call, "running");
 }
 
 void runner_wait_sleep(void)
