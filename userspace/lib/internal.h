@@ -112,6 +112,7 @@ int wire_address(const char *path, void *sockaddr_un);
 /* process.c */
 uint64_t monotonic_ns(void);
 int parse_int(const char *text);
+uint64_t parse_digits(const char **text);
 ssize_t read_proc(const char *path, char *text, size_t text_bytes);
 /* Start time of a process in clock ticks since boot, 0 unknown. */
 uint64_t process_start_ticks(const char *proc_name);

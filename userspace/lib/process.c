@@ -29,11 +29,24 @@ int parse_int(const char *text)
 	return number;
 }
 
+/*
+ * The number of which *@text begins with the digits, and what follows them. Not
+ * by a function of the C library's: each version of glibc has another for it,
+ * which the preloaded library would not find in a program of another one.
+ */
+uint64_t parse_digits(const char **text)
+{
+	uint64_t number = 0;
+
+	for (; **text >= '0' && **text <= '9'; ++*text)
+		number = 10 * number + **text - '0';
+	return number;
+}
+
 /* The second field, the command, may hold spaces and parentheses. */
 uint64_t start_ticks_from_stat(const char *stat)
 {
 	const char *p = strrchr(stat, ')');
-	uint64_t ticks = 0;
 
 	if (!p)
 		return 0;
@@ -42,9 +55,8 @@ uint64_t start_ticks_from_stat(const char *stat)
 		if (!p)
 			return 0;
 	}
-	for (p += strspn(p, " "); *p >= '0' && *p <= '9'; p++)
-		ticks = 10 * ticks + *p - '0';
-	return ticks;
+	p += strspn(p, " ");
+	return parse_digits(&p);
 }
 
 /*
@@ -93,8 +105,10 @@ pid_t process_parent(pid_t pid)
 	if (read_proc(path, stat, sizeof(stat)) <= 0)
 		return 0;
 	p = strrchr(stat, ')');
-	/* ") S 123 " */
-	return p && strlen(p) > 4 ? atoi(p + 4) : 0;
+	if (!p || strlen(p) <= 4)
+		return 0;
+	p += 4;		/* ") S 123 " */
+	return parse_digits(&p);
 }
 
 uint64_t monotonic_ns(void)

@@ -10,6 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "../lib/internal.h"
 #include "preload.h"
 
 #define LIBRARY		"libkvmstats-preload.so"
@@ -23,7 +24,7 @@ static char others[4096];	/* LD_PRELOAD=, without us */
 
 const char *preload_socket, *preload_name, *preload_uuid;
 int preload_handoff = -1;
-static unsigned long long handoff_inode;
+static uint64_t handoff_inode;
 
 /* A program may have closed it, and its next file has the number. */
 bool preload_has_handoff(void)
@@ -39,9 +40,10 @@ static void find_handoff(void)
 {
 	const char *text = getenv("KVMSTATS_HANDOFF");
 
-	if (!text || sscanf(text, "%d:%llu", &preload_handoff,
-			    &handoff_inode) != 2)
-		preload_handoff = -1;
+	if (text && *text >= '0' && *text <= '9') {
+		preload_handoff = parse_digits(&text);
+		handoff_inode = *text == ':' ? (text++, parse_digits(&text)) : 0;
+	}
 	if (preload_has_handoff())
 		send(preload_handoff, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 }

@@ -76,7 +76,7 @@ changes_its_root()
 # does not have. What _FORTIFY_SOURCE makes of others only glibc has.
 other_c_library()
 {
-	! nm -D "$build/preload/libkvmstats-preload.so" | grep -E '_chk|isoc23' &&
+	! nm -D "$build/preload/libkvmstats-preload.so" | grep -E '_chk|isoc|scanf|strto' &&
 		musl-gcc -D_GNU_SOURCE -idirafter /usr/include \
 			-idirafter "/usr/include/$(uname -m)-linux-gnu" \
 			"$here/preload_vmm.c" -o "$tap_dir/musl" -pthread &&
