@@ -656,11 +656,11 @@ void kvmstats_text_clean(char *text);
  * VMs of one process are taken for one, what another process holds for another,
  * and the same numbers for the same.
  *
- * All that can wait for a foreign process (reading its command line, comparing
- * its files, copying and closing descriptors that may be anything by then) is
- * done by a process of the finder's own, a fork of the caller, which is
- * replaced when it does not answer within KVMSTATS_FINDER_PATIENCE_MS. The caller must not reap it
- * with wait for any child. A finder and its vmms are used by one thread at a
+ * All that can wait for a foreign process (reading its command line, listing and
+ * comparing its files, copying and closing descriptors that may be anything by
+ * then) is done by a process of the finder's own, a fork of the caller, which is
+ * replaced when it does not answer within KVMSTATS_FINDER_PATIENCE_MS. The caller
+ * must not reap it with wait for any child. A finder and its vmms are used by one thread at a
  * time. [single]
  *
  * Needs the rights of a debugger over the process: the same user, or
@@ -955,7 +955,9 @@ int kvmstats_peer_is_on_behalf(const struct kvmstats_peer *peer);
  * The process that has the VM: the sender's, or the one on whose behalf it
  * sends; and when it started, as /proc shows it to this process. Together they
  * are a VMM's identity. Both are 0 before the first message; the start time is 0
- * also if there is no pidfd.
+ * also if there is no pidfd, and if the process was in an exec that did not come
+ * to its end within KVMSTATS_FINDER_PATIENCE_MS: newer kernels show it to nobody
+ * meanwhile, and the first kvmstats_peer_receive waits for so long.
  */
 pid_t kvmstats_peer_vm_pid(const struct kvmstats_peer *peer);
 uint64_t kvmstats_peer_start_ticks(const struct kvmstats_peer *peer);

@@ -2,7 +2,8 @@
 /*
  * close(2) can wait: for a file system in userspace that answers when it likes,
  * for a socket that lingers, for a VM that is torn down with its last
- * descriptor. One pool of threads for the whole process does that waiting.
+ * descriptor. So can a look at when a process began: for the end of its exec,
+ * which closes files. One pool of threads for the whole process does that waiting.
  *
  * What strangers handed over may wait for ever, a VM may not: each has threads
  * of its own, so that no number of the one delays the other.
@@ -10,8 +11,11 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -24,6 +28,8 @@ struct job {
 	int fd[];
 };
 
+#define LANE_LOOKS KVMSTATS_CLOSE_KINDS
+
 struct lane {
 	struct job *first, **last;
 	unsigned int threads;
@@ -34,23 +40,34 @@ struct lane {
 static struct {
 	pthread_mutex_t lock;
 	pthread_cond_t idle;
-	struct lane lanes[KVMSTATS_CLOSE_KINDS];
+	struct lane lanes[LANE_LOOKS + 1];
 } pool = {
 	.lock = PTHREAD_MUTEX_INITIALIZER, .idle = PTHREAD_COND_INITIALIZER,
 };
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
+static void set_up_idle(void)
+{
+	pthread_condattr_t attr;
+
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&pool.idle, &attr);
+	pthread_condattr_destroy(&attr);
+}
+
 /* A child of fork has none of the threads; it closes none of their files. */
 static void forget(void)
 {
 	pthread_mutex_init(&pool.lock, NULL);
-	pthread_cond_init(&pool.idle, NULL);
+	set_up_idle();
 	memset(pool.lanes, 0, sizeof(pool.lanes));
 }
 
 static void set_up(void)
 {
+	set_up_idle();
 	pthread_atfork(NULL, NULL, forget);
 }
 
@@ -102,12 +119,9 @@ static void start_thread(struct lane *lane)
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-static void add(enum kvmstats_close_kind kind, struct job *job)
+/* Under the lock. */
+static void add_locked(struct lane *lane, struct job *job)
 {
-	struct lane *lane = &pool.lanes[kind];
-
-	pthread_once(&once, set_up);
-	pthread_mutex_lock(&pool.lock);
 	if (!lane->first)
 		lane->last = &lane->first;
 	job->next = NULL;
@@ -116,6 +130,13 @@ static void add(enum kvmstats_close_kind kind, struct job *job)
 	lane->waiting += job->count ? job->count : 1;
 	if (lane->threads < KVMSTATS_MAX_CLOSE_THREADS)
 		start_thread(lane);
+}
+
+static void add(enum kvmstats_close_kind kind, struct job *job)
+{
+	pthread_once(&once, set_up);
+	pthread_mutex_lock(&pool.lock);
+	add_locked(&pool.lanes[kind], job);
 	pthread_mutex_unlock(&pool.lock);
 }
 
@@ -180,4 +201,81 @@ void kvmstats_close_wait(enum kvmstats_close_kind kind)
 	while (lane->threads)
 		pthread_cond_wait(&pool.idle, &pool.lock);
 	pthread_mutex_unlock(&pool.lock);
+}
+
+/* ---- when a process began */
+
+struct look {
+	pid_t pid;
+	uint64_t start_ticks;
+	bool done;
+	bool left;		/* by whoever asked: freed where it is done */
+};
+
+static void look(void *argument)
+{
+	struct look *look = argument;
+	uint64_t ticks;
+	char name[16];
+	bool left;
+
+	snprintf(name, sizeof(name), "%d", look->pid);
+	ticks = process_start_ticks(name);
+	pthread_mutex_lock(&pool.lock);
+	look->start_ticks = ticks;
+	look->done = true;
+	left = look->left;
+	pthread_cond_broadcast(&pool.idle);
+	pthread_mutex_unlock(&pool.lock);
+	if (left)
+		free(look);
+}
+
+/* As many as there are threads wait for strangers: one more is not asked. */
+static bool takes_looks(void)
+{
+	bool takes;
+
+	pthread_mutex_lock(&pool.lock);
+	takes = pool.lanes[LANE_LOOKS].busy < KVMSTATS_MAX_CLOSE_THREADS;
+	pthread_mutex_unlock(&pool.lock);
+	return takes;
+}
+
+/* Until it is done, or for as long as one has patience. */
+static uint64_t wait_for(struct look *look)
+{
+	struct timespec end;
+	uint64_t ticks = 0;
+	int ret = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_sec += KVMSTATS_FINDER_PATIENCE_MS / 1000;
+	pthread_mutex_lock(&pool.lock);
+	while (!look->done && !ret)
+		ret = pthread_cond_timedwait(&pool.idle, &pool.lock, &end);
+	if (look->done)
+		ticks = look->start_ticks;
+	else
+		look->left = true;
+	ret = look->left;
+	pthread_mutex_unlock(&pool.lock);
+	if (!ret)
+		free(look);
+	return ticks;
+}
+
+uint64_t process_start_ticks_in_time(pid_t pid)
+{
+	struct look *look_at = calloc(1, sizeof(*look_at));
+
+	if (!look_at)
+		return 0;
+	look_at->pid = pid;
+	if (!takes_looks() ||
+	    kvmstats_close_call(LANE_LOOKS, look, look_at)) {
+		free(look_at);
+		return 0;
+	}
+	return wait_for(look_at);
 }

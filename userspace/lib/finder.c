@@ -34,11 +34,20 @@ int kvmstats_finder_new(unsigned int flags, struct kvmstats_cache *cache,
 	return 0;
 }
 
+static void forget_slow(struct slow *slow)
+{
+	if (slow->pid)
+		close(slow->pidfd);
+	slow->pid = 0;
+}
+
 void kvmstats_finder_free(struct kvmstats_finder *finder)
 {
 	if (!finder)
 		return;
 	worker_stop(&finder->worker);
+	for (size_t i = 0; i < SLOW_MAX; i++)
+		forget_slow(&finder->slow[i]);
 	free(finder);
 }
 
@@ -50,19 +59,11 @@ static bool has_ended(int pidfd)
 	return poll(&poll_fd, 1, 0) > 0;
 }
 
-static uint64_t start_ticks_of(pid_t pid)
-{
-	char number[16];
-
-	snprintf(number, sizeof(number), "%d", pid);
-	return process_start_ticks(number);
-}
-
 static struct slow *find_slow(struct kvmstats_finder *finder, pid_t pid)
 {
 	for (size_t i = 0; i < SLOW_MAX; i++)
 		if (finder->slow[i].pid == pid &&
-		    finder->slow[i].start_ticks == start_ticks_of(pid))
+		    !has_ended(finder->slow[i].pidfd))
 			return &finder->slow[i];
 	return NULL;
 }
@@ -73,13 +74,16 @@ void finder_remember_slow(struct kvmstats_finder *finder, pid_t pid)
 	struct slow *slow = find_slow(finder, pid);
 
 	if (!slow) {
+		int pidfd = syscall(SYS_pidfd_open, pid, 0);
+
+		if (pidfd < 0)
+			return;		/* it has ended */
 		slow = &finder->slow[0];
 		for (size_t i = 1; i < SLOW_MAX; i++)
 			if (finder->slow[i].until_ns < slow->until_ns)
 				slow = &finder->slow[i];
-		*slow = (struct slow){
-			.pid = pid, .start_ticks = start_ticks_of(pid),
-		};
+		forget_slow(slow);
+		*slow = (struct slow){ .pid = pid, .pidfd = pidfd };
 	}
 	slow->wait_ns = slow->wait_ns ? 2 * slow->wait_ns : SLOW_FIRST_NS;
 	if (slow->wait_ns > SLOW_MOST_NS)
@@ -115,24 +119,18 @@ static int add_listed(void *context, const struct answer *answer, int *fds,
 	return ret;
 }
 
-/* Most processes: seen at a glance, which cannot be made to wait. */
-static bool has_nothing(pid_t pid)
+int finder_list(struct kvmstats_finder *finder, pid_t pid, int pidfd,
+		struct kvm_files *files, pid_t *tid)
 {
-	struct kvm_files files = { 0 };
-	bool nothing = !has_threads(pid) &&
-		       !kvm_files_list_table(&files, pid, pid) &&
-		       !has_machine(&files);
+	struct ask ask = { .about = ASK_LIST, .pid = pid, .tid = *tid };
+	struct listing listing = { .files = files, .tid = tid };
 
-	free(files.list);
-	return nothing;
+	return worker_ask(&finder->worker, &ask, pidfd, add_listed, &listing);
 }
 
 static int list(struct kvmstats_vmm *vmm, struct kvm_files *files, pid_t *tid)
 {
-	struct ask ask = { .about = ASK_LIST, .pid = vmm->pid, .tid = *tid };
-	struct listing listing = { .files = files, .tid = tid };
-	int ret = worker_ask(&vmm->finder->worker, &ask, vmm->pidfd, add_listed,
-			     &listing);
+	int ret = finder_list(vmm->finder, vmm->pid, vmm->pidfd, files, tid);
 
 	/* or all that was read may be another process's */
 	return has_ended(vmm->pidfd) ? -ESRCH : ret;
@@ -149,6 +147,7 @@ static int keep_names(void *context, const struct answer *answer, int *fds,
 	(void)count;
 	strcpy(vmm->name, answer->name);
 	strcpy(vmm->uuid, answer->uuid);
+	vmm->start_ticks = answer->start_ticks;
 	return 0;
 }
 
@@ -168,7 +167,6 @@ static int begin(struct kvmstats_vmm *vmm)
 	int ret;
 
 	open_table(vmm);
-	vmm->start_ticks = start_ticks_of(vmm->pid);
 	ret = worker_ask(&vmm->finder->worker, &ask, vmm->pidfd, keep_names,
 			 vmm);
 	if (!ret)
@@ -201,7 +199,7 @@ int kvmstats_finder_look(struct kvmstats_finder *finder, pid_t pid,
 	vmm->table_fd = -1;
 	vmm->pidfd = syscall(SYS_pidfd_open, pid, 0);
 	ret = vmm->pidfd < 0 ? -errno : 0;
-	if (!ret && !has_nothing(pid))
+	if (!ret)
 		ret = list(vmm, &files, &vmm->tid);
 	if (!ret)
 		ret = vmm_drop_shared(vmm, &files, vmm->tid);

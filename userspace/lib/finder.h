@@ -36,7 +36,6 @@ int kvm_files_add(struct kvm_files *files, const struct kvm_file *file);
 int kvm_files_list(struct kvm_files *files, const char *directory);
 /* Of the table of thread @tid; there are other threads than the main one. */
 int kvm_files_list_table(struct kvm_files *files, pid_t pid, pid_t tid);
-bool has_threads(pid_t pid);
 /* Of the table of thread *tid, or that of another thread if it has no VM. */
 int kvm_files_of_process(struct kvm_files *files, pid_t pid, pid_t *tid);
 /* By vCPU and kind; of descriptors of one file, one stays. */
@@ -51,7 +50,7 @@ bool has_machine(const struct kvm_files *files);
 #define ASK_STATS	2u	/* statistics made from it */
 
 enum ask_about {
-	ASK_NAMES,	/* name and uuid */
+	ASK_NAMES,	/* name and uuid, and when it began */
 	ASK_LIST,	/* what it has, each file once */
 	ASK_SAME,	/* is each file that of the pair's other descriptor? */
 	ASK_TAKE,	/* copies */
@@ -88,6 +87,7 @@ struct answer {
 	int errors[ASK_FILES];	/* ASK_SAME: as same_file */
 	char name[KVMSTATS_MAX_VM_NAME + 1];
 	char uuid[KVMSTATS_MAX_VM_NAME + 1];
+	uint64_t start_ticks;	/* ASK_NAMES; 0: not to be seen */
 };
 
 #define STUCK_MAX	16
@@ -129,7 +129,7 @@ int worker_compare(struct worker *worker, struct pairs *pairs);
 
 struct slow {
 	pid_t pid;
-	uint64_t start_ticks;	/* another of that number is not slow */
+	int pidfd;		/* another of that number is not slow */
 	uint64_t wait_ns, until_ns;
 };
 
@@ -174,6 +174,9 @@ struct kvmstats_vmm {
 };
 
 /* finder.c */
+/* As kvm_files_of_process, by the worker. */
+int finder_list(struct kvmstats_finder *finder, pid_t pid, int pidfd,
+		struct kvm_files *files, pid_t *tid);
 void finder_remember_slow(struct kvmstats_finder *finder, pid_t pid);
 bool finder_is_slow(struct kvmstats_finder *finder, pid_t pid);
 

@@ -67,6 +67,21 @@ struct others {
 	pid_t parent_pid;
 };
 
+/* One that does not answer is a stranger. */
+static void add_parent(const struct kvmstats_vmm *vmm, struct others *others)
+{
+	pid_t tid = others->parent_pid;
+	int ret = finder_list(vmm->finder, others->parent_pid, -1,
+			      &others->parent, &tid);
+
+	if (ret == -ETIME)
+		finder_remember_slow(vmm->finder, others->parent_pid);
+	if (!ret && has_machine(&others->parent))
+		others->list[others->count++] = (struct holder){
+			others->parent_pid, tid, &others->parent
+		};
+}
+
 /* Those that were found before it, and the process that it is a child of. */
 static int find_others(const struct kvmstats_vmm *vmm, struct others *others)
 {
@@ -90,14 +105,8 @@ static int find_others(const struct kvmstats_vmm *vmm, struct others *others)
 	}
 	/* what we have are copies; what a reader has is no machine */
 	if (others->parent_pid > 0 && others->parent_pid != getpid() && !known &&
-	    !finder_is_slow(vmm->finder, others->parent_pid) &&
-	    !kvm_files_list_table(&others->parent, others->parent_pid,
-				  others->parent_pid) &&
-	    has_machine(&others->parent))
-		others->list[others->count++] = (struct holder){
-			others->parent_pid, others->parent_pid,
-			&others->parent
-		};
+	    !finder_is_slow(vmm->finder, others->parent_pid))
+		add_parent(vmm, others);
 	return 0;
 }
 

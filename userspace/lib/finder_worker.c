@@ -367,6 +367,7 @@ static void take(struct work *work)
 
 static int answer(struct work *work)
 {
+	char number[16];
 	int ret = 0;
 
 	memset(&work->answer, 0, sizeof(work->answer));
@@ -374,6 +375,8 @@ static int answer(struct work *work)
 	case ASK_NAMES:
 		kvmstats_process_names(work->ask->pid, work->answer.name,
 				       work->answer.uuid);
+		snprintf(number, sizeof(number), "%d", work->ask->pid);
+		work->answer.start_ticks = process_start_ticks(number);
 		break;
 	case ASK_LIST:
 		ret = list(work);

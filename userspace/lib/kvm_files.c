@@ -56,7 +56,7 @@ int kvm_files_list_table(struct kvm_files *files, pid_t pid, pid_t tid)
 	return kvm_files_list(files, path);
 }
 
-bool has_threads(pid_t pid)
+static bool has_threads(pid_t pid)
 {
 	struct stat st;
 	char path[64];

@@ -61,15 +61,6 @@ static uint64_t now_ticks(void)
 	return now.tv_sec * hz + now.tv_nsec * hz / 1000000000;
 }
 
-/* Of the process as /proc shows it to us; 0 if it is not to be seen. */
-static uint64_t start_ticks_of(pid_t pid)
-{
-	char number[16];
-
-	snprintf(number, sizeof(number), "%d", pid);
-	return process_start_ticks(number);
-}
-
 static int peer_pidfd(int socket_fd)
 {
 	int fd = -1;
@@ -88,15 +79,18 @@ static int peer_pidfd(int socket_fd)
  */
 static void find_process(struct kvmstats_peer *peer)
 {
+	bool exact;
+
 	peer->vm_pid = peer->pid;
 	peer->pidfd = peer_pidfd(peer->socket_fd);
+	exact = peer->pidfd >= 0 && peer->pid > 0;
 	if (peer->pidfd < 0 && peer->pid > 0)
 		peer->pidfd = syscall(SYS_pidfd_open, peer->pid, 0);
 	if (peer->pidfd < 0)
 		return;
-	peer->start_time_ticks = start_ticks_of(peer->pid);
-	if (peer->start_time_ticks &&
-	    peer->start_time_ticks <= peer->accepted_ticks)
+	peer->start_time_ticks = process_start_ticks_in_time(peer->pid);
+	if (exact || (peer->start_time_ticks &&
+		      peer->start_time_ticks <= peer->accepted_ticks))
 		return;
 	close(peer->pidfd);
 	peer->pidfd = -1;
@@ -118,7 +112,7 @@ static int find_process_of_helper(struct kvmstats_peer *peer,
 	pidfd = syscall(SYS_pidfd_open, pid, 0);
 	if (pidfd < 0)
 		return -ESRCH;
-	if (start_ticks_of(pid) != message->start_time_ticks) {
+	if (process_start_ticks_in_time(pid) != message->start_time_ticks) {
 		close(pidfd);
 		return -ESRCH;
 	}

@@ -85,7 +85,12 @@ ssize_t read_proc(const char *path, char *text, size_t text_bytes)
 	return length ? (ssize_t)length : part;
 }
 
-/* @proc_name: "self", or a process number */
+/*
+ * @proc_name: "self", or a process number. Newer kernels (seen with 6.18.44) let
+ * whoever reads this of a process wait for the end of its exec, which closes files
+ * and so takes as long as a stranger likes: for the worker, and for the function
+ * below.
+ */
 uint64_t process_start_ticks(const char *proc_name)
 {
 	char path[64], stat[1024];
@@ -95,19 +100,19 @@ uint64_t process_start_ticks(const char *proc_name)
 	       start_ticks_from_stat(stat);
 }
 
-/* 0 if it is not known. */
+/* 0 if it is not known. Unlike stat, status can be read during an exec. */
 pid_t process_parent(pid_t pid)
 {
-	char path[64], stat[1024];
+	char path[64], status[1024];
 	const char *p;
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	if (read_proc(path, stat, sizeof(stat)) <= 0)
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	if (read_proc(path, status, sizeof(status)) <= 0)
 		return 0;
-	p = strrchr(stat, ')');
-	if (!p || strlen(p) <= 4)
+	p = strstr(status, "\nPPid:\t");
+	if (!p)
 		return 0;
-	p += 4;		/* ") S 123 " */
+	p += strlen("\nPPid:\t");
 	return parse_digits(&p);
 }
 

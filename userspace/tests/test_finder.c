@@ -2,6 +2,7 @@
 /* The finder with processes that have no VM, and its worker. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -183,6 +184,46 @@ static void close_that_never_returns(void **state)
 	worker_stop(&worker);
 }
 
+/* 5.10 lets its files be listed; newer kernels let nobody see them. */
+static void look_at_stuck(pid_t pid)
+{
+	struct kvmstats_finder *finder;
+	struct kvmstats_vmm *vmm;
+	double begin = seconds();
+	int ret;
+
+	assert_int_equal(kvmstats_finder_new(0, NULL, &finder), 0);
+	ret = kvmstats_finder_look(finder, pid, &vmm);
+	assert_true(ret == 0 || ret == -ETIME);
+	assert_int_equal(finder_is_slow(finder, pid), ret == -ETIME);
+	assert_true(seconds() - begin < 2 * KVMSTATS_FINDER_PATIENCE_MS / 1000.);
+	kvmstats_finder_free(finder);
+}
+
+static void *ask_when(void *pid)
+{
+	process_start_ticks_in_time(*(pid_t *)pid);
+	return NULL;
+}
+
+/* Of one more than there are threads to wait, nothing is said at once. */
+static void when_it_began(pid_t pid)
+{
+	pthread_t threads[KVMSTATS_MAX_CLOSE_THREADS];
+	double begin = seconds();
+	size_t i;
+
+	for (i = 0; i < KVMSTATS_MAX_CLOSE_THREADS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, ask_when,
+						&pid), 0);
+	while (i--)
+		pthread_join(threads[i], NULL);
+	assert_true(seconds() - begin < 2 * KVMSTATS_FINDER_PATIENCE_MS / 1000.);
+	begin = seconds();
+	process_start_ticks_in_time(pid);
+	assert_true(seconds() - begin < KVMSTATS_FINDER_PATIENCE_MS / 2000.);
+}
+
 /*
  * A process in an exec that does not come to its end, as closing a file of its
  * owner's does not: what compares its files, or looks at what its threads wait
@@ -207,8 +248,17 @@ static void exec_that_never_returns(void **state)
 	assert_int_equal(kvmstats_cpu_threads(file.holder, &cpu, 1), -ETIME);
 	assert_int_equal(worker_compare(&worker, &pairs), -ETIME);
 	assert_true(seconds() - begin < 3 * KVMSTATS_FINDER_PATIENCE_MS / 1000.);
+	look_at_stuck(file.holder);
+	when_it_began(file.holder);
 	held_file_stop(&file);
 	worker_stop(&worker);
+	/* whoever waited for it does not any more */
+	for (int i = 0; !process_start_ticks_in_time(getpid()); i++) {
+		assert_int_not_equal(i, 60000);
+		usleep(1000);
+	}
+	assert_int_equal(process_start_ticks_in_time(getpid()),
+			 process_start_ticks("self"));
 }
 
 /* Of more pairs than one question holds, each has its own answer. */
@@ -257,9 +307,13 @@ static void no_more_than_so_many_stuck(void **state)
 		}
 	}
 	assert_int_equal(ask_about(&worker, getpid(), 0, &result), -EBUSY);
-	for (int i = 0; i < STUCK_MAX; i++)
+	for (int i = 0; i < STUCK_MAX; i++) {
+		siginfo_t info;
+
 		kill(worker.stuck[i], SIGKILL);
-	usleep(100000);
+		/* dead, and still to be seen to */
+		waitid(P_PID, worker.stuck[i], &info, WEXITED | WNOWAIT);
+	}
 	assert_int_equal(ask_about(&worker, getpid(), 0, &result), 0);
 	for (int i = 0; i < STUCK_MAX; i++)
 		assert_int_equal(worker.stuck[i], 0);
@@ -269,15 +323,28 @@ static void no_more_than_so_many_stuck(void **state)
 /* Another process of the same number is no reason not to look. */
 static void slow_is_the_process(void **state)
 {
+	unsigned int fds = count_open_fds();
 	struct kvmstats_finder *finder;
+	pid_t child = fork();
 
 	(void)state;
+	if (!child) {
+		pause();
+		_exit(0);
+	}
 	assert_int_equal(kvmstats_finder_new(0, NULL, &finder), 0);
 	finder_remember_slow(finder, getpid());
+	finder_remember_slow(finder, child);
 	assert_true(finder_is_slow(finder, getpid()));
-	finder->slow[0].start_ticks++;
-	assert_false(finder_is_slow(finder, getpid()));
+	assert_true(finder_is_slow(finder, child));
+	kill(child, SIGKILL);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	assert_true(finder_is_slow(finder, getpid()));
+	assert_false(finder_is_slow(finder, child));
+	for (int i = 0; i < 2 * SLOW_MAX; i++)
+		finder_remember_slow(finder, 1);
 	kvmstats_finder_free(finder);
+	assert_int_equal(count_open_fds(), fds);
 }
 
 int main(void)
