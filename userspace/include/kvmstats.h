@@ -18,10 +18,16 @@
  *            of a source at one time. Also what a delta or a sum is kept in.
  *   batch    takes samples of thousands of sources in one call
  *
- * and for carrying descriptors from a VMM to a reader over a UNIX socket:
+ * for carrying descriptors from a VMM to a reader over a UNIX socket:
  *
  *   sender   the VMM's side
  *   peer     the reader's side, one for each connection
+ *
+ * and for a VMM's own statistics, in the same format and on the same way:
+ *
+ *   publisher  a list of statistics, described once
+ *   device     their values for one device, in memory that readers see
+ *   block      a device whose requests are accounted for
  *
  * Errors. A function that returns int (or int64_t) returns a negative errno
  * value on failure. No function prints, sets a signal handler, or keeps
@@ -62,9 +68,12 @@ extern "C" {
 unsigned int kvmstats_version(void);
 
 struct kvmstats_batch;
+struct kvmstats_block;
 struct kvmstats_cache;
 struct kvmstats_desc;
+struct kvmstats_device;
 struct kvmstats_peer;
+struct kvmstats_publisher;
 struct kvmstats_schema;
 struct kvmstats_sender;
 struct kvmstats_source;
@@ -76,6 +85,13 @@ struct kvmstats_source;
 #define KVMSTATS_MAX_NAME_SIZE	1024		/* bytes, final NUL included */
 #define KVMSTATS_MAX_STATS	8192		/* statistics in one schema */
 #define KVMSTATS_MAX_OFFSET	(16u << 20)	/* no block ends past this */
+
+/* Bounds of what a program publishes, and a reader takes from it. */
+#define KVMSTATS_MAX_CLASS	15	/* characters */
+#define KVMSTATS_MAX_DEVICE	79	/* characters */
+#define KVMSTATS_MAX_STAT_NAME	47	/* characters */
+#define KVMSTATS_MAX_PUBLISHED_STATS	256	/* statistics in one schema */
+#define KVMSTATS_MAX_PUBLISHED_WORDS	2048	/* elements in one sample */
 
 /* How a value is to be read. Values unknown to this header can occur. */
 enum kvmstats_type {
@@ -97,8 +113,11 @@ enum kvmstats_unit {
 
 enum kvmstats_scope {
 	KVMSTATS_SCOPE_VM	= 0,
-	KVMSTATS_SCOPE_VCPU	= 1
+	KVMSTATS_SCOPE_VCPU	= 1,
+	KVMSTATS_SCOPE_DEVICE	= 2	/* published by the VMM, see below */
 };
+
+#define KVMSTATS_SCOPES	3
 
 /* ------------------------------------------------------------- the cache */
 
@@ -130,6 +149,11 @@ size_t kvmstats_cache_count(const struct kvmstats_cache *cache);
  * and descriptors are read with pread and checked (offsets, alignment, order,
  * overlaps, name termination). Needs /proc.
  *
+ * Or it is what a publisher has made: a file in memory that is sealed against
+ * growing and shrinking, so that a read of it can neither wait for somebody nor
+ * fail. Whoever published it can change its bytes at any time: each is read
+ * once, and checked as read. The bounds are narrower.
+ *
  * @cache may be NULL: then the source has a schema of its own.
  *
  * On success the source owns @fd and closes it in kvmstats_source_close. On
@@ -138,7 +162,7 @@ size_t kvmstats_cache_count(const struct kvmstats_cache *cache);
  *
  * 0 and *source, or
  *   -EBADF   @fd is not open
- *   -ENODEV  @fd is open but is no KVM statistics descriptor
+ *   -ENODEV  @fd is open but is no KVM statistics descriptor, and no device's
  *   -EPROTO  it is one, but its content breaks the documented format
  *   -E2BIG   content beyond the KVMSTATS_MAX_ bounds
  *   -ENOMEM, or what readlink on /proc/self/fd or pread failed with
@@ -174,8 +198,22 @@ void kvmstats_source_close(struct kvmstats_source *source);
 int kvmstats_source_fd(const struct kvmstats_source *source);
 /* [const] */
 enum kvmstats_scope kvmstats_source_scope(const struct kvmstats_source *source);
-/* KVM's number of the vCPU, or -1 for a VM. [const] */
+/* KVM's number of the vCPU, or -1 for a VM or a device. [const] */
 int kvmstats_source_vcpu(const struct kvmstats_source *source);
+/*
+ * Of a device its class ("block") and its name ("drive0"), as its publisher has
+ * it; else "". A class has small letters and digits and is neither "vm" nor
+ * "vcpu"; a name is printable ASCII. Both live as long as the source. [const]
+ */
+const char *kvmstats_source_class(const struct kvmstats_source *source);
+const char *kvmstats_source_device(const struct kvmstats_source *source);
+/*
+ * The order in which readers show the sources of a VM: below 0 if @a comes
+ * before @b, 0 if both are of the same thing, else above 0. The VM, its vCPUs by
+ * number, its devices by class and name. [const]
+ */
+int kvmstats_source_compare(const struct kvmstats_source *a,
+			    const struct kvmstats_source *b);
 /*
  * The kernel's identification, for example "kvm-4711/vcpu-0": 4711 is the
  * process that created the VM, in the kernel's own numbering. It is not
@@ -766,6 +804,166 @@ size_t kvmstats_vmm_missing(const struct kvmstats_vmm *vmm);
  */
 int64_t kvmstats_raise_fd_limit(void);
 
+/* ----------------------------------------------------------- the publisher */
+
+/*
+ * A VMM's own statistics in KVM's format, so that whatever reads the one reads
+ * the other. docs/format.md describes what the file holds.
+ *
+ * A publisher describes the statistics of a class of devices once; a device is
+ * one of them, a file in memory with their values. Its descriptor is sent to
+ * the reader like those of KVM. For a class "net" that counts two things:
+ *
+ *	static const struct kvmstats_stat stats[] = {
+ *		{ "rx_packets", KVMSTATS_CUMULATIVE, KVMSTATS_UNIT_NONE },
+ *		{ "rx_bytes", KVMSTATS_CUMULATIVE, KVMSTATS_UNIT_BYTES },
+ *	};
+ *
+ *	kvmstats_publisher_new("net", stats, 2, &publisher);
+ *	kvmstats_device_new(publisher, "net0", &device);
+ *	kvmstats_sender_add_device(sender, device);
+ *	for each packet:
+ *		kvmstats_device_add(device, 0, 0, 1);
+ *		kvmstats_device_add(device, 1, 0, length);
+ */
+
+/* What is not named here is 0. */
+struct kvmstats_stat {
+	const char *name;	/* small letters, digits, _; begins with a letter */
+	unsigned int type;	/* enum kvmstats_type */
+	unsigned int unit;	/* enum kvmstats_unit */
+	int exponent;		/* -64..64; -9: the values are billionths of a unit */
+	unsigned int size;	/* elements, or buckets; 0 is 1 */
+	uint32_t bucket_size;	/* width of a linear histogram's bucket; else 0 */
+	unsigned int reserved[4];	/* 0 */
+};
+
+/*
+ * @stats is copied. 0 and *publisher, -ENOMEM, -E2BIG beyond the bounds of what
+ * is published, or -EINVAL for a class, a name or a description that is not as
+ * above, for a name that comes twice, and for no statistic at all.
+ */
+int kvmstats_publisher_new(const char *class_name,
+			   const struct kvmstats_stat *stats, size_t count,
+			   struct kvmstats_publisher **publisher);
+/* Devices live on. Takes NULL. [single] */
+void kvmstats_publisher_free(struct kvmstats_publisher *publisher);
+/*
+ * All values are 0. One name at a time for one device of a class in a VM: of two, a
+ * reader takes the later one for the same device made again. 0 and *device,
+ * -EINVAL for a name that is empty, longer than KVMSTATS_MAX_DEVICE or not printable
+ * ASCII, -ENOMEM, or what memfd_create, mmap or fcntl(F_ADD_SEALS) failed with;
+ * needs Linux 5.1. [const]
+ */
+int kvmstats_device_new(const struct kvmstats_publisher *publisher,
+			const char *name, struct kvmstats_device **device);
+/* Readers keep what they have, with its last values. Takes NULL. [single] */
+void kvmstats_device_free(struct kvmstats_device *device);
+/* The descriptor, owned by the device. [const] */
+int kvmstats_device_fd(const struct kvmstats_device *device);
+/*
+ * Change a value: statistic number @stat as described, its element @element (0
+ * unless it has several). A single relaxed atomic access: a value is read whole,
+ * two values may be of different moments. 0, or -EINVAL if there is none.
+ * Any number of threads at once.
+ *   add    add @amount, modulo 2^64
+ *   set    set to @value
+ *   raise  set to @value if that is larger than what is there: peaks
+ *   count  add 1 to the bucket of a histogram in which @value belongs
+ */
+int kvmstats_device_add(struct kvmstats_device *device, size_t stat,
+			unsigned int element, uint64_t amount);
+int kvmstats_device_set(struct kvmstats_device *device, size_t stat,
+			unsigned int element, uint64_t value);
+int kvmstats_device_raise(struct kvmstats_device *device, size_t stat,
+			  unsigned int element, uint64_t value);
+int kvmstats_device_count(struct kvmstats_device *device, size_t stat,
+			  uint64_t value);
+
+/* ------------------------------------------------------- block accounting */
+
+/*
+ * The requests of a disk, accounted for: a device of class "block".
+ *
+ *	kvmstats_block_new("drive0", NULL, &block);
+ *	kvmstats_sender_add_device(sender, kvmstats_block_device(block));
+ *	for each request:
+ *		kvmstats_block_submit(block, &request, KVMSTATS_BLOCK_READ, bytes);
+ *		...
+ *		kvmstats_block_complete(block, &request, error);
+ *	once a second:
+ *		kvmstats_block_tick(block);
+ *
+ * docs/accounting.md explains each statistic. Any thread submits, any thread
+ * completes, in any order; none waits for another. A thread counts in memory of
+ * its own: what readers see is brought up to date by the first submit or
+ * complete of each millisecond and by each tick, so it is at most a millisecond
+ * old while there are requests, and right at the next tick when there are none.
+ */
+enum kvmstats_block_op {
+	KVMSTATS_BLOCK_READ	= 0,
+	KVMSTATS_BLOCK_WRITE	= 1,
+	KVMSTATS_BLOCK_FLUSH	= 2,	/* its bytes are not counted */
+	KVMSTATS_BLOCK_DISCARD	= 3
+};
+
+#define KVMSTATS_BLOCK_OPS	4
+
+/* The caller's memory, from submit to complete. Its content is the library's. */
+struct kvmstats_block_request {
+	uint64_t start_ns, bytes;
+	uint32_t op, state;
+};
+
+struct kvmstats_block_options {
+	size_t size_bytes;	/* sizeof(struct kvmstats_block_options) */
+	/*
+	 * The time in nanoseconds: may stand still, must not go back (if it
+	 * does, time stands still until it is there again). NULL: CLOCK_MONOTONIC.
+	 */
+	uint64_t (*clock)(void *context);
+	void *clock_context;
+};
+
+/*
+ * @options may be NULL. 0 and *block, -EINVAL for options of another size, or as
+ * kvmstats_device_new. About 50 KiB, and 10 KiB for each thread that has requests.
+ */
+int kvmstats_block_new(const char *name,
+		       const struct kvmstats_block_options *options,
+		       struct kvmstats_block **block);
+/* When no thread uses it any more. Takes NULL. [single] */
+void kvmstats_block_free(struct kvmstats_block *block);
+/* What is to be sent, owned by the block. [const] */
+struct kvmstats_device *kvmstats_block_device(const struct kvmstats_block *block);
+/*
+ * A request of @bytes begins. 0, or -EINVAL for an operation that there is not,
+ * or -ENOMEM (the first time that a thread comes): then it is not accounted for.
+ */
+int kvmstats_block_submit(struct kvmstats_block *block,
+			  struct kvmstats_block_request *request,
+			  enum kvmstats_block_op op, uint64_t bytes);
+/*
+ * It has ended: well if @error is 0, else it is one of the failed ones. 0, or
+ * -EINVAL if @request was not submitted, or has been completed; or -ENOMEM.
+ */
+int kvmstats_block_complete(struct kvmstats_block *block,
+			    struct kvmstats_block_request *request, int error);
+/*
+ * A request that is refused for what the guest got wrong, and neither submitted
+ * nor completed. As submit.
+ */
+int kvmstats_block_invalid(struct kvmstats_block *block,
+			   enum kvmstats_block_op op);
+/* @count requests of the guest went into others, which are submitted. As submit. */
+int kvmstats_block_merged(struct kvmstats_block *block,
+			  enum kvmstats_block_op op, uint64_t count);
+/*
+ * Once a second, late or early as it may be: closes the windows that are due and
+ * brings up to date what readers see. Any thread.
+ */
+void kvmstats_block_tick(struct kvmstats_block *block);
+
 /* --------------------------------------------- from the VMM to the reader */
 
 /*
@@ -836,6 +1034,12 @@ int kvmstats_sender_add_stats(struct kvmstats_sender *sender, int stats_fd);
  */
 int kvmstats_sender_add_source(struct kvmstats_sender *sender,
 			       const struct kvmstats_source *source);
+/*
+ * Send the descriptor of @device, which stays the caller's and is not freed
+ * before the sender. 0 or -ENOMEM. [single]
+ */
+int kvmstats_sender_add_device(struct kvmstats_sender *sender,
+			       const struct kvmstats_device *device);
 /*
  * The VM is that of process @pid, which started at @start_time_ticks (field 22
  * of /proc/PID/stat): for a sender that found it there. Call before the first flush. 0,

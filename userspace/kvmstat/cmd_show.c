@@ -20,7 +20,7 @@ struct look {
 static void print_origin(FILE *out, const struct vm *vm,
 			 const struct watch *watch)
 {
-	char label[SI_TEXT_SIZE];
+	char label[LABEL_TEXT_SIZE];
 
 	source_label(label, watch->source);
 	fprintf(out, "# %s %s", label, kvmstats_source_id(watch->source));
@@ -346,11 +346,15 @@ static int dump_one(const char *directory, const struct kvmstats_source *source,
 		    size_t index)
 {
 	int64_t size_bytes = kvmstats_source_image(source, NULL, 0);
-	char label[SI_TEXT_SIZE], path[4096];
+	char label[LABEL_TEXT_SIZE], path[4096];
 	void *bytes = size_bytes < 0 ? NULL : malloc(size_bytes);
 	int64_t ret = size_bytes < 0 ? size_bytes : -ENOMEM;
 
 	source_label(label, source);
+	/* a device's name is its VMM's choice: it is no way to another directory */
+	for (char *p = label; *p; p++)
+		if (*p == '/')
+			*p = '_';
 	snprintf(path, sizeof(path), "%s/%zu-%s.bin", directory, index, label);
 	if (bytes)
 		ret = kvmstats_source_image(source, bytes, size_bytes);

@@ -5,7 +5,7 @@
 static const char *const fields[] = {
 	"time", "time_ns", "monotonic_ns", "interval_ns", "vm", "uuid", "pid",
 	"scope", "vcpu", "fd", "statistic", "type", "unit", "value", "growth", "rate",
-	"p50_low", "p50_high", "p99_low", "p99_high",
+	"p50_low", "p50_high", "p99_low", "p99_high", "device",
 };
 
 /* The first line of a file. */
@@ -130,7 +130,10 @@ static void put_watch(FILE *out, const struct watch *watch, const char *prefix,
 {
 	struct kvmstats_schema *schema = kvmstats_source_schema(watch->source);
 	int vcpu = kvmstats_source_vcpu(watch->source);
+	bool device = kvmstats_source_scope(watch->source) ==
+		      KVMSTATS_SCOPE_DEVICE;
 	struct line line = { .out = out, .watch = watch };
+	char label[LABEL_TEXT_SIZE];
 
 	for (size_t i = 0; i < kvmstats_schema_count(schema); i++) {
 		line.desc = kvmstats_schema_desc(schema, i);
@@ -138,17 +141,20 @@ static void put_watch(FILE *out, const struct watch *watch, const char *prefix,
 		    (request->skip_zero && all_zero(line.desc, watch->delta)))
 			continue;
 		fputs(prefix, out);
-		if (kvmstats_source_is_sum(watch->source))
-			fputs("sum,,", out);
-		else if (vcpu < 0)
-			fputs("vm,,", out);
-		else
-			fprintf(out, "vcpu,%d,", vcpu);
+		fprintf(out, "%s,", scope_text(watch->source));
+		if (vcpu >= 0)
+			fprintf(out, "%d", vcpu);
+		fputc(',', out);
 		if (watch->fd >= 0)
 			fprintf(out, "%ld", watch->fd);
 		fputc(',', out);
 		put_desc(out, line.desc);
 		put_numbers(&line);
+		fputc(',', out);
+		if (device) {
+			source_label(label, watch->source);
+			put_text(out, label);
+		}
 		fputc('\n', out);
 	}
 }

@@ -181,19 +181,33 @@ static void print_row(struct table *table, const struct kvmstats_desc *desc)
 	fputc('\n', table->out);
 }
 
+/* Of names that are too long the ends are what tells them apart. */
+static void print_label(FILE *out, const struct kvmstats_source *source)
+{
+	const char *device = kvmstats_source_device(source);
+	size_t length = strlen(device);
+	char label[LABEL_TEXT_SIZE];
+
+	source_label(label, source);
+	if (length > CELL_WIDTH)
+		device += length - CELL_WIDTH;
+	print_cell(out, *device ? device : label);
+}
+
 static void print_heading(const struct table *table)
 {
+	static const char *const headings[KVMSTATS_SCOPES] = {
+		[KVMSTATS_SCOPE_VM] = "VM", [KVMSTATS_SCOPE_VCPU] = "VCPUS",
+		[KVMSTATS_SCOPE_DEVICE] = "DEVICES",
+	};
 	const struct group *group = table->group;
-	char label[SI_TEXT_SIZE];
 
 	fprintf(table->out, "  %-*s %-5s", NAME_WIDTH,
-		group->scope == KVMSTATS_SCOPE_VM ? "VM" : "VCPUS", "");
+		headings[group->scope], "");
 	if (group->count > 1)
 		print_cell(table->out, "sum");
-	for (size_t i = 0; i < table->columns; i++) {
-		source_label(label, group->watches[i]->source);
-		print_cell(table->out, label);
-	}
+	for (size_t i = 0; i < table->columns; i++)
+		print_label(table->out, group->watches[i]->source);
 	fputc('\n', table->out);
 }
 

@@ -124,13 +124,17 @@ void json_scope(struct json *json, const struct kvmstats_source *source)
 {
 	int vcpu = kvmstats_source_vcpu(source);
 
-	json_member_string(json, "scope", kvmstats_source_is_sum(source) ?
-			   "sum" : vcpu < 0 ? "vm" : "vcpu");
+	json_member_string(json, "scope", scope_text(source));
 	json_key(json, "vcpu");
 	if (vcpu < 0)
 		json_null(json);
 	else
 		json_i64(json, vcpu);
+	if (kvmstats_source_scope(source) == KVMSTATS_SCOPE_DEVICE) {
+		json_member_string(json, "class", kvmstats_source_class(source));
+		json_member_string(json, "device",
+				   kvmstats_source_device(source));
+	}
 	json_member_string(json, "id", kvmstats_source_id(source));
 }
 

@@ -145,7 +145,11 @@ bool is_counter(const struct kvmstats_desc *desc);
 bool is_event(const struct kvmstats_desc *desc);
 bool all_zero(const struct kvmstats_desc *desc, const uint64_t *values);
 const char *unit_letter(const struct kvmstats_desc *desc);
-void source_label(char text[SI_TEXT_SIZE],
+/* "vm", "vcpu0", "block:drive0" */
+#define LABEL_TEXT_SIZE (KVMSTATS_MAX_CLASS + KVMSTATS_MAX_DEVICE + 2)
+void source_label(char text[LABEL_TEXT_SIZE],
 		  const struct kvmstats_source *source);
+/* "vm", "vcpu", "sum", "device" */
+const char *scope_text(const struct kvmstats_source *source);
 
 #endif /* KVMSTAT_H */

@@ -84,16 +84,33 @@ const char *unit_letter(const struct kvmstats_desc *desc)
 	}
 }
 
-void source_label(char text[SI_TEXT_SIZE], const struct kvmstats_source *source)
+const char *scope_text(const struct kvmstats_source *source)
+{
+	if (kvmstats_source_is_sum(source))
+		return "sum";
+	switch (kvmstats_source_scope(source)) {
+	case KVMSTATS_SCOPE_VCPU:
+		return "vcpu";
+	case KVMSTATS_SCOPE_DEVICE:
+		return "device";
+	default:
+		return "vm";
+	}
+}
+
+void source_label(char text[LABEL_TEXT_SIZE],
+		  const struct kvmstats_source *source)
 {
 	int vcpu = kvmstats_source_vcpu(source);
 
-	if (kvmstats_source_is_sum(source))
-		snprintf(text, SI_TEXT_SIZE, "sum");
+	if (kvmstats_source_scope(source) == KVMSTATS_SCOPE_DEVICE)
+		snprintf(text, LABEL_TEXT_SIZE, "%s:%s",
+			 kvmstats_source_class(source),
+			 kvmstats_source_device(source));
 	else if (vcpu < 0)
-		snprintf(text, SI_TEXT_SIZE, "vm");
+		snprintf(text, LABEL_TEXT_SIZE, "%s", scope_text(source));
 	else
-		snprintf(text, SI_TEXT_SIZE, "vcpu%d", vcpu);
+		snprintf(text, LABEL_TEXT_SIZE, "vcpu%d", vcpu);
 }
 
 /* One number that only grows; a histogram is none. */

@@ -20,9 +20,17 @@ bool view_selects(const struct view *view, const struct vm *vm)
 	       !strcmp(view->guest, pid);
 }
 
-static struct pool *add_pool(struct view *view, struct kvmstats_schema *schema,
-			     enum kvmstats_scope scope)
+static bool in_pool(const struct pool *pool, const struct watch *watch)
 {
+	return kvmstats_source_schema(watch->source) == pool->schema &&
+	       kvmstats_source_scope(watch->source) == pool->scope &&
+	       !strcmp(kvmstats_source_class(watch->source), pool->class_name);
+}
+
+static struct pool *add_pool(struct view *view,
+			     const struct kvmstats_source *source)
+{
+	struct kvmstats_schema *schema = kvmstats_source_schema(source);
 	size_t words = kvmstats_schema_words(schema) + 1;
 	struct pool *pools = realloc(view->pools, (view->pool_count + 1) *
 				     sizeof(*pools));
@@ -32,7 +40,10 @@ static struct pool *add_pool(struct view *view, struct kvmstats_schema *schema,
 		return NULL;
 	view->pools = pools;
 	pool = &pools[view->pool_count];
-	*pool = (struct pool){ .schema = schema, .scope = scope };
+	*pool = (struct pool){
+		.schema = schema, .scope = kvmstats_source_scope(source),
+		.class_name = kvmstats_source_class(source),
+	};
 	pool->delta = calloc(3 * words, sizeof(uint64_t));
 	if (!pool->delta)
 		return NULL;
@@ -44,14 +55,10 @@ static struct pool *add_pool(struct view *view, struct kvmstats_schema *schema,
 
 static struct pool *find_pool(struct view *view, const struct watch *watch)
 {
-	struct kvmstats_schema *schema = kvmstats_source_schema(watch->source);
-	enum kvmstats_scope scope = kvmstats_source_scope(watch->source);
-
 	for (size_t i = 0; i < view->pool_count; i++)
-		if (view->pools[i].schema == schema &&
-		    view->pools[i].scope == scope)
+		if (in_pool(&view->pools[i], watch))
 			return &view->pools[i];
-	return add_pool(view, schema, scope);
+	return add_pool(view, watch->source);
 }
 
 static void pool_watch(struct view *view, const struct watch *watch,
@@ -212,9 +219,7 @@ static void add_parts(struct view *view, const struct row *parent)
 		     j++) {
 			const struct watch *watch = &vm->watches[j];
 
-			if (kvmstats_source_schema(watch->source) ==
-			    pool->schema &&
-			    kvmstats_source_scope(watch->source) == pool->scope)
+			if (in_pool(pool, watch))
 				add_part(view, parent, vm, watch);
 		}
 	}

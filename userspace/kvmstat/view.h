@@ -18,10 +18,11 @@ struct row {
 	uint64_t p50[2], p99[2];		/* from, to; of the interval */
 };
 
-/* Sources of equal schema: their sums. */
+/* Sources of equal schema, scope and class: their sums. */
 struct pool {
 	struct kvmstats_schema *schema;
 	enum kvmstats_scope scope;
+	const char *class_name;		/* "" but of devices */
 	bool sum;			/* over vCPUs, by debugfs */
 	uint64_t *delta, *total, *peak;
 	uint64_t interval_ns;			/* sum, then mean */

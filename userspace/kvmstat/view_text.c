@@ -144,7 +144,7 @@ static const char *range_text(const struct kvmstats_desc *desc,
 static void label_text(const struct view *view, const struct row *row,
 		       char text[LINE_BYTES])
 {
-	char source[SI_TEXT_SIZE];
+	char source[LABEL_TEXT_SIZE];
 
 	if (row->watch) {
 		source_label(source, row->watch->source);

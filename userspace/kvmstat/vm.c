@@ -219,10 +219,9 @@ static int watch_start(struct watch *watch, struct kvmstats_source *source)
 static int compare_watches(const void *a, const void *b)
 {
 	const struct watch *x = a, *y = b;
-	int i = kvmstats_source_vcpu(x->source);
-	int j = kvmstats_source_vcpu(y->source);
+	int order = kvmstats_source_compare(x->source, y->source);
 
-	return i != j ? (i > j) - (i < j) : (x->fd > y->fd) - (x->fd < y->fd);
+	return order ? order : (x->fd > y->fd) - (x->fd < y->fd);
 }
 
 int vm_add(struct vm *vm, struct kvmstats_source *source, long fd, bool owned)
@@ -414,7 +413,8 @@ void vm_reset(struct vm *vm, bool include_past)
 static bool in_group(const struct group *group, const struct watch *watch)
 {
 	return kvmstats_source_schema(watch->source) == group->schema &&
-	       kvmstats_source_scope(watch->source) == group->scope;
+	       kvmstats_source_scope(watch->source) == group->scope &&
+	       !strcmp(kvmstats_source_class(watch->source), group->class_name);
 }
 
 /* A watch begins a group if none before it belongs to that group. */
@@ -462,6 +462,7 @@ bool group_next(const struct vm *vm, size_t *position, struct group *group)
 		group->vm = vm;
 		group->schema = kvmstats_source_schema(source);
 		group->scope = kvmstats_source_scope(source);
+		group->class_name = kvmstats_source_class(source);
 		if (begins_group(vm, group, *position))
 			return group_fill(group, (*position)++);
 	}

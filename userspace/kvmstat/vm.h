@@ -38,7 +38,7 @@ struct vm {
 	long pid;			/* 0: unknown */
 	long uid, gid;			/* -1: unknown */
 	char *name;			/* NULL: ask the peer */
-	struct watch *watches;		/* VM first, then vCPUs by number */
+	struct watch *watches;		/* VM first, vCPUs by number, devices */
 	size_t count;
 	unsigned int rejected;
 	struct cpu_time {
@@ -54,11 +54,12 @@ struct vm {
 	const char *gone;		/* the reason; NULL: alive */
 };
 
-/* Watches of equal schema and scope: one part of a table. */
+/* Watches of equal schema, scope and class: one part of a table. */
 struct group {
 	const struct vm *vm;
 	struct kvmstats_schema *schema;
 	enum kvmstats_scope scope;
+	const char *class_name;		/* "" but of devices */
 	size_t count;
 	const struct watch **watches;
 	uint64_t *sum;			/* of the deltas */

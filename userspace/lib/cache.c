@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "internal.h"
+#include "published.h"
 
 struct kvmstats_cache {
 	pthread_mutex_t lock;
@@ -55,20 +55,57 @@ static bool same_content(const struct kvmstats_schema *schema,
 	       !memcmp(schema->raw, descs, descs_size_bytes(header));
 }
 
+static int make_schema(const struct uapi_header *header, const void *descs,
+		       bool published, struct kvmstats_schema **result)
+{
+	struct kvmstats_schema *schema;
+	int ret = schema_from_uapi(header, descs, &schema);
+
+	if (!ret && published) {
+		schema->published = true;
+		ret = published_check_schema(schema);
+		if (ret)
+			kvmstats_schema_unref(schema);
+	}
+	if (!ret)
+		*result = schema;
+	return ret;
+}
+
+/* There is no end of schemas that programs can think of. */
+static void drop_unused(struct kvmstats_cache *cache)
+{
+	struct kvmstats_schema **link = &cache->first, *schema;
+
+	while ((schema = *link)) {
+		/* nobody but the cache has it, and nobody gets it now */
+		if (!schema->published || atomic_load(&schema->refs) != 1) {
+			link = &schema->next;
+			continue;
+		}
+		*link = schema->next;
+		kvmstats_schema_unref(schema);
+	}
+}
+
+/* What was checked less strictly is not taken for what is published. */
 static int get_locked(struct kvmstats_cache *cache,
 		      const struct uapi_header *header, const void *descs,
-		      struct kvmstats_schema **result)
+		      bool published, struct kvmstats_schema **result)
 {
 	struct kvmstats_schema *schema;
 	int ret;
 
 	for (schema = cache->first; schema; schema = schema->next) {
-		if (!same_content(schema, header, descs))
+		if (schema->published != published ||
+		    !same_content(schema, header, descs))
 			continue;
 		*result = kvmstats_schema_ref(schema);
 		return 0;
 	}
-	ret = schema_from_uapi(header, descs, &schema);
+	if (published)
+		drop_unused(cache);
+	ret = make_schema(header, descs, published, &schema);
 	if (ret)
 		return ret;
 	schema->next = cache->first;
@@ -78,14 +115,14 @@ static int get_locked(struct kvmstats_cache *cache,
 }
 
 int cache_get(struct kvmstats_cache *cache, const struct uapi_header *header,
-	      const void *descs, struct kvmstats_schema **schema)
+	      const void *descs, bool published, struct kvmstats_schema **schema)
 {
 	int ret;
 
 	if (!cache)
-		return schema_from_uapi(header, descs, schema);
+		return make_schema(header, descs, published, schema);
 	pthread_mutex_lock(&cache->lock);
-	ret = get_locked(cache, header, descs, schema);
+	ret = get_locked(cache, header, descs, published, schema);
 	pthread_mutex_unlock(&cache->lock);
 	return ret;
 }

@@ -25,6 +25,7 @@ struct kvmstats_desc {
 struct kvmstats_schema {
 	atomic_uint refs;
 	struct kvmstats_schema *next;	/* in a cache, under its lock */
+	bool published;			/* the same */
 	struct uapi_header header;
 	size_t words;
 	unsigned char *raw;		/* descriptors, as read */
@@ -41,6 +42,15 @@ int id_from_uapi(const void *bytes, const struct uapi_header *header,
 int schema_from_uapi(const struct uapi_header *header, const void *descs,
 		     struct kvmstats_schema **schema);
 size_t descs_size_bytes(const struct uapi_header *header);
+
+/* publisher.c: all values of it, in the order of its schema */
+_Atomic uint64_t *device_values(const struct kvmstats_device *device);
+
+/* Of a logarithmic histogram, before the last bucket takes what is beyond. */
+static inline unsigned int log_bucket(uint64_t value)
+{
+	return value ? 64 - __builtin_clzll(value) : 0;
+}
 
 /* source.c */
 int scope_from_link(const char *link, int *vcpu);
@@ -74,9 +84,12 @@ int debugfs_sample(int dir_fd, const struct kvmstats_schema *schema,
 /* schema.c */
 void schema_index_names(struct kvmstats_schema *schema);
 
-/* cache.c: takes over the caller's reference, returns one */
+/*
+ * cache.c: takes over the caller's reference, returns one. What a program has
+ * @published is checked more strictly, and not kept when nobody has it any more.
+ */
 int cache_get(struct kvmstats_cache *cache, const struct uapi_header *header,
-	      const void *descs, struct kvmstats_schema **schema);
+	      const void *descs, bool published, struct kvmstats_schema **schema);
 
 /* uring.c: batches of at most RING_READS */
 #define RING_READS	128

@@ -115,6 +115,12 @@ int kvmstats_sender_add_source(struct kvmstats_sender *sender,
 	return fd < 0 ? -EBADF : add(sender, fd, true);
 }
 
+int kvmstats_sender_add_device(struct kvmstats_sender *sender,
+			       const struct kvmstats_device *device)
+{
+	return add(sender, kvmstats_device_fd(device), true);
+}
+
 int kvmstats_sender_add(struct kvmstats_sender *sender, int kvm_fd)
 {
 	int stats_fd = ioctl(kvm_fd, UAPI_GET_STATS_FD, NULL);

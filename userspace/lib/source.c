@@ -8,10 +8,13 @@
 #include <unistd.h>
 
 #include "finder.h"
+#include "published.h"
 
 struct kvmstats_source {
 	int fd;				/* -1: an image */
-	int vcpu;			/* -1: a VM */
+	int vcpu;			/* -1: none */
+	bool published;			/* by a program, not by the kernel */
+	struct published_name name;	/* "": no device's */
 	unsigned char *image;
 	size_t image_bytes;
 	char *id;
@@ -34,10 +37,10 @@ int scope_from_link(const char *link, int *vcpu)
 	return 0;
 }
 
-static int check_link(int fd, int *vcpu)
+static int check_link(int fd, int *vcpu, bool *published)
 {
 	char path[sizeof("/proc/self/fd/-2147483648")];
-	char link[64];
+	char link[64];		/* as much as is needed to tell */
 	ssize_t length;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
@@ -45,7 +48,9 @@ static int check_link(int fd, int *vcpu)
 	if (length < 0)
 		return -errno;
 	link[length] = 0;
-	return scope_from_link(link, vcpu);
+	*published = published_link(link);
+	*vcpu = -1;
+	return *published ? 0 : scope_from_link(link, vcpu);
 }
 
 /*
@@ -54,7 +59,7 @@ static int check_link(int fd, int *vcpu)
  * answer. The name is the kernel's own and no path can look like it, as a
  * path starts with a slash.
  */
-static int check_kind(int fd, int *vcpu)
+static int check_kind(int fd, int *vcpu, bool *published)
 {
 	int flags = fcntl(fd, F_GETFL);
 	struct statfs fs;
@@ -62,11 +67,16 @@ static int check_kind(int fd, int *vcpu)
 
 	if (flags < 0)
 		return -errno;
-	if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_PATH))
+	if (flags & O_PATH)
 		return -ENODEV;
-	ret = check_link(fd, vcpu);
+	ret = check_link(fd, vcpu, published);
 	if (ret)
 		return ret;
+	if (*published)
+		return (flags & O_ACCMODE) == O_WRONLY ? -ENODEV :
+		       published_check_file(fd);
+	if ((flags & O_ACCMODE) != O_RDONLY)
+		return -ENODEV;
 	if (fstatfs(fd, &fs) < 0)
 		return -errno;
 	return fs.f_type == UAPI_ANON_INODE_MAGIC ? 0 : -ENODEV;
@@ -127,7 +137,8 @@ static int read_schema(struct kvmstats_source *source,
 		return -ENOMEM;
 	ret = pread_whole(source, descs, size_bytes, header->desc_offset);
 	if (!ret)
-		ret = cache_get(cache, header, descs, &source->schema);
+		ret = cache_get(cache, header, descs, source->published,
+				&source->schema);
 	free(descs);
 	return ret;
 }
@@ -154,8 +165,12 @@ static int load(struct kvmstats_source *source, struct kvmstats_cache *cache)
 
 	if (!ret)
 		ret = header_from_uapi(bytes, &header);
+	if (!ret && source->published)
+		ret = published_check_header(&header);
 	if (!ret)
 		ret = read_id(source, &header);
+	if (!ret && source->published)
+		ret = published_name_from_id(source->id, &source->name);
 	if (!ret)
 		ret = read_schema(source, &header, cache);
 	return ret ? ret : try_sample(source);
@@ -169,8 +184,8 @@ static void source_free(struct kvmstats_source *source)
 	free(source);
 }
 
-int source_load(int fd, int vcpu, struct kvmstats_cache *cache,
-		struct kvmstats_source **result)
+static int load_fd(int fd, int vcpu, bool published,
+		   struct kvmstats_cache *cache, struct kvmstats_source **result)
 {
 	struct kvmstats_source *source = calloc(1, sizeof(*source));
 	int ret;
@@ -179,6 +194,7 @@ int source_load(int fd, int vcpu, struct kvmstats_cache *cache,
 		return -ENOMEM;
 	source->fd = fd;
 	source->vcpu = vcpu;
+	source->published = published;
 	ret = load(source, cache);
 	if (ret) {
 		source_free(source);
@@ -186,6 +202,12 @@ int source_load(int fd, int vcpu, struct kvmstats_cache *cache,
 	}
 	*result = source;
 	return 0;
+}
+
+int source_load(int fd, int vcpu, struct kvmstats_cache *cache,
+		struct kvmstats_source **source)
+{
+	return load_fd(fd, vcpu, false, cache, source);
 }
 
 /*
@@ -208,10 +230,11 @@ void source_never_wait(const struct kvmstats_source *source)
 int kvmstats_source_open(int fd, struct kvmstats_cache *cache,
 			 struct kvmstats_source **result)
 {
+	bool published = false;
 	int vcpu = -1;
-	int ret = check_kind(fd, &vcpu);
+	int ret = check_kind(fd, &vcpu, &published);
 
-	return ret ? ret : source_load(fd, vcpu, cache, result);
+	return ret ? ret : load_fd(fd, vcpu, published, cache, result);
 }
 
 /* "kvm-4711/vcpu-3": the number behind the slash. */
@@ -246,6 +269,8 @@ int kvmstats_source_open_image(const void *image, size_t size_bytes,
 		return ret;
 	}
 	source->vcpu = vcpu_from_id(source->id);
+	if (published_name_from_id(source->id, &source->name))
+		memset(&source->name, 0, sizeof(source->name));
 	*result = source;
 	return 0;
 }
@@ -280,12 +305,39 @@ int kvmstats_source_fd(const struct kvmstats_source *source)
 
 enum kvmstats_scope kvmstats_source_scope(const struct kvmstats_source *source)
 {
+	if (*source->name.class_name)
+		return KVMSTATS_SCOPE_DEVICE;
 	return source->vcpu < 0 ? KVMSTATS_SCOPE_VM : KVMSTATS_SCOPE_VCPU;
 }
 
 int kvmstats_source_vcpu(const struct kvmstats_source *source)
 {
 	return source->vcpu;
+}
+
+const char *kvmstats_source_class(const struct kvmstats_source *source)
+{
+	return source->name.class_name;
+}
+
+const char *kvmstats_source_device(const struct kvmstats_source *source)
+{
+	return source->name.device;
+}
+
+int kvmstats_source_compare(const struct kvmstats_source *a,
+			    const struct kvmstats_source *b)
+{
+	int x = kvmstats_source_scope(a), y = kvmstats_source_scope(b);
+
+	if (x == y && x != KVMSTATS_SCOPE_DEVICE) {
+		x = a->vcpu;
+		y = b->vcpu;
+	}
+	if (x != y)
+		return x < y ? -1 : 1;
+	x = strcmp(a->name.class_name, b->name.class_name);
+	return x ? x : strcmp(a->name.device, b->name.device);
 }
 
 const char *kvmstats_source_id(const struct kvmstats_source *source)
@@ -337,6 +389,9 @@ bool source_sample_pread(const struct kvmstats_read *read,
 	const struct kvmstats_schema *schema = read->source->schema;
 
 	if (asks_for_more(read))
+		return false;
+	/* of files io_uring makes a worker's job */
+	if (read->source->published)
 		return false;
 	args->fd = read->source->fd;
 	args->size_bytes = schema->words * 8;

@@ -99,6 +99,7 @@ json_documented()
 			--image "$vcpu"
 		event_of_listen
 		"$kvmstat" show --json --image "$vcpu"
+		"$kvmstat" show --json --image "$here/data/block-drive0.bin"
 		"$kvmstat" list --json
 		list_of_a_vm || echo '{"no VM here":0}'
 		"$kvmstat" show --json --image /nonexistent 2>/dev/null

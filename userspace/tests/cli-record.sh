@@ -126,7 +126,7 @@ torn_line()
 		python3 -c '
 import csv
 rows = list(csv.reader(open("torn.csv")))
-assert [len(row) == 20 for row in rows].count(False) == 1, rows[-1]'
+assert [len(row) == 21 for row in rows].count(False) == 1, rows[-1]'
 }
 
 # By size: all files are whole, none too large, none too many.

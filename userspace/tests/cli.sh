@@ -45,6 +45,63 @@ golden_text()
 		golden "$1-show.txt"
 }
 
+# Devices are shown behind the VM, by name, whatever the order of the images.
+golden_devices()
+{
+	local what=$1
+
+	shift
+	"$kvmstat" "$what" --image "$here/data/block-drive0.bin" \
+		--image "$here/data/block-disk1.bin" "$@"
+}
+
+devices_text()
+{
+	golden_devices show --fields '^(read|flush|idle)_' | golden block-show.txt &&
+		golden_devices schema | golden block-schema.txt
+}
+
+devices_json()
+{
+	golden_devices show --json | python3 -c '
+import json, sys
+sources = json.load(sys.stdin)["sources"]
+assert [s["device"] for s in sources] == ["drive0", "virtio-disk1"], sources
+for s in sources:
+    assert (s["scope"], s["class"], s["vcpu"]) == ("device", "block", None), s
+    assert s["id"] == "kvm-4711/block:" + s["device"], s
+    assert len(s["stats"]) == 103, len(s["stats"])'
+}
+
+devices_csv()
+{
+	golden_devices record --count 1 --interval 0.01 | python3 -c '
+import csv, sys
+rows = list(csv.DictReader(sys.stdin))
+assert {r["device"] for r in rows} == {"block:drive0", "block:virtio-disk1"}
+assert {(r["scope"], r["vcpu"]) for r in rows} == {("device", "")}'
+}
+
+# The columns are the ends of the names.
+devices_table()
+{
+	golden_devices top --once --include-past --split --interval 0.01 |
+		grep -q '^  kvm-4711 block:virtio-disk1  *[1-9]' &&
+		golden_devices record --format log --count 1 --interval 0.01 |
+			grep -q ' read_ios '
+}
+
+# A device'"'"'s name is no way out of the directory.
+devices_dump()
+{
+	local image=$tap_dir/evil
+
+	sed 's,block:drive0,block:../../,' "$here/data/block-drive0.bin" >"$image"
+	mkdir -p "$tap_dir/a/b" &&
+		"$kvmstat" dump --output "$tap_dir/a/b" --image "$image" &&
+		cmp "$image" "$tap_dir/a/b/0-block:.._.._.bin"
+}
+
 golden_schema()
 {
 	"$kvmstat" schema --image "$here/data/$1-vm.bin" \
@@ -363,6 +420,11 @@ for kernel in x86_64-5.10 arm64-5.10 x86_64-6.18; do
 	check "schema as recorded of $kernel" golden_schema $kernel
 	check "JSON as recorded of $kernel" golden_json $kernel
 done
+check "devices: text and schema" devices_text
+check "devices: JSON" devices_json
+check "devices: CSV" devices_csv
+check "devices: tables" devices_table
+check "devices: dump" devices_dump
 check "only the statistics asked for" filtered
 check "bad regular expression" bad_filter
 check "JSON has every word of the data" json_has_every_word

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* make_seeds DIR: a small image and a message, for the fuzzers to start from */
 #include <stdio.h>
+#include <string.h>
 
 #include "image.h"
 
@@ -24,13 +25,17 @@ int main(int argc, char **argv)
 	struct wire_message message = { .num_fds = 5, .name = "n",
 					.uuid = "\303\274" };
 	char bytes[WIRE_MESSAGE_BYTES];
-	struct image image;
+	struct image image, published;
 
 	if (argc != 2)
 		return 2;
 	image_fill(&image);
+	published = image;
+	strcpy((char *)published.bytes + IMAGE_ID_AT, "kvm-77/block:a");
 	return write_seed(argv[1], "image/small", image.bytes,
 			  image.size_bytes) ||
+	       write_seed(argv[1], "published/small", published.bytes,
+			  published.size_bytes) ||
 	       write_seed(argv[1], "message/small", bytes,
 			  wire_encode(&message, bytes));
 }

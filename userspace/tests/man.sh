@@ -165,6 +165,30 @@ vmm_reconnects()
 	return $status
 }
 
+# A reader that comes first, a publisher, and what it has counted.
+publisher_is_read()
+{
+	local out=$tap_dir/published.txt reader
+
+	[ "$(sed -n '/^int main/,/^}/p' "$tap_dir/publisher.c" | wc -l)" -le 24 ] ||
+		return
+	"$build/kvmstat/kvmstat" record --json --socket "$tap_dir/published" \
+		--count 2 --interval 0.2 >"$out" 2>/dev/null &
+	reader=$!
+	until [ -S "$tap_dir/published" ]; do
+		sleep 0.02
+	done
+	{ echo 60 1500; sleep 0.3; echo 100; sleep 2; } |
+		"$tap_dir/publisher" "$tap_dir/published" &
+	wait "$reader" || return
+	python3 -c '
+import json, sys
+last = [json.loads(line) for line in sys.stdin][-1]["sources"][0]
+assert (last["class"], last["device"]) == ("net", "net0"), last
+values = {s["name"]: s["values"] for s in last["stats"]}
+assert values == {"rx_packets": [3], "rx_bytes": [1660]}, values' <"$out"
+}
+
 check "make install" install_there
 for page in "$man"/*.[1-8]; do
 	check "${page##*/} is well formed" well_formed "$page"
@@ -175,6 +199,8 @@ check "kvmstats.3: prototypes are the header's, and all" synopsis
 check "kvmstats.7: protocol is the header's" protocol
 check "kvmstats.3: recorded.c compiles" build_example kvmstats.3 recorded
 check "kvmstats.3: recorded.c prints a recorded vCPU" run_recorded
+check "kvmstats.3: publisher.c compiles" build_example kvmstats.3 publisher
+check "kvmstats.3: publisher.c is read" publisher_is_read
 check "kvmstats.7: reader.c compiles" build_example kvmstats.7 reader
 check "kvmstats.7: vmm.c compiles" build_example kvmstats.7 vmm
 if "$build/demo/demo-vmm" --seconds 0.1 >/dev/null 2>&1; then

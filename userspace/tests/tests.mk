@@ -12,8 +12,9 @@ unit_src := $(if $(migsim_arch),$(wildcard tests/test_*.c),\
 unit_tests := $(patsubst tests/%.c,$(O)/tests/%,$(unit_src))
 override FUZZ_CC := $(strip $(FUZZ_CC))
 fuzz_tests := $(if $(shell command -v $(FUZZ_CC)),\
-	      $(addprefix $(O)/tests/fuzz-,image message text elf cmdline))
-asan_obj := $(patsubst %.c,$(O)/asan/%.o,$(lib_src) tests/image.c tests/line.c tests/held_file.c)
+	      $(addprefix $(O)/tests/fuzz-,image published message text elf cmdline))
+asan_obj := $(patsubst %.c,$(O)/asan/%.o,$(lib_src) \
+	    $(addprefix tests/,image.c line.c held_file.c block_trace.c))
 fuzz_obj := $(patsubst %.c,$(O)/fuzz/%.o,$(lib_src))
 tsan_obj := $(patsubst %.c,$(O)/tsan/%.o,$(lib_src) tests/image.c \
 	    tests/test_source.c)
@@ -22,10 +23,10 @@ migsim_asan := $(patsubst %.c,$(O)/asan/%.o,kvmstat/json.c kvmstat/text.c \
 	       $(if $(migsim_arch),$(O)/migsim/guest-s.o)
 # without sanitizers, for valgrind
 memcheck_tests := $(patsubst %,$(O)/memcheck/test_%,uapi value source names \
-		  transport sender batch cpu_stats cpu_threads)
+		  transport sender batch cpu_stats cpu_threads publisher block block_load)
 test_headers := $(wildcard tests/*.h lib/*.h include/*.h migsim/*.h)
 
-check: all $(unit_tests) $(memcheck_tests) $(O)/bench/bench-read $(O)/tests/threads $(fuzz_tests) $(O)/tests/make_seeds	## run the tests
+check: all $(unit_tests) $(memcheck_tests) $(O)/bench/bench-read $(O)/bench/bench-acct $(O)/tests/threads $(O)/tests/block-threads $(fuzz_tests) $(O)/tests/make_seeds	## run the tests
 	$(Q)FUZZ_SECONDS=$(strip $(FUZZ_SECONDS)) CC='$(CC)' tests/run-tests $(O)
 
 # Reports end the agent with a status that the suite does not expect.
@@ -50,6 +51,12 @@ $(O)/tests/threads: $(tsan_obj)
 	$(call say,LINK,$@)
 	$(Q)$(CC) -fsanitize=thread $^ $(ALL_LDFLAGS) -lcmocka -o $@
 
+$(O)/tests/block-threads: $(patsubst %.c,$(O)/tsan/%.o,$(lib_src) tests/image.c \
+	tests/test_block_load.c)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) -fsanitize=thread $^ $(ALL_LDFLAGS) -lcmocka -o $@
+
 $(patsubst tests/%.c,$(O)/tests/%,$(migsim_tests)): $(migsim_asan)
 $(O)/tests/test_vm: $(O)/asan/kvmstat/vm.o
 
@@ -58,7 +65,8 @@ $(O)/tests/%: $(O)/asan/tests/%.o $(asan_obj)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(SANITIZE) $^ $(ALL_LDFLAGS) -lcmocka -o $@
 
-$(O)/memcheck/%: $(O)/tests/%.o $(patsubst %,$(O)/tests/%.o,image line held_file) \
+$(O)/memcheck/%: $(O)/tests/%.o \
+	$(patsubst %,$(O)/tests/%.o,image line held_file block_trace) \
 	$(O)/lib/libkvmstats.a
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
