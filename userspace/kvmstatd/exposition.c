@@ -151,6 +151,14 @@ static char *put_value(char *out, const struct column *column, uint64_t value)
 	}
 }
 
+/* Behind the row at scrape->line - 1, which the family has not. */
+static void skip_row(struct scrape *scrape, const struct family *family,
+		     const struct row *row)
+{
+	scrape->line = family->scope == KVMSTATS_SCOPE_DEVICE ?
+		       scrape->device_end[row->schema] + 1 : scrape->line + 1;
+}
+
 /* Rows of the family's scope from @line - 1 on, while there is room. */
 static char *put_scalars(struct scrape *scrape, const struct family *family,
 			 char *out, const char *end)
@@ -158,11 +166,14 @@ static char *put_scalars(struct scrape *scrape, const struct family *family,
 	const struct rows *rows = &scrape->rows[family->scope];
 
 	while (scrape->line <= rows->count && end - out >= LINE_BYTES) {
-		const struct row *row = &rows->row[scrape->line++ - 1];
+		const struct row *row = &rows->row[scrape->line - 1];
 		const struct column *column = family->columns[row->schema];
 
-		if (!column)
+		if (!column) {
+			skip_row(scrape, family, row);
 			continue;
+		}
+		scrape->line++;
 		out = put_text(out, &family->sample);
 		out = put_text(out, row->labels);
 		out = put_value(out, column, row->sample[column->word]);
@@ -192,7 +203,11 @@ static char *put_vectors(struct scrape *scrape, const struct family *family,
 		const struct row *row = &rows->row[scrape->line - 1];
 		const struct column *column = family->columns[row->schema];
 
-		if (!column || scrape->bucket == column->size) {
+		if (!column) {
+			skip_row(scrape, family, row);
+			continue;
+		}
+		if (scrape->bucket == column->size) {
 			scrape->line++;
 			scrape->bucket = 0;
 			continue;
@@ -229,7 +244,7 @@ static size_t rows_of(const struct scrape *scrape, const struct family *family,
 	const struct rows *rows = &scrape->rows[family->scope];
 	size_t end = first + 1;
 
-	if (family->scope == KVMSTATS_SCOPE_VM || scrape->per_vcpu)
+	if (family->scope != KVMSTATS_SCOPE_VCPU || scrape->per_vcpu)
 		return 1;
 	while (end < rows->count && rows->row[end].vm == rows->row[first].vm)
 		end++;
@@ -260,9 +275,11 @@ static const struct column *sum_rows(struct scrape *scrape,
 }
 
 static const struct text *labels_of(const struct scrape *scrape,
+				    const struct family *family,
 				    const struct row *row)
 {
-	return scrape->per_vcpu ? row->labels : &scrape->vms[row->vm]->labels;
+	return scrape->per_vcpu || family->scope == KVMSTATS_SCOPE_DEVICE ?
+	       row->labels : &scrape->vms[row->vm]->labels;
 }
 
 /* The bucket's line, or behind the last bucket that of the count. */
@@ -298,10 +315,14 @@ static char *put_histograms(struct scrape *scrape, const struct family *family,
 	while (scrape->line <= rows->count && end - out >= LINE_BYTES) {
 		const struct row *row = &rows->row[scrape->line - 1];
 		size_t count = rows_of(scrape, family, scrape->line - 1);
-		const struct text *labels = labels_of(scrape, row);
+		const struct text *labels = labels_of(scrape, family, row);
 		const struct column *column;
 		unsigned int lines;
 
+		if (count == 1 && !family->columns[row->schema]) {
+			skip_row(scrape, family, row);
+			continue;
+		}
 		/* made again only if the client took a part of it */
 		column = sum_rows(scrape, family, row, count);
 		lines = column ? column->size + (scrape->format == PROMETHEUS) :
@@ -338,6 +359,24 @@ static void next_part(struct scrape *scrape)
 	scrape->line = 0;
 }
 
+/* There may be metrics of devices that no VM has any more. */
+static bool is_shown(const struct scrape *scrape, const struct family *family)
+{
+	const struct rows *rows = &scrape->rows[family->scope];
+	size_t first = 0;
+
+	if (family->hidden || family->scope != KVMSTATS_SCOPE_DEVICE)
+		return !family->hidden;
+	while (first < rows->count) {
+		size_t schema = rows->row[first].schema;
+
+		if (family->columns[schema])
+			return true;
+		first = scrape->device_end[schema];
+	}
+	return false;
+}
+
 static char *put_families(struct scrape *scrape, char *out, const char *end)
 {
 	const struct plan *plan = scrape->plan;
@@ -348,14 +387,16 @@ static char *put_families(struct scrape *scrape, char *out, const char *end)
 		return out;
 	}
 	family = &plan->families[scrape->position];
-	if (!family->hidden && !scrape->line) {
+	if (!scrape->line && !is_shown(scrape, family)) {
+		scrape->position++;
+		return out;
+	}
+	if (!scrape->line) {
 		scrape->line++;
 		return put_text(out, &family->head[scrape->format]);
 	}
-	if (!family->hidden)
-		out = put_lines(scrape, family, out, end);
-	if (family->hidden ||
-	    scrape->line > scrape->rows[family->scope].count) {
+	out = put_lines(scrape, family, out, end);
+	if (scrape->line > scrape->rows[family->scope].count) {
 		scrape->position++;
 		scrape->line = 0;
 	}

@@ -64,7 +64,7 @@ $(O)/tests/agent_vmms: $(O)/tests/agent_vmms.o $(O)/lib/libkvmstats.a
 	$(Q)$(CC) $^ $(ALL_LDFLAGS) -o $@
 
 # Missing locks are seen for certain only by the thread sanitizer.
-agent_threads := $(patsubst %,$(O)/tests/agent-%-threads,receive ends cpu)
+agent_threads := $(patsubst %,$(O)/tests/agent-%-threads,receive ends devices cpu)
 
 $(agent_threads): $(O)/tests/agent-%-threads: $(O)/tsan/tests/test_agent_%.o \
 	$(patsubst %.c,$(O)/tsan/%.o,$(lib_src) $(agent_core) tests/image.c \

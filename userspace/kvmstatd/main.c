@@ -72,6 +72,10 @@ static int start(struct agent *agent)
 				    &agent->settings,
 				    agent->listeners.register_fd);
 	if (!ret)
+		ret = registry_reserve_names(&agent->registry,
+					     agent->receiver.cache,
+					     &agent->settings.filters);
+	if (!ret)
 		ret = receiver_watch(&agent->receiver, &agent->signals);
 	if (ret) {
 		log_error("%s", strerror(-ret));

@@ -98,14 +98,18 @@ static const char *kind_text(const struct kvmstats_desc *desc)
  * The same statistic always gets the same name, unless another one has it:
  * then its type is added (attempt 1), then a number.
  */
-void metric_name(char name[METRIC_NAME_SIZE], enum kvmstats_scope scope,
+void metric_name(char name[METRIC_NAME_SIZE], const struct source_kind *kind,
 		 const struct kvmstats_desc *desc, unsigned int attempt)
 {
+	static const char *const prefixes[] = {
+		[KVMSTATS_SCOPE_VM] = "vm", [KVMSTATS_SCOPE_VCPU] = "vcpu",
+	};
+	bool published = kind->scope == KVMSTATS_SCOPE_DEVICE;
 	const char *unit = metric_unit(desc);
 	size_t length;
 
-	snprintf(name, METRIC_NAME_SIZE, "%s_%s",
-		 scope == KVMSTATS_SCOPE_VM ? "kvm_vm" : "kvm_vcpu",
+	snprintf(name, METRIC_NAME_SIZE, "kvm_%s_%s",
+		 published ? kind->class_name : prefixes[kind->scope],
 		 kvmstats_desc_name(desc));
 	for (char *p = name; *p; p++)
 		if (!isalnum((unsigned char)*p))
@@ -124,18 +128,21 @@ void metric_name(char name[METRIC_NAME_SIZE], enum kvmstats_scope scope,
 }
 
 /* Ends that make a sample's name out of a family's. */
+static const char *const sample_ends[] = {
+	"", "_total", "_created", "_count", "_sum", "_bucket", "_info", "_gcount",
+	"_gsum",
+};
+
+#define SAMPLE_ENDS (sizeof(sample_ends) / sizeof(*sample_ends))
+
 static bool extends(const char *name, const char *family)
 {
-	static const char *const ends[] = {
-		"", "_total", "_created", "_count", "_sum", "_bucket", "_info",
-		"_gcount", "_gsum",
-	};
 	size_t length = strlen(family);
 
 	if (strncmp(name, family, length))
 		return false;
-	for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++)
-		if (!strcmp(name + length, ends[i]))
+	for (size_t i = 0; i < SAMPLE_ENDS; i++)
+		if (!strcmp(name + length, sample_ends[i]))
 			return true;
 	return false;
 }
@@ -183,10 +190,18 @@ static void column_free(struct column *column)
 	free(column);
 }
 
-static void family_free(struct family *family, size_t num_schemas)
+static void columns_unref(struct columns *columns)
 {
-	for (size_t i = 0; family->columns && i < num_schemas; i++)
-		column_free(family->columns[i]);
+	if (!columns || --columns->refs)
+		return;
+	for (size_t i = 0; i < kvmstats_schema_count(columns->schema); i++)
+		column_free(columns->column[i]);
+	kvmstats_schema_unref(columns->schema);
+	free(columns);
+}
+
+static void family_free(struct family *family)
+{
 	free(family->columns);
 	free(family->name);
 	text_free(&family->sample);
@@ -206,11 +221,12 @@ void plan_unref(struct plan *plan)
 	if (!plan || --plan->refs)
 		return;
 	for (size_t i = 0; i < plan->count; i++)
-		family_free(&plan->families[i], plan->num_schemas);
+		family_free(&plan->families[i]);
 	free(plan->families);
+	free(plan->by_name);
 	for (size_t i = 0; i < plan->num_schemas; i++)
-		kvmstats_schema_unref(plan->schemas[i]);
-	free(plan->schemas);
+		columns_unref(plan->columns[i]);
+	free(plan->columns);
 	free(plan);
 }
 
@@ -247,8 +263,7 @@ static int make_ends(struct column *column)
 	return 0;
 }
 
-static struct column *column_new(const struct kvmstats_desc *desc,
-				 enum family_kind kind)
+static struct column *column_new(const struct kvmstats_desc *desc)
 {
 	struct column *column = calloc(1, sizeof(*column));
 
@@ -258,22 +273,63 @@ static struct column *column_new(const struct kvmstats_desc *desc,
 	column->value = value_kind(desc);
 	column->word = kvmstats_desc_word(desc);
 	column->size = kvmstats_desc_size(desc);
-	if (kind == FAMILY_HISTOGRAM && make_ends(column)) {
+	if (family_kind(desc) == FAMILY_HISTOGRAM && make_ends(column)) {
 		column_free(column);
 		return NULL;
 	}
 	return column;
 }
 
+static struct columns *columns_new(struct kvmstats_schema *schema)
+{
+	size_t count = kvmstats_schema_count(schema);
+	struct columns *columns = calloc(1, sizeof(*columns) +
+					 count * sizeof(columns->column[0]));
+
+	if (!columns)
+		return NULL;
+	columns->refs = 1;
+	columns->schema = kvmstats_schema_ref(schema);
+	for (size_t i = 0; i < count; i++) {
+		columns->column[i] = column_new(kvmstats_schema_desc(schema, i));
+		if (columns->column[i])
+			continue;
+		columns_unref(columns);
+		return NULL;
+	}
+	return columns;
+}
+
+/* Those of @before, if it has the schema at the same place. */
+static struct columns *columns_get(struct kvmstats_schema *schema, size_t place,
+				   const struct plan *before)
+{
+	struct columns *columns;
+
+	if (!before || place >= before->num_schemas)
+		return columns_new(schema);
+	columns = before->columns[place];
+	if (columns->schema != schema)
+		return columns_new(schema);
+	columns->refs++;
+	return columns;
+}
+
 static void write_help(FILE *out, const struct family *family)
 {
 	const char *type = kvmstats_type_name(family->type);
 
+	if (!type)
+		type = "of a type that is not known";
+	if (family->scope == KVMSTATS_SCOPE_DEVICE) {
+		fprintf(out, "Statistic %s of a %s device (%s)", family->stat,
+			family->class_name, type);
+		return;
+	}
 	fputs("KVM statistic ", out);
 	escape_help(out, family->stat);
 	fprintf(out, " of the %s (%s)",
-		family->scope == KVMSTATS_SCOPE_VM ? "VM" : "vCPU",
-		type ? type : "of a type that is not known");
+		family->scope == KVMSTATS_SCOPE_VM ? "VM" : "vCPU", type);
 }
 
 static int make_head(struct family *family, enum exposition format,
@@ -322,33 +378,119 @@ static int family_fill(struct family *family, const char *name,
 	       make_head(family, OPENMETRICS, unit) ? -1 : 0;
 }
 
+/* ------------------------------------------------- families by their names */
+
+static uint32_t hash_name(const char *name, size_t length)
+{
+	uint32_t hash = 2166136261u;
+
+	for (size_t i = 0; i < length; i++)
+		hash = (hash ^ (unsigned char)name[i]) * 16777619u;
+	return hash;
+}
+
+/* Its place in by_name, or that where it belongs. */
+static size_t name_place(const struct plan *plan, const char *name,
+			 size_t length)
+{
+	size_t mask = plan->by_name_size - 1;
+	size_t place = hash_name(name, length) & mask;
+
+	while (plan->by_name[place]) {
+		const char *other = plan->families[plan->by_name[place] - 1].name;
+
+		if (!strncmp(other, name, length) && !other[length])
+			break;
+		place = (place + 1) & mask;
+	}
+	return place;
+}
+
+/* The first @length bytes of @name. */
+static struct family *name_find(const struct plan *plan, const char *name,
+				size_t length)
+{
+	uint32_t number = plan->by_name_size ?
+			  plan->by_name[name_place(plan, name, length)] : 0;
+
+	return number ? &plan->families[number - 1] : NULL;
+}
+
+/* For one family more. At most half full, so that no search is long. */
+static int names_make_room(struct plan *plan)
+{
+	size_t size = plan->by_name_size ? 2 * plan->by_name_size : 256;
+	struct family *families;
+	uint32_t *by_name;
+
+	if (2 * (plan->count + 1) <= plan->by_name_size)
+		return 0;
+	families = realloc(plan->families, size / 2 * sizeof(*families));
+	if (!families)
+		return -1;
+	plan->families = families;
+	by_name = calloc(size, sizeof(*by_name));
+	if (!by_name)
+		return -1;
+	free(plan->by_name);
+	plan->by_name = by_name;
+	plan->by_name_size = size;
+	for (size_t i = 0; i < plan->count; i++) {
+		const char *name = plan->families[i].name;
+
+		by_name[name_place(plan, name, strlen(name))] = i + 1;
+	}
+	return 0;
+}
+
+/* Has a family a name that comes too near? See metric_names_clash. */
+static bool name_clashes(const struct plan *plan, const char *name)
+{
+	size_t length = strlen(name);
+	char longer[METRIC_NAME_SIZE + 16];
+
+	for (size_t i = 0; i < SAMPLE_ENDS; i++) {
+		size_t end = strlen(sample_ends[i]);
+
+		snprintf(longer, sizeof(longer), "%s%s", name, sample_ends[i]);
+		if (name_find(plan, longer, length + end))
+			return true;
+		if (length > end && !strcmp(name + length - end, sample_ends[i]) &&
+		    name_find(plan, name, length - end))
+			return true;
+	}
+	return false;
+}
+
 static struct family *family_add(struct plan *plan, const char *name,
-				 enum kvmstats_scope scope,
+				 const struct source_kind *kind,
 				 const struct kvmstats_desc *desc)
 {
-	struct family *families = realloc(plan->families, (plan->count + 1) *
-					  sizeof(*families));
 	struct family *family;
 
-	if (!families)
+	if (names_make_room(plan))
 		return NULL;
-	plan->families = families;
-	family = &families[plan->count];
+	family = &plan->families[plan->count];
 	memset(family, 0, sizeof(*family));
-	family->scope = scope;
+	family->scope = kind->scope;
+	strcpy(family->class_name, kind->class_name);
 	family->kind = family_kind(desc);
 	family->type = kvmstats_desc_type(desc);
 	family->unit = kvmstats_desc_unit(desc);
 	family->stat = kvmstats_desc_name(desc);
 	plan->count++;
-	return family_fill(family, name, desc, plan->num_schemas) ? NULL :
-	       family;
+	if (family_fill(family, name, desc, plan->num_schemas))
+		return NULL;
+	plan->by_name[name_place(plan, name, strlen(name))] = plan->count;
+	return family;
 }
 
-static bool is_same(const struct family *family, enum kvmstats_scope scope,
+static bool is_same(const struct family *family, const struct source_kind *kind,
 		    const struct kvmstats_desc *desc)
 {
-	return family->scope == scope && family->kind == family_kind(desc) &&
+	return family->scope == kind->scope &&
+	       !strcmp(family->class_name, kind->class_name) &&
+	       family->kind == family_kind(desc) &&
 	       family->type == kvmstats_desc_type(desc) &&
 	       family->unit == kvmstats_desc_unit(desc) &&
 	       !strcmp(family->stat, kvmstats_desc_name(desc));
@@ -371,81 +513,73 @@ static bool is_reserved(const char *name)
  * *@taken: another statistic has the name, or one that comes too near.
  */
 static struct family *family_find(struct plan *plan, const char *name,
-				  enum kvmstats_scope scope, size_t schema,
+				  const struct source_kind *kind, size_t schema,
 				  const struct kvmstats_desc *desc, bool *taken)
 {
-	*taken = is_reserved(name);
-	for (size_t i = 0; i < plan->count; i++) {
-		struct family *family = &plan->families[i];
+	struct family *family = name_find(plan, name, strlen(name));
 
-		if (!metric_names_clash(family->name, name))
-			continue;
-		if (!strcmp(family->name, name) &&
-		    is_same(family, scope, desc) && !family->columns[schema])
-			return family;
-		*taken = true;
-	}
-	return NULL;
+	*taken = is_reserved(name) || name_clashes(plan, name);
+	return family && is_same(family, kind, desc) &&
+	       !family->columns[schema] ? family : NULL;
 }
 
-static int add_desc(struct plan *plan, enum kvmstats_scope scope,
-		    size_t schema, const struct kvmstats_desc *desc,
-		    const struct filter *filter)
+static int add_column(struct plan *plan, const struct source_kind *kind,
+		      size_t schema, const struct column *column,
+		      const struct filter *filter)
 {
+	const struct kvmstats_desc *desc = column->desc;
 	char name[METRIC_NAME_SIZE];
 	struct family *family;
 	unsigned int attempt = 0;
 	bool taken;
 
 	do {
-		metric_name(name, scope, desc, attempt++);
-		family = family_find(plan, name, scope, schema, desc, &taken);
+		metric_name(name, kind, desc, attempt++);
+		family = family_find(plan, name, kind, schema, desc, &taken);
 	} while (!family && taken);
 	if (!family)
-		family = family_add(plan, name, scope, desc);
+		family = family_add(plan, name, kind, desc);
 	if (!family)
 		return -1;
 	family->hidden = !filter_passes(filter, family->sample.bytes);
-	family->columns[schema] = column_new(desc, family->kind);
-	if (!family->columns[schema])
-		return -1;
+	family->columns[schema] = column;
 	if (family->kind == FAMILY_HISTOGRAM &&
 	    kvmstats_desc_size(desc) > plan->largest_histogram)
 		plan->largest_histogram = kvmstats_desc_size(desc);
 	return 0;
 }
 
-static int fill(struct plan *plan, const enum kvmstats_scope *scopes,
+static int fill(struct plan *plan, const struct source_kind *kinds,
 		const struct filter *filter)
 {
 	for (size_t i = 0; i < plan->num_schemas; i++) {
-		const struct kvmstats_desc *desc;
-		size_t index = 0;
+		const struct columns *columns = plan->columns[i];
+		size_t count = kvmstats_schema_count(columns->schema);
 
-		while ((desc = kvmstats_schema_desc(plan->schemas[i], index++)))
-			if (add_desc(plan, scopes[i], i, desc, filter))
+		for (size_t j = 0; j < count; j++)
+			if (add_column(plan, &kinds[i], i, columns->column[j],
+				       filter))
 				return -1;
 	}
 	return 0;
 }
 
-struct plan *plan_new(struct kvmstats_schema *const *schemas,
-		      const enum kvmstats_scope *scopes, size_t count,
-		      const struct filter *filter)
+struct plan *plan_new(const struct source_kind *kinds, size_t count,
+		      const struct filter *filter, const struct plan *before)
 {
 	struct plan *plan = calloc(1, sizeof(*plan));
+	bool good;
 
 	if (!plan)
 		return NULL;
 	plan->refs = 1;
-	plan->schemas = calloc(count + 1, sizeof(*plan->schemas));
-	if (!plan->schemas) {
-		plan_unref(plan);
-		return NULL;
+	plan->columns = calloc(count + 1, sizeof(*plan->columns));
+	good = plan->columns;
+	plan->num_schemas = good ? count : 0;
+	for (size_t i = 0; good && i < count; i++) {
+		plan->columns[i] = columns_get(kinds[i].schema, i, before);
+		good = plan->columns[i];
 	}
-	for (size_t i = 0; i < count; i++)
-		plan->schemas[i] = kvmstats_schema_ref(schemas[i]);
-	plan->num_schemas = count;
 	plan->no_cpu = true;
 	plan->start_hidden = !filter_passes(filter, "kvm_vm_start_time_seconds");
 	for (int i = 0; i < HOST_FAMILIES; i++) {
@@ -455,9 +589,8 @@ struct plan *plan_new(struct kvmstats_schema *const *schemas,
 		plan->host_hidden[i] = !filter_passes(filter, name);
 		plan->no_cpu &= plan->host_hidden[i];
 	}
-	if (fill(plan, scopes, filter)) {
-		plan_unref(plan);
-		return NULL;
-	}
-	return plan;
+	if (good && !fill(plan, kinds, filter))
+		return plan;
+	plan_unref(plan);
+	return NULL;
 }

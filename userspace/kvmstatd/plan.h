@@ -15,6 +15,8 @@
 
 /* An index into registry.schemas is kept in 16 bits; kernels have two. */
 #define MAX_SCHEMAS	256
+/* Of those that programs publish: any number of them can be thought of. */
+#define MAX_PUBLISHED	32
 
 enum exposition { PROMETHEUS, OPENMETRICS, EXPOSITIONS };
 
@@ -33,11 +35,25 @@ struct text {
 
 /* A statistic of one schema. */
 struct column {
-	const struct kvmstats_desc *desc;	/* the plan holds its schema */
+	const struct kvmstats_desc *desc;
 	enum value_kind value;
 	size_t word;
 	unsigned int size;
 	struct text *ends;	/* of a bucket's labels: ,le="0.5"} */
+};
+
+/* All of a schema, in its order; one plan leaves them to the next. */
+struct columns {
+	atomic_uint refs;
+	struct kvmstats_schema *schema;
+	struct column *column[];
+};
+
+/* Sources that have the same metrics. */
+struct source_kind {
+	struct kvmstats_schema *schema;
+	enum kvmstats_scope scope;
+	char class_name[KVMSTATS_MAX_CLASS + 1];	/* "" but of devices */
 };
 
 struct family {
@@ -49,8 +65,9 @@ struct family {
 	enum family_kind kind;
 	bool hidden;		/* filtered out; its name stays taken */
 	unsigned int type, unit;
-	const char *stat;	/* the kernel's name */
-	struct column **columns;	/* by schema; NULL: it has none */
+	const char *stat;	/* the kernel's name, or the publisher's */
+	char class_name[KVMSTATS_MAX_CLASS + 1];
+	const struct column **columns;	/* by schema; NULL: it has none */
 };
 
 /*
@@ -71,20 +88,24 @@ struct filter {
 
 struct plan {
 	atomic_uint refs;
-	struct kvmstats_schema **schemas;
+	struct columns **columns;
 	size_t num_schemas;
 	struct family *families;
 	size_t count;
+	uint32_t *by_name;	/* places of families by hash, and one; 0: none */
+	size_t by_name_size;	/* a power of two */
 	unsigned int largest_histogram;	/* in buckets */
 	bool host_hidden[HOST_FAMILIES];
 	bool no_cpu;			/* all of them */
 	bool start_hidden;		/* kvm_vm_start_time_seconds */
 };
 
-/* NULL without memory. Takes references on the schemas. */
-struct plan *plan_new(struct kvmstats_schema *const *schemas,
-		      const enum kvmstats_scope *scopes, size_t count,
-		      const struct filter *filter);
+/*
+ * NULL without memory. Takes references on the schemas. @before: the plan that
+ * it is to replace, or NULL; what it has of the same schemas is not made again.
+ */
+struct plan *plan_new(const struct source_kind *kinds, size_t count,
+		      const struct filter *filter, const struct plan *before);
 struct plan *plan_ref(struct plan *plan);
 void plan_unref(struct plan *plan);
 
@@ -97,7 +118,7 @@ enum value_kind value_kind(const struct kvmstats_desc *desc);
 const char *metric_type(enum family_kind kind, unsigned int type);
 /* "seconds", "bytes", "cycles" or NULL */
 const char *metric_unit(const struct kvmstats_desc *desc);
-void metric_name(char name[METRIC_NAME_SIZE], enum kvmstats_scope scope,
+void metric_name(char name[METRIC_NAME_SIZE], const struct source_kind *kind,
 		 const struct kvmstats_desc *desc, unsigned int attempt);
 bool metric_names_clash(const char *one, const char *other);
 bool filter_passes(const struct filter *filter, const char *name);

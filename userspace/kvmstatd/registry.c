@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include "exposition.h"
+#include "entry.h"
+#include "kinds.h"
 #include "scrape.h"
 #include "store.h"
 
@@ -113,12 +115,17 @@ static int make_info(struct vm *vm)
  * "kvm-4711/vcpu-0" names the process that made the VM. Once, before a scrape
  * can meet the VM: the line does not change under its eyes.
  */
-static int set_id(struct vm *vm, const struct kvmstats_source *source)
+static int set_id(struct vm *vm, struct kvmstats_source *const *sources,
+		  size_t count)
 {
-	const char *id = kvmstats_source_id(source);
+	const char *id = "";
 
 	if (vm->info.bytes)
 		return 0;
+	/* what a VM publishes has an id of its own choice */
+	for (size_t i = 0; i < count && !*id; i++)
+		if (kvmstats_source_scope(sources[i]) != KVMSTATS_SCOPE_DEVICE)
+			id = kvmstats_source_id(sources[i]);
 	snprintf(vm->id, sizeof(vm->id), "%.*s", (int)strcspn(id, "/"), id);
 	return make_info(vm);
 }
@@ -142,24 +149,6 @@ struct vm *vm_new(struct identity *identity, char *key)
 		return vm;
 	vm_unref(vm);
 	return NULL;
-}
-
-/* The labels of all series of a descriptor, in one piece of memory. */
-static struct text *entry_labels(const struct vm *vm, int vcpu)
-{
-	/* the bracket and the blank are written anew behind the number */
-	size_t length = vm->labels.length, room = length + 32;
-	struct text *labels = malloc(sizeof(*labels) + room);
-
-	if (!labels)
-		return NULL;
-	labels->bytes = (char *)(labels + 1);
-	memcpy(labels->bytes, vm->labels.bytes, length);
-	if (vcpu >= 0)
-		length += -2 + snprintf(labels->bytes + length - 2, room - length,
-					",vcpu=\"%d\"} ", vcpu);
-	labels->length = length;
-	return labels;
 }
 
 struct vm *vm_ref(struct vm *vm)
@@ -232,18 +221,6 @@ void close_wait(void)
 
 /* -------------------------------------------------------------- registry */
 
-static int plan_again(struct registry *registry, const struct filters *filters)
-{
-	struct plan *plan = plan_new(registry->schemas, registry->scopes,
-				     registry->num_schemas, &filters->metrics);
-
-	if (!plan)
-		return -ENOMEM;
-	plan_unref(registry->plan);
-	registry->plan = plan;
-	return 0;
-}
-
 int registry_open(struct registry *registry, const struct filters *filters)
 {
 	memset(registry, 0, sizeof(*registry));
@@ -256,7 +233,7 @@ int registry_open(struct registry *registry, const struct filters *filters)
 	registry->counters.heartbeat_ns = registry->opened_ns;
 	if (kvmstats_batch_new(0, &registry->batch))
 		return -ENOMEM;
-	return plan_again(registry, filters);
+	return kinds_plan(registry, 0, filters);
 }
 
 void registry_close(struct registry *registry)
@@ -265,8 +242,8 @@ void registry_close(struct registry *registry)
 	for (size_t i = 0; i < registry->count; i++)
 		vm_unref(registry->vms[i]);
 	free(registry->vms);
-	for (size_t i = 0; i < registry->num_schemas; i++)
-		kvmstats_schema_unref(registry->schemas[i]);
+	for (size_t i = 0; i < registry->num_kinds; i++)
+		kvmstats_schema_unref(registry->kinds[i].schema);
 	plan_unref(registry->plan);
 	kvmstats_batch_free(registry->batch);
 	pthread_cond_destroy(&registry->search_due);
@@ -277,10 +254,9 @@ void registry_close(struct registry *registry)
 int registry_set_filters(struct registry *registry,
 			 const struct filters *filters)
 {
-	int ret;
+	int ret = kinds_plan(registry, registry->num_kinds, filters);
 
 	pthread_mutex_lock(&registry->lock);
-	ret = plan_again(registry, filters);
 	for (size_t i = 0; i < registry->count && !ret; i++)
 		registry->vms[i]->hidden =
 			!filter_passes(&filters->vms, registry->vms[i]->key);
@@ -354,7 +330,7 @@ static int make_room(struct registry *registry)
 	return 0;
 }
 
-static int add_locked(struct registry *registry, struct identity *identity,
+static int enter_locked(struct registry *registry, struct identity *identity,
 		      const char *key, const struct filters *filters,
 		      struct vm **result)
 {
@@ -385,108 +361,92 @@ int registry_add(struct registry *registry, struct identity *identity,
 	int ret;
 
 	pthread_mutex_lock(&registry->lock);
-	ret = add_locked(registry, identity, key, filters, vm);
+	ret = enter_locked(registry, identity, key, filters, vm);
 	pthread_mutex_unlock(&registry->lock);
 	return ret;
 }
 
-/* Its number, or -ENOSPC, -ENOMEM. A new one makes a new plan. */
-static int schema_index(struct registry *registry,
-			const struct kvmstats_source *source,
-			const struct filters *filters)
+/* In words of its samples: what 64 disks have, and then half as much again. */
+#define WORDS_PER_DEVICE 512
+
+/* What one VM may make all scrapes carry; @words: with the new one. */
+static bool has_room(const struct vm *vm, size_t words, bool is_new,
+		     const struct settings *settings)
 {
-	struct kvmstats_schema *schema = kvmstats_source_schema(source);
-	enum kvmstats_scope scope = kvmstats_source_scope(source);
-	size_t count = registry->num_schemas;
-	int ret;
+	unsigned long max = settings->max_devices_per_vm;
 
-	for (size_t i = 0; i < count; i++)
-		if (registry->schemas[i] == schema &&
-		    registry->scopes[i] == scope)
-			return i;
-	if (count == MAX_SCHEMAS)
-		return -ENOSPC;
-	registry->schemas[count] = kvmstats_schema_ref(schema);
-	registry->scopes[count] = scope;
-	registry->num_schemas++;
-	ret = plan_again(registry, filters);
-	if (!ret)
-		return count;
-	registry->num_schemas--;
-	kvmstats_schema_unref(schema);
-	return ret;
-}
-
-/* Where @vcpu is, or belongs. */
-static size_t entry_position(const struct vm *vm, int vcpu, bool *present)
-{
-	size_t low = 0, high = vm->count;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (vm->entries[middle].vcpu < vcpu)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	*present = low < vm->count && vm->entries[low].vcpu == vcpu;
-	return low;
-}
-
-static int insert_entry(struct vm *vm, size_t position,
-			const struct entry *entry)
-{
-	struct entry *entries = realloc(vm->entries, (vm->count + 1) *
-					sizeof(*entries));
-
-	if (!entries)
-		return -ENOMEM;
-	vm->entries = entries;
-	memmove(entries + position + 1, entries + position,
-		(vm->count - position) * sizeof(*entries));
-	entries[position] = *entry;
-	vm->count++;
-	return 0;
+	return vm->devices + is_new <= max && words <= max * WORDS_PER_DEVICE;
 }
 
 /*
- * Of two descriptors of one vCPU the later one counts: that vCPU was taken
- * away and is new.
+ * Of two descriptors of one vCPU, or of one device, the later one counts: that
+ * was taken away and is new.
  */
 static int add_source(struct registry *registry, struct vm *vm,
-		      struct kvmstats_source *source,
+		      struct kvmstats_source *source, int kind,
 		      const struct settings *settings,
 		      struct kvmstats_source **replaced)
 {
 	struct entry entry = {
 		.source = source, .vcpu = kvmstats_source_vcpu(source),
+		.class_name = kvmstats_source_class(source),
+		.device = kvmstats_source_device(source), .schema = kind,
 	};
-	int schema = schema_index(registry, source, &settings->filters);
-	bool present;
-	size_t position = entry_position(vm, entry.vcpu, &present);
+	bool device = *entry.device, present;
+	size_t words = kvmstats_schema_words(registry->kinds[kind].schema);
+	size_t position = entry_position(vm, &entry, &present);
+	size_t device_words = vm->device_words + words;
 
-	if (schema < 0)
-		return schema;
-	entry.schema = schema;
+	if (present)
+		device_words -= kvmstats_schema_words(
+			registry->kinds[vm->entries[position].schema].schema);
+	if (device && !has_room(vm, device_words, !present, settings))
+		return -ENOSPC;
 	if (present) {
-		*replaced = vm->entries[position].source;
+		struct entry *old = &vm->entries[position];
+
+		*replaced = old->source;
 		registry->fds += !*replaced;
-		entry.labels = vm->entries[position].labels;
-		vm->entries[position] = entry;
+		registry->users[old->schema]--;
+		registry->users[kind]++;
+		if (device)
+			vm->device_words = device_words;
+		entry.labels = old->labels;
+		entry.class_name = old->class_name;
+		entry.device = old->device;
+		*old = entry;
 		return 0;
 	}
 	if (vm->count >= settings->max_fds_per_vm)
 		return -ENOSPC;
-	if (set_id(vm, source))
+	if (entry_make_labels(vm, &entry))
 		return -ENOMEM;
-	entry.labels = entry_labels(vm, entry.vcpu);
-	if (!entry.labels || insert_entry(vm, position, &entry)) {
+	if (entry_insert(vm, position, &entry)) {
 		free(entry.labels);
 		return -ENOMEM;
 	}
+	registry->users[kind]++;
 	registry->fds++;
+	vm->devices += device;
+	if (device)
+		vm->device_words = device_words;
 	return 0;
+}
+
+static int add_locked(struct registry *registry, struct vm *vm,
+		      struct kvmstats_source *source, int kind,
+		      const struct settings *settings,
+		      struct kvmstats_source **replaced)
+{
+	int ret;
+
+	pthread_mutex_lock(&registry->lock);
+	/* entries may move, and threads look at them under the other lock */
+	pthread_mutex_lock(&registry->cpu_lock);
+	ret = add_source(registry, vm, source, kind, settings, replaced);
+	pthread_mutex_unlock(&registry->cpu_lock);
+	pthread_mutex_unlock(&registry->lock);
+	return ret;
 }
 
 int registry_add_sources(struct registry *registry, struct vm *vm,
@@ -499,12 +459,17 @@ int registry_add_sources(struct registry *registry, struct vm *vm,
 
 	*any_replaced = false;
 	pthread_mutex_lock(&registry->lock);
-	/* entries may move, and threads look at them under the other lock */
-	pthread_mutex_lock(&registry->cpu_lock);
+	ret = set_id(vm, sources, count);
+	pthread_mutex_unlock(&registry->lock);
 	for (i = 0; i < count && !ret; i++) {
 		struct kvmstats_source *replaced = NULL;
+		int kind = kinds_index(registry, vm, sources[i],
+				      &settings->filters);
 
-		ret = add_source(registry, vm, sources[i], settings, &replaced);
+		ret = kind;
+		if (kind >= 0)
+			ret = add_locked(registry, vm, sources[i], kind,
+					 settings, &replaced);
 		if (ret) {
 			sources[to_close++] = sources[i];
 			continue;
@@ -516,8 +481,6 @@ int registry_add_sources(struct registry *registry, struct vm *vm,
 			*any_replaced = true;
 		}
 	}
-	pthread_mutex_unlock(&registry->cpu_lock);
-	pthread_mutex_unlock(&registry->lock);
 	counters->fds_rejected += ret ? 1 + count - i : 0;
 	while (i < count)
 		sources[to_close++] = sources[i++];
@@ -564,6 +527,8 @@ void registry_remove(struct registry *registry, struct vm *vm)
 	struct kvmstats_source **sources;
 	size_t count;
 
+	for (size_t i = 0; i < vm->count; i++)
+		registry->users[vm->entries[i].schema]--;
 	pthread_mutex_lock(&registry->lock);
 	take_out(registry, vm);
 	sources = calloc(vm->count + 1, sizeof(*sources));

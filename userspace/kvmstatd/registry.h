@@ -60,6 +60,7 @@ struct identity {
 struct entry {
 	struct kvmstats_source *source;	/* NULL: lost */
 	struct text *labels;	/* {vm="a",vcpu="0"} and a blank; immutable */
+	const char *class_name, *device;	/* in the same memory; "": none */
 	int vcpu;
 	uint16_t schema;	/* index in the registry */
 	pid_t tid;		/* thread of the vCPU, 0; under cpu_lock */
@@ -90,8 +91,10 @@ struct vm {
 	/* under the registry's lock */
 	struct vm *next_key;	/* of the same hash */
 	bool hidden;		/* filtered out */
-	struct entry *entries;	/* VM first, then vCPUs by number */
+	struct entry *entries;	/* VM first, vCPUs by number, devices by name */
 	size_t count;
+	size_t devices, device_words;	/* of them, and of their samples */
+	unsigned int new_kinds;		/* that it has brought */
 	uint64_t read_errors;
 };
 
@@ -103,9 +106,10 @@ struct registry {
 	size_t count, room;
 	struct vm *by_key[KEY_BUCKETS];
 	_Atomic size_t fds;	/* descriptors of all VMs */
-	struct kvmstats_schema *schemas[MAX_SCHEMAS];
-	enum kvmstats_scope scopes[MAX_SCHEMAS];
-	size_t num_schemas;
+	/* written by the main thread only */
+	struct source_kind kinds[MAX_SCHEMAS];
+	size_t users[MAX_SCHEMAS];	/* entries of it, and one if it stays */
+	_Atomic size_t num_kinds, reserved;
 	struct plan *plan;
 	struct kvmstats_batch *batch;	/* for whoever holds the lock */
 	/* What cpu.c knows, sampled without the other lock; and pidfds. */
@@ -128,6 +132,13 @@ static inline uint64_t clock_ns(void)
 }
 
 int registry_open(struct registry *registry, const struct filters *filters);
+/*
+ * What this library publishes itself has its names before any VM can take them
+ * for something else. 0 or -errno.
+ */
+int registry_reserve_names(struct registry *registry,
+			   struct kvmstats_cache *cache,
+			   const struct filters *filters);
 void registry_close(struct registry *registry);
 /*
  * Enter a VM. Takes over the texts of @identity, on failure too. @key is what
@@ -138,7 +149,7 @@ int registry_add(struct registry *registry, struct identity *identity,
 		 const char *key, const struct filters *filters,
 		 struct vm **vm);
 /*
- * Take over @sources. 0, or -ENOSPC or -ENOMEM: not all had room. *@replaced
+ * Take over @sources. By the main thread. 0, or -ENOSPC or -ENOMEM: not all had room. *@replaced
  * is set if one took the place of another.
  */
 int registry_add_sources(struct registry *registry, struct vm *vm,

@@ -20,16 +20,15 @@ static size_t count_words(const struct registry *registry, size_t *rows)
 {
 	size_t words = 0;
 
-	rows[0] = 0;
-	rows[1] = 0;
+	memset(rows, 0, KVMSTATS_SCOPES * sizeof(*rows));
 	for (size_t i = 0; i < registry->count; i++) {
 		const struct vm *vm = registry->vms[i];
 
 		for (size_t j = 0; j < vm->count && !vm->hidden; j++) {
 			size_t schema = vm->entries[j].schema;
 
-			words += kvmstats_schema_words(registry->schemas[schema]);
-			rows[registry->scopes[schema]]++;
+			words += kvmstats_schema_words(registry->kinds[schema].schema);
+			rows[registry->kinds[schema].scope]++;
 		}
 	}
 	return words;
@@ -39,17 +38,24 @@ static bool allocate(struct pass *pass)
 {
 	struct registry *registry = pass->registry;
 	struct scrape *scrape = pass->scrape;
-	size_t rows[2], words = count_words(registry, rows);
+	size_t rows[KVMSTATS_SCOPES], words = count_words(registry, rows);
+	size_t all_rows = 0;
+	bool good = true;
 
-	pass->reads = calloc(rows[0] + rows[1] + 1, sizeof(*pass->reads));
-	scrape->rows[0].row = calloc(rows[0] + 1, sizeof(struct row));
-	scrape->rows[1].row = calloc(rows[1] + 1, sizeof(struct row));
+	for (int scope = 0; scope < KVMSTATS_SCOPES; scope++) {
+		all_rows += rows[scope];
+		scrape->rows[scope].row = calloc(rows[scope] + 1,
+						 sizeof(struct row));
+		good = good && scrape->rows[scope].row;
+	}
+	scrape->device_end = calloc(MAX_SCHEMAS, sizeof(*scrape->device_end));
+	pass->reads = calloc(all_rows + 1, sizeof(*pass->reads));
 	scrape->samples = malloc((words + 1) * sizeof(*scrape->samples));
 	scrape->vms = calloc(registry->count + 1, sizeof(*scrape->vms));
 	scrape->sum = calloc(registry->plan->largest_histogram + 1,
 			     sizeof(*scrape->sum));
-	return pass->reads && scrape->rows[0].row && scrape->rows[1].row &&
-	       scrape->samples && scrape->vms && scrape->sum;
+	return good && pass->reads && scrape->device_end && scrape->samples &&
+	       scrape->vms && scrape->sum;
 }
 
 static void plan_reads(struct pass *pass)
@@ -69,7 +75,7 @@ static void plan_reads(struct pass *pass)
 			read = &pass->reads[pass->count++];
 			read->source = vm->entries[j].source;
 			read->sample = sample;
-			read->words = kvmstats_schema_words(registry->schemas[schema]);
+			read->words = kvmstats_schema_words(registry->kinds[schema].schema);
 			sample += read->words;
 		}
 	}
@@ -78,7 +84,7 @@ static void plan_reads(struct pass *pass)
 static void add_row(struct pass *pass, const struct entry *entry,
 		    const struct kvmstats_read *read)
 {
-	enum kvmstats_scope scope = pass->registry->scopes[entry->schema];
+	enum kvmstats_scope scope = pass->registry->kinds[entry->schema].scope;
 	struct rows *rows = &pass->scrape->rows[scope];
 
 	rows->row[rows->count++] = (struct row){
@@ -133,6 +139,37 @@ static void take_results(struct pass *pass)
 	}
 }
 
+/*
+ * Of devices, whose schemas can be many, a metric looks only at the rows that
+ * have it: those of one schema stand together.
+ */
+static bool sort_devices(struct scrape *scrape)
+{
+	struct rows *rows = &scrape->rows[KVMSTATS_SCOPE_DEVICE];
+	size_t *end = scrape->device_end, before = 0;
+	struct row *sorted;
+
+	if (!rows->count)
+		return true;
+	sorted = calloc(rows->count, sizeof(*sorted));
+	if (!sorted)
+		return false;
+	for (size_t i = 0; i < rows->count; i++)
+		end[rows->row[i].schema]++;
+	/* each is first where its rows begin, and moves on with every row */
+	for (size_t i = 0; i < MAX_SCHEMAS; i++) {
+		size_t count = end[i];
+
+		end[i] = before;
+		before += count;
+	}
+	for (size_t i = 0; i < rows->count; i++)
+		sorted[end[rows->row[i].schema]++] = rows->row[i];
+	free(rows->row);
+	rows->row = sorted;
+	return true;
+}
+
 static bool sample_locked(struct pass *pass)
 {
 	struct registry *registry = pass->registry;
@@ -143,6 +180,8 @@ static bool sample_locked(struct pass *pass)
 	plan_reads(pass);
 	kvmstats_batch_sample(registry->batch, pass->reads, pass->count);
 	take_results(pass);
+	if (!sort_devices(pass->scrape))
+		return false;
 	pass->scrape->plan = plan_ref(registry->plan);
 	registry->counters.reads += pass->count;
 	registry->counters.last_sample_ns = clock_ns() - start_ns;
@@ -187,8 +226,9 @@ void scrape_free(struct scrape *scrape)
 		vm_unref(scrape->vms[i]);
 	plan_unref(scrape->plan);
 	free(scrape->vms);
-	free(scrape->rows[0].row);
-	free(scrape->rows[1].row);
+	for (int scope = 0; scope < KVMSTATS_SCOPES; scope++)
+		free(scrape->rows[scope].row);
+	free(scrape->device_end);
 	free(scrape->samples);
 	free(scrape->sum);
 	free(scrape->process_cpu);

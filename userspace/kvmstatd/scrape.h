@@ -46,7 +46,9 @@ struct scrape {
 	struct plan *plan;
 	struct vm **vms;
 	size_t num_vms;
-	struct rows rows[2];	/* by scope; those of a VM stand together */
+	/* by scope; those of a VM stand together, those of devices by schema */
+	struct rows rows[KVMSTATS_SCOPES];
+	size_t *device_end;	/* by schema: where its rows of devices end */
 	struct process_cpu *process_cpu;	/* by VM; NULL: not wanted */
 	uint64_t *samples;
 	enum exposition format;

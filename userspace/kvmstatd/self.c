@@ -36,7 +36,7 @@ static uint64_t get_fds(const struct registry *registry)
 
 static uint64_t get_schemas(const struct registry *registry)
 {
-	return registry->num_schemas;
+	return registry->num_kinds - registry->reserved;
 }
 
 #define COUNTER(name, unit, field, help) \
@@ -396,16 +396,16 @@ static void put_family(FILE *out, const struct plan *plan,
 static int put_images(FILE *out, char *const *images, size_t count,
 		      struct kvmstats_source **sources)
 {
-	struct kvmstats_schema *schemas[MAX_IMAGES];
-	enum kvmstats_scope scopes[MAX_IMAGES];
+	struct source_kind kinds[MAX_IMAGES] = { 0 };
 	const struct filter all = { 0 };
 	struct plan *plan;
 
 	for (size_t i = 0; i < count; i++) {
-		schemas[i] = kvmstats_source_schema(sources[i]);
-		scopes[i] = kvmstats_source_scope(sources[i]);
+		kinds[i].schema = kvmstats_source_schema(sources[i]);
+		kinds[i].scope = kvmstats_source_scope(sources[i]);
+		strcpy(kinds[i].class_name, kvmstats_source_class(sources[i]));
 	}
-	plan = plan_new(schemas, scopes, count, &all);
+	plan = plan_new(kinds, count, &all, NULL);
 	if (!plan)
 		return -1;
 	fputs(list_head, out);

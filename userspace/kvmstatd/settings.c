@@ -189,6 +189,8 @@ static const struct setting table[] = {
 	  set_number, AT(max_vms_per_uid), NUMBER_TEXT },
 	{ "max-fds-per-vm", "N", "descriptors of one VM (default: 4097)",
 	  set_number, AT(max_fds_per_vm), NUMBER_TEXT },
+	{ "max-devices-per-vm", "N", "of these, of what the VM publishes (default: 64)",
+	  set_number, AT(max_devices_per_vm), NUMBER_TEXT },
 	{ "max-messages", "N", "messages of one VM (default: 16384)",
 	  set_number, AT(max_messages), NUMBER_TEXT },
 	{ "max-scrapes", "N", "scrapes under way at once (default: 4)",
@@ -435,7 +437,8 @@ static void set_defaults(struct settings *settings)
 {
 	*settings = (struct settings){
 		.mode = 0660, .max_vms = 16384, .max_vms_per_uid = 4096,
-		.max_fds_per_vm = 4097, .max_messages = 16384,
+		.max_fds_per_vm = 4097, .max_devices_per_vm = 64,
+		.max_messages = 16384,
 		.max_scrapes = 4, .max_connections = 64, .scrape_seconds = 30,
 		.log_level = LOG_LEVEL_INFO,
 	};

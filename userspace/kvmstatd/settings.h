@@ -34,6 +34,7 @@ struct settings {
 	char *web_config;	/* NULL: neither TLS nor passwords */
 	struct id_list uids, gids, helpers;
 	unsigned long max_vms, max_vms_per_uid, max_fds_per_vm, max_messages;
+	unsigned long max_devices_per_vm;
 	unsigned long max_scrapes, scrape_seconds, max_connections;
 	struct filters filters;
 	bool vcpu_histograms, no_cpu_time;

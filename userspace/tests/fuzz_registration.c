@@ -35,6 +35,7 @@ static uint8_t next(struct input *input)
 
 static const struct settings settings = {
 	.max_vms = 3, .max_vms_per_uid = 3, .max_fds_per_vm = 4,
+	.max_devices_per_vm = 2,
 	.max_messages = 6, .max_scrapes = 1,
 };
 
@@ -71,6 +72,26 @@ static size_t make_message(struct input *input, char bytes[WIRE_MESSAGE_BYTES],
 	return length;
 }
 
+/* What a VM publishes: one of four, of which each counts something else. */
+static int published_fd(unsigned int which)
+{
+	/* for as long as the fuzzer runs */
+	static struct kvmstats_device *devices[4];
+	static const char *const names[] = { "a", "b_total", "ns", "a_bytes" };
+	struct kvmstats_stat stat = { .name = names[which], .type = which };
+	struct kvmstats_publisher *publisher;
+
+	if (devices[which])
+		return kvmstats_device_fd(devices[which]);
+	stat.bucket_size = which == KVMSTATS_LINEAR_HIST;
+	if (kvmstats_publisher_new(which & 1 ? "block" : "net", &stat, 1,
+				   &publisher) ||
+	    kvmstats_device_new(publisher, which & 2 ? "x" : "y\"", &devices[which]))
+		abort();
+	kvmstats_publisher_free(publisher);
+	return kvmstats_device_fd(devices[which]);
+}
+
 static void send_message(struct input *input, int client, int device_fd)
 {
 	union {
@@ -84,8 +105,11 @@ static void send_message(struct input *input, int client, int device_fd)
 	int fds[8];
 
 	iov.iov_len = make_message(input, bytes, next(input) & 1 ? count : 0);
-	for (size_t i = 0; i < count; i++)
-		fds[i] = device_fd;
+	for (size_t i = 0; i < count; i++) {
+		uint8_t which = next(input);
+
+		fds[i] = which & 4 ? published_fd(which & 3) : device_fd;
+	}
 	if (count) {
 		msg.msg_control = &control;
 		msg.msg_controllen = CMSG_SPACE(count * sizeof(int));

@@ -231,6 +231,10 @@ static void names(void **unused)
 		{ "new", 9, 12, 0, 0, { "kvm_vcpu_new",
 					"kvm_vcpu_new_untyped" } },
 	};
+	const struct source_kind vm = { .scope = KVMSTATS_SCOPE_VM };
+	const struct source_kind vcpu = { .scope = KVMSTATS_SCOPE_VCPU };
+	const struct source_kind block = { .scope = KVMSTATS_SCOPE_DEVICE,
+					   .class_name = "block" };
 	char name[METRIC_NAME_SIZE];
 	struct kvmstats_desc desc;
 
@@ -244,12 +248,14 @@ static void names(void **unused)
 				       naming->base), .size = 1,
 		};
 		for (int j = 0; j < 3 && naming->metric[j]; j++) {
-			metric_name(name, KVMSTATS_SCOPE_VCPU, &desc, j);
+			metric_name(name, &vcpu, &desc, j);
 			assert_string_equal(name, naming->metric[j]);
 		}
 	}
-	metric_name(name, KVMSTATS_SCOPE_VM, &desc, 0);
+	metric_name(name, &vm, &desc, 0);
 	assert_string_equal(name, "kvm_vm_new");
+	metric_name(name, &block, &desc, 0);
+	assert_string_equal(name, "kvm_block_new");
 }
 
 static void clashes(void **unused)

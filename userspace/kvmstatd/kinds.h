@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The kinds of sources that there are, and the plan of their metrics. By the main
+ * thread only.
+ */
+#ifndef KVMSTATD_KINDS_H
+#define KVMSTATD_KINDS_H
+
+#include "registry.h"
+
+/* A new plan, of the first @num_kinds kinds. 0 or -ENOMEM. */
+int kinds_plan(struct registry *registry, size_t num_kinds,
+	       const struct filters *filters);
+/*
+ * The number of the kind of @source, or -ENOSPC, -ENOMEM. A new one makes a new
+ * plan. @vm has brought it; or NULL.
+ */
+int kinds_index(struct registry *registry, struct vm *vm,
+		const struct kvmstats_source *source,
+		const struct filters *filters);
+
+#endif /* KVMSTATD_KINDS_H */
