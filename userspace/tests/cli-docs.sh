@@ -128,6 +128,42 @@ print("not named:", written - named, "not written:", named - written)
 sys.exit(written != named)' "$(section 'JSON LINES')"
 }
 
+# Each statistic of a disk is in the table, and what a row names as its test is there.
+accounting_documented()
+{
+	python3 - "$here" <<'END'
+import re, subprocess, sys
+here = sys.argv[1]
+page = open(f"{here}/../../docs/accounting.md").read()
+rows = [line.split("|")[1:-1] for line in page.splitlines()
+        if line.startswith("| ") and line.count("|") == 6][1:]
+assert len(rows) == 17, len(rows)
+named = set()
+for row in rows:
+    named |= set(re.findall(r"`(\w+)`", row[1]))
+schema = open(f"{here}/data/block-schema.txt").read()
+for name in set(re.findall(r"^([a-z]\w+) ", schema, re.M)):
+    general = re.sub("^(write|flush|discard)_", "read_", name)
+    general = re.sub("_1[mh](?=_ns$|$)", "_1s", general)
+    assert general in named, name
+known = schema + "_1m _1h"
+assert all(name in known for name in named), named
+cases = open(f"{here}/test_block.c").read() + open(f"{here}/test_block_load.c").read()
+checks = open(f"{here}/nbdkit.sh").read()
+for row in rows:
+    tests = re.findall(r"`(\w+)`", row[4])
+    quoted = re.findall(r'"([^"]+)"', row[4])
+    assert tests or quoted, row
+    for test in tests:
+        assert f"cmocka_unit_test({test})" in cases, test
+    for check in quoted:
+        assert f'check "{check}"' in checks, check
+for test in re.findall(r"`(\w+)`", page.split("## Windows")[1].split("## What it costs")[0]):
+    assert f"cmocka_unit_test({test})" in cases or test in schema or \
+        test in ("CLOCK_MONOTONIC", "queue_time"), test
+END
+}
+
 statuses_documented()
 {
 	diff <("$kvmstat" help | sed -n '/^exit status/,$s/^  \([0-9]\) .*/\1/p') \
@@ -200,6 +236,7 @@ check "the options of the manual are those of the program" options_documented
 check "each field of CSV is documented, in order" csv_documented
 check "the members of JSON are those of the manual" json_documented
 check "exit statuses" statuses_documented
+check "docs/accounting.md: each statistic, and a test in each row" accounting_documented
 check "keys of top" keys_documented
 check "completion of commands" completes_commands
 check "completion of options" completes_options
