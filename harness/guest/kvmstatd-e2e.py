@@ -274,7 +274,8 @@ def choices(path):
 def fleet_panel(panel, expression, up, down):
     """What is wrong with its answer: None if nothing"""
     results = query(expression)
-    if any(name in expression for name in SERIES_ONLY) and not results:
+    if (any(name in expression for name in SERIES_ONLY) or
+            "kvm_block_" in expression) and not results:
         return None
     if panel["type"] == "stat":
         # all hosts together, each VM counted

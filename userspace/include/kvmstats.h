@@ -897,8 +897,8 @@ int kvmstats_device_count(struct kvmstats_device *device, size_t stat,
  * docs/accounting.md explains each statistic. Any thread submits, any thread
  * completes, in any order; none waits for another. A thread counts in memory of
  * its own: what readers see is brought up to date by the first submit or
- * complete of each millisecond and by each tick, so it is at most a millisecond
- * old while there are requests, and right at the next tick when there are none.
+ * complete of each millisecond and by each tick. So it is at most a millisecond
+ * behind the last request that began or ended, and right at the next tick.
  */
 enum kvmstats_block_op {
 	KVMSTATS_BLOCK_READ	= 0,

@@ -60,6 +60,7 @@ static const char *const help_lines[] = {
 	"",
 	"   b     toggle events by guests",
 	"   c     clear filter: all statistics of all guests",
+	"   d     toggle disks: requests, volume, latency, depth, as iostat -x",
 	"   f     filter by regular expression",
 	"   g     filter by guest name or pid",
 	"   h     this text",
@@ -255,6 +256,9 @@ static bool toggle_key(struct top *top, int key)
 	case 'b':
 		view->by_guest = !view->by_guest;
 		return true;
+	case 'd':
+		view->devices = !view->devices;
+		return true;
 	case 'l':
 		view->hists = !view->hists;
 		return true;
@@ -359,6 +363,9 @@ static int take_opt(struct top *top, int letter)
 	case 'l':
 		top->view.hists = true;
 		return STATUS_OK;
+	case 'D':
+		top->view.devices = true;
+		return STATUS_OK;
 	case 'a':
 		top->view.zeros = true;
 		return STATUS_OK;
@@ -416,6 +423,7 @@ static const struct opt top_opts[] = {
 	{ 'b', "by-guest", NULL, "one line a VM (key b)" },
 	{ 'x', "split", NULL, "each statistic's sources (key x)" },
 	{ 'l', "latencies", NULL, "histograms: median, 99 % (key l)" },
+	{ 'D', "devices", NULL, "a line a disk, as iostat -x (key d)" },
 	{ 'B', "batch", NULL, "no screen: one table after another" },
 	{ '1', "once", NULL, "no screen: one table" },
 	{ 0 }

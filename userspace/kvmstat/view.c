@@ -282,6 +282,24 @@ static void add_guest(struct view *view, const struct vm *vm)
 	view->sources += vm->count;
 }
 
+static void add_disks(struct view *view, const struct vm *vm)
+{
+	for (size_t i = 0; i < vm->count; i++) {
+		struct row *row;
+
+		if (!view_is_disk(&vm->watches[i]))
+			continue;
+		row = add_row(view);
+		if (!row)
+			return;
+		row->vm = vm;
+		row->watch = &vm->watches[i];
+		view_device_fill(row);
+		view->sources++;
+		view->restarts += vm->watches[i].restarts;
+	}
+}
+
 /* Seconds cannot be compared with events: each kind has a place of its own. */
 static int kind(const struct row *row)
 {
@@ -299,6 +317,9 @@ static int compare_names(const struct row *x, const struct row *y)
 			      kvmstats_desc_name(y->desc));
 	if (x->vm && y->vm && strcmp(vm_name(x->vm), vm_name(y->vm)))
 		return strcmp(vm_name(x->vm), vm_name(y->vm));
+	if (x->watch && y->watch && x->vm == y->vm)
+		return kvmstats_source_compare(x->watch->source,
+					       y->watch->source);
 	return x->vm && y->vm ? (x->vm->pid > y->vm->pid) -
 				(x->vm->pid < y->vm->pid) : 0;
 }
@@ -376,13 +397,15 @@ void view_build(struct view *view)
 		if (!view_selects(view, vm))
 			continue;
 		view->vms++;
-		if (view->by_guest)
+		if (view->devices)
+			add_disks(view, fleet->vms[i]);
+		else if (view->by_guest)
 			add_guest(view, fleet->vms[i]);
 		else
 			pool_vm(view, fleet->vms[i]);
 	}
 	add_stats(view);
 	sort_rows(view);
-	if (view->split && !view->by_guest)
+	if (view->split && !view->by_guest && !view->devices)
 		split_rows(view);
 }

@@ -4,7 +4,7 @@
 
 #include "vm.h"
 
-/* One line of top: a statistic over all sources, one source of it, or a VM. */
+/* One line of top: a statistic over all sources, one source of it, a VM, a disk. */
 struct row {
 	const struct kvmstats_desc *desc;	/* NULL: a VM's events */
 	const struct watch *watch;		/* NULL: not one source */
@@ -35,7 +35,7 @@ struct view {
 	struct filter fields;
 	char guest[KVMSTATS_MAX_VM_NAME + 1];	/* name or pid; "": all */
 	enum sort_order sort;
-	bool by_guest, split, hists, zeros;
+	bool by_guest, split, hists, zeros, devices;
 	int columns;				/* 0: as wide as need be */
 
 	/* filled by view_build */
@@ -66,6 +66,13 @@ void view_footing(const struct view *view, char line[LINE_BYTES]);
 size_t view_missing_count(const struct view *view);
 void view_missing_line(const struct view *view, size_t index,
 		       char line[LINE_BYTES]);
+
+/* view_devices.c: the same of disks */
+bool view_is_disk(const struct watch *watch);
+void view_device_fill(struct row *row);
+void view_device_heading(const struct view *view, char line[LINE_BYTES]);
+void view_device_line(const struct view *view, const struct row *row,
+		      char line[LINE_BYTES]);
 
 /* screen.c */
 struct screen_lines {

@@ -179,6 +179,10 @@ void view_line(const struct view *view, const struct row *row,
 	char cpu[SI_TEXT_SIZE], wait[SI_TEXT_SIZE];
 	char rate[SI_TEXT_SIZE], p50[2 * SI_TEXT_SIZE], p99[2 * SI_TEXT_SIZE];
 
+	if (view->devices) {
+		view_device_line(view, row, line);
+		return;
+	}
 	label_text(view, row, label);
 	total_text(row, total);
 	rate_text(row, rate);
@@ -202,7 +206,9 @@ void view_line(const struct view *view, const struct row *row,
 
 void view_heading(const struct view *view, char line[LINE_BYTES])
 {
-	if (has_ranges(view)) {
+	if (view->devices) {
+		view_device_heading(view, line);
+	} else if (has_ranges(view)) {
 		put_label(view, "Histogram", line);
 		if (!is_too_narrow_for_counts(view))
 			put_more(line, " %14s %10s ", "Total", "CurAvg/s");
@@ -224,6 +230,11 @@ void view_footing(const struct view *view, char line[LINE_BYTES])
 {
 	char rate[SI_TEXT_SIZE];
 
+	if (view->devices) {
+		snprintf(line, LINE_BYTES, "%s", view->row_count ? "" :
+			 "no VM publishes a disk");
+		return;
+	}
 	plain(rate, view->events_rate);
 	put_label(view, "Total of events", line);
 	if (is_narrow(view))

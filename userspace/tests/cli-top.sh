@@ -64,6 +64,25 @@ key_by_guest()
 		send b && wait_for '^Event +Total'
 }
 
+key_devices()
+{
+	send d && wait_for '^Device +r/s +w/s |^Device +r/s .* %util$' &&
+		wait_for '^no VM publishes a disk$' && ! shows '^exits ' &&
+		send d && wait_for '^exits '
+}
+
+# All columns of iostat -x, and on a narrow screen those that matter most.
+disks()
+{
+	local disk=$here/data/block-drive0.bin
+
+	send_line "clear; $kvmstat top --image $disk --devices"
+	wait_for '^Device +r/s +r_await +w/s +w_await +aqu-sz +%util$|^Device +r/s +rkB/s +r_await +w/s' &&
+		wait_for 'kvm-4711 drive0 ' && send q &&
+		[ "$("$kvmstat" top --image "$disk" --devices --once --interval 0.1 |
+			sed -n 2p | tr -s ' ')" = "Device r/s rkB/s r_await rareq-sz w/s wkB/s w_await wareq-sz d/s dkB/s d_await dareq-sz f/s f_await aqu-sz %util" ]
+}
+
 key_split()
 {
 	send x && wait_for '^  kvm-19578 vcpu0 +486 ' && send x &&
@@ -192,6 +211,7 @@ check "f is edited and cancelled" filter_is_edited
 check "g and p choose a guest" key_guest
 check "b shows guests" key_by_guest
 check "x shows sources" key_split
+check "d shows disks" key_devices
 check "l shows histograms" key_latencies
 check "z shows zeros" key_zeros
 check "s sets the delay" key_delay
@@ -202,6 +222,7 @@ check "a narrow window" narrow
 check "scrolls" scrolls
 check "stops and goes on" suspended
 check "q quits again" key_quit
+check "a line a disk" disks
 for death in INT:0 TERM:0 HUP:0 QUIT:0 SEGV:139 ABRT:134 KILL:137; do
 	check "terminal is restored after SIG${death%:*}" dies_of "${death%:*}" \
 		"${death#*:}"
