@@ -752,7 +752,12 @@ void kvmstats_vmm_settle(struct kvmstats_vmm *vmm);
 /* Closes all it has, by the pool. Takes NULL. */
 void kvmstats_vmm_free(struct kvmstats_vmm *vmm);
 
-/* The sources, vCPUs in order of their number behind the VM. Owned by @vmm. */
+/*
+ * The sources, as kvmstats_source_compare orders them, at most
+ * KVMSTATS_MAX_VMM_DEVICES devices among them. Owned by @vmm.
+ */
+#define KVMSTATS_MAX_VMM_DEVICES	256
+
 size_t kvmstats_vmm_source_count(const struct kvmstats_vmm *vmm);
 struct kvmstats_source *
 kvmstats_vmm_source(const struct kvmstats_vmm *vmm, size_t index);
@@ -780,10 +785,11 @@ enum kvmstats_fd_kind {
 	KVMSTATS_FD_VM		= 0,
 	KVMSTATS_FD_VCPU	= 1,
 	KVMSTATS_FD_VM_STATS	= 2,
-	KVMSTATS_FD_VCPU_STATS	= 3
+	KVMSTATS_FD_VCPU_STATS	= 3,
+	KVMSTATS_FD_DEVICE	= 4	/* published by the process */
 };
 
-#define KVMSTATS_FD_KINDS	4
+#define KVMSTATS_FD_KINDS	5
 
 size_t kvmstats_vmm_held(const struct kvmstats_vmm *vmm,
 			 enum kvmstats_fd_kind kind);

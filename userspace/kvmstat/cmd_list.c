@@ -6,7 +6,7 @@
 #include "vm.h"
 
 static const char *const keys[KVMSTATS_FD_KINDS] = {
-	"vms", "vcpus", "vm_stats_fds", "vcpu_stats_fds",
+	"vms", "vcpus", "vm_stats_fds", "vcpu_stats_fds", "device_fds",
 };
 
 static void json_vm(struct json *json, const struct vm *vm, const char *command)

@@ -8,10 +8,13 @@
 #define SYS_pidfd_getfd 438
 #endif
 
-/* A descriptor of KVM's, in some process. */
+/* In place of a vCPU's number, behind all of them: what is published. */
+#define DEVICE_VCPU	0x7fffffff
+
+/* A descriptor of KVM's, or of a device's statistics, in some process. */
 struct kvm_file {
 	enum kvmstats_fd_kind kind;
-	int vcpu;		/* -1: the VM's */
+	int vcpu;		/* -1: the VM's; or DEVICE_VCPU */
 	int number;
 	bool matched;		/* is a source, or what one was made from */
 };

@@ -8,11 +8,12 @@
 #include <unistd.h>
 
 #include "finder.h"
+#include "published.h"
 
 static const struct {
 	const char *text;
 	bool numbered;		/* the vCPU's number follows */
-} names[KVMSTATS_FD_KINDS] = {
+} names[] = {
 	[KVMSTATS_FD_VM]	 = { "anon_inode:kvm-vm", false },
 	[KVMSTATS_FD_VCPU]	 = { "anon_inode:kvm-vcpu:", true },
 	[KVMSTATS_FD_VM_STATS]	 = { "anon_inode:kvm-vm-stats", false },
@@ -21,7 +22,12 @@ static const struct {
 
 bool kvm_file_from_link(const char *link, struct kvm_file *file)
 {
-	for (int kind = 0; kind < KVMSTATS_FD_KINDS; kind++) {
+	if (published_link(link)) {
+		file->kind = KVMSTATS_FD_DEVICE;
+		file->vcpu = DEVICE_VCPU;
+		return true;
+	}
+	for (size_t kind = 0; kind < sizeof(names) / sizeof(*names); kind++) {
 		size_t length = strlen(names[kind].text);
 
 		if (strncmp(link, names[kind].text, length))

@@ -170,9 +170,12 @@ void kvm_files_unique(struct kvm_files *files, pid_t tid)
 		const struct kvm_file *file = &files->list[i];
 		const struct kvm_file *last = &files->list[kept - 1];
 
+		/* devices are many, and mostly there once */
 		if (kept && last->kind == file->kind &&
 		    last->vcpu == file->vcpu &&
-		    is_same(tid, last->number, file->number))
+		    (file->kind == KVMSTATS_FD_DEVICE ?
+		     same_file(tid, last->number, tid, file->number) == 1 :
+		     is_same(tid, last->number, file->number)))
 			continue;
 		files->list[kept++] = *file;
 	}

@@ -9,13 +9,6 @@
 #define TMPFS_MAGIC_NUMBER	0x01021994
 #define NEEDED_SEALS		(F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW)
 
-bool published_link(const char *link)
-{
-	static const char start[] = "/memfd:" PUBLISHED_FILE;
-
-	return !strncmp(link, start, strlen(start));
-}
-
 /*
  * Only files in memory have seals, and asking for them waits for nobody. The
  * file system is asked then: huge pages are another one.

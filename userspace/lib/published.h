@@ -6,6 +6,8 @@
 #ifndef KVMSTATS_LIB_PUBLISHED_H
 #define KVMSTATS_LIB_PUBLISHED_H
 
+#include <string.h>
+
 #include "internal.h"
 
 #define PUBLISHED_FILE		"kvmstats:"	/* begins the memory file's name */
@@ -18,7 +20,13 @@ struct published_name {
 };
 
 /* What /proc/self/fd says is the name of such a file. */
-bool published_link(const char *link);
+static inline bool published_link(const char *link)
+{
+	static const char start[] = "/memfd:" PUBLISHED_FILE;
+
+	return !strncmp(link, start, sizeof(start) - 1);
+}
+
 /* 0, or -ENODEV: a read could block, or the size could change. */
 int published_check_file(int fd);
 /* Before anything that the header asks for is allocated. */

@@ -57,7 +57,7 @@ static int check_link(int fd, int *vcpu, bool *published)
  * All that can be known without reading, which could block. The order counts:
  * fstatfs asks the file system, and a file system in userspace may never
  * answer. The name is the kernel's own and no path can look like it, as a
- * path starts with a slash.
+ * path starts with a slash; but for that of a file in memory, which has seals.
  */
 static int check_kind(int fd, int *vcpu, bool *published)
 {

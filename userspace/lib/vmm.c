@@ -20,6 +20,13 @@ struct own {
 	struct kvm_file *file;
 };
 
+/* As the files are numbered. */
+static int vcpu_of(const struct held *held)
+{
+	return kvmstats_source_scope(held->source) == KVMSTATS_SCOPE_DEVICE ?
+	       DEVICE_VCPU : kvmstats_source_vcpu(held->source);
+}
+
 static void list_own(const struct kvmstats_vmm *vmm, struct own *own)
 {
 	for (size_t i = 0; i < vmm->token_count; i++)
@@ -30,13 +37,14 @@ static void list_own(const struct kvmstats_vmm *vmm, struct own *own)
 		};
 	for (size_t i = 0; i < vmm->count; i++) {
 		const struct held *held = &vmm->held[i];
-		int vcpu = kvmstats_source_vcpu(held->source);
+		int vcpu = vcpu_of(held);
 
 		*own++ = (struct own){
 			.fd = held->made ? -1 :
 			      kvmstats_source_fd(held->source),
 			.number = held->number, .vcpu = vcpu,
 			.kind = vcpu < 0 ? KVMSTATS_FD_VM_STATS :
+				vcpu == DEVICE_VCPU ? KVMSTATS_FD_DEVICE :
 				KVMSTATS_FD_VCPU_STATS,
 		};
 	}
@@ -310,8 +318,7 @@ static bool next_group(const struct kvmstats_vmm *vmm, struct group *group)
 	}
 	group->end = i;
 	for (i = 0; i < vmm->count; i++)
-		group->have += kvmstats_source_vcpu(vmm->held[i].source) ==
-			       group->vcpu;
+		group->have += vcpu_of(&vmm->held[i]) == group->vcpu;
 	return true;
 }
 
@@ -325,6 +332,9 @@ static int take_group(struct taking *taking, const struct group *group)
 	size_t wanted = group->machines ? group->machines : 1;
 	size_t have = group->have;
 	int ret = 0;
+
+	if (group->vcpu == DEVICE_VCPU)
+		wanted = KVMSTATS_MAX_VMM_DEVICES;
 
 	for (size_t i = group->begin; i < group->end && have < wanted && !ret;
 	     i++) {
@@ -371,10 +381,9 @@ static int take_tokens(struct kvmstats_vmm *vmm)
 static int compare_held(const void *a, const void *b)
 {
 	const struct held *x = a, *y = b;
-	int i = kvmstats_source_vcpu(x->source);
-	int j = kvmstats_source_vcpu(y->source);
+	int order = kvmstats_source_compare(x->source, y->source);
 
-	return i != j ? (i > j) - (i < j) :
+	return order ? order :
 	       (x->number > y->number) - (x->number < y->number);
 }
 
