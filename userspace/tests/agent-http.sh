@@ -267,11 +267,13 @@ passwords()
 }
 
 # Each costs a tenth of a second, and none of it is that of others.
+# Fewer than the half of the connections that one address may have, and more than
+# there are passwords in hand at once.
 many_passwords()
 {
 	local i pids=()
 
-	for i in {1..40}; do
+	for i in {1..28}; do
 		code -u "slow:$i" "$url/metrics" >"$tap_dir/code.$i" &
 		pids+=($!)
 	done
