@@ -62,6 +62,7 @@ struct sum {
 struct kvmstats_block {
 	/* Read by every request, written once in a millisecond. */
 	_Alignas(64) _Atomic uint64_t next_ns;	/* then the sums are due */
+	_Atomic uint64_t floor_ns;		/* that they are of: none is earlier */
 	_Atomic uint64_t window;		/* number of the second that is open */
 	uint64_t (*clock)(void *context);
 	void *clock_context;
@@ -285,6 +286,7 @@ static void advance(struct kvmstats_block *block, uint64_t now_ns)
 	add_up(block);
 	if (block->now_ns < now_ns)
 		block->now_ns = now_ns;
+	set(&block->floor_ns, block->now_ns);
 	count_idle(block);
 	close_windows(block);
 	set(&block->next_ns, (block->now_ns / BLOCK_REFRESH_NS + 1) *
@@ -390,9 +392,9 @@ static int event_begin(struct kvmstats_block *block, struct event *event)
 	}
 	event->now_ns = block->clock(block->clock_context);
 	next_ns = get(&block->next_ns);
-	/* a clock that goes back stands still */
-	if (event->now_ns + BLOCK_REFRESH_NS < next_ns)
-		event->now_ns = next_ns - BLOCK_REFRESH_NS;
+	/* a clock that goes back stands still; so does a thread that is late */
+	if (event->now_ns < get(&block->floor_ns))
+		event->now_ns = get(&block->floor_ns);
 	event->due = event->now_ns >= next_ns &&
 		     !pthread_mutex_trylock(&block->lock);
 	if (event->due)

@@ -260,7 +260,7 @@ reader_comes_again()
 	python3 "$here/nbdkit-load.py" "nbd+unix:///?socket=$tap_dir/nbd" beyond \
 		>/dev/null || status=1
 	for _ in 1 2; do
-		timeout 20 "$kvmstat" show --socket "$tap_dir/socket" --wait 15 \
+		timeout 45 "$kvmstat" show --socket "$tap_dir/socket" --wait 40 \
 			--fields '^read_ios$' 2>/dev/null |
 			grep -q 'read_ios .* 1$' || status=1
 	done

@@ -466,8 +466,8 @@ static void heavy(void **state)
 		      victim.longest_ns / 1e6, start_ns / 1e6,
 		      strlen(text) / 1e6);
 	free(text);
-	assert_in_range(victim.longest_ns, 0, getenv("IN_VALGRIND") ?
-			10000000000ull : 500000000);
+	/* on a machine that has much else to do */
+	assert_in_range(victim.longest_ns, 0, 3000000000);
 	agent_remove(&fixture->registry, vms[0]);
 	agent_remove(&fixture->registry, vms[1]);
 }

@@ -216,6 +216,38 @@ static void boundaries(void **state)
 	trace_close(trace);
 }
 
+/* Names, types and units are what they were when this disk was recorded. */
+static void schema(void **state)
+{
+	struct trace *trace = trace_open(START);
+	FILE *file = fopen("tests/data/block-drive0.bin", "re");
+	struct kvmstats_source *recorded;
+	struct kvmstats_schema *then, *now;
+	static unsigned char image[65536];
+
+	(void)state;
+	assert_non_null(file);
+	assert_int_equal(kvmstats_source_open_image(image, fread(image, 1,
+		sizeof(image), file), NULL, &recorded), 0);
+	fclose(file);
+	then = kvmstats_source_schema(recorded);
+	now = kvmstats_source_schema(trace->source);
+	for (size_t i = 0; i < kvmstats_schema_count(then); i++) {
+		const struct kvmstats_desc *was = kvmstats_schema_desc(then, i);
+		const struct kvmstats_desc *is =
+			kvmstats_schema_find(now, kvmstats_desc_name(was));
+
+		if (!is)
+			fail_msg("no %s any more", kvmstats_desc_name(was));
+		assert_int_equal(kvmstats_desc_flags(is), kvmstats_desc_flags(was));
+		assert_int_equal(kvmstats_desc_exponent(is),
+				 kvmstats_desc_exponent(was));
+		assert_int_equal(kvmstats_desc_size(is), kvmstats_desc_size(was));
+	}
+	kvmstats_source_close(recorded);
+	trace_close(trace);
+}
+
 /* ------------------------------------------------------------- any trace */
 
 static uint64_t pick_step(unsigned int *seed)
@@ -404,6 +436,7 @@ static void clock_goes_back(void **state)
 	uint64_t before[KVMSTATS_MAX_PUBLISHED_WORDS];
 	struct trace *trace = trace_open(START);
 	struct kvmstats_schema *schema = kvmstats_source_schema(trace->source);
+	uint64_t highest_ns = START, waited_ns = 0;
 	unsigned int seed = 7;
 	size_t open = 0;
 	bool any = false;
@@ -415,7 +448,9 @@ static void clock_goes_back(void **state)
 		trace->now_ns += pick_step(&seed) % SECOND;
 		if (i % 50 == 0)
 			trace->now_ns = START - 500 * SECOND +
-					rand_r(&seed) % (600 * SECOND);
+					rand_r(&seed) % 600 * SECOND;
+		if (trace->now_ns > highest_ns)
+			highest_ns = trace->now_ns;
 		if (any)
 			trace_end(trace, open, 0);
 		else
@@ -440,6 +475,12 @@ static void clock_goes_back(void **state)
 				assert_in_range(y, 0, 5000 * SECOND);
 		}
 	}
+	/* there was one at a time, and no more time than what was new */
+	waited_ns = trace_value(trace, "read", "queue_time_ns", 0) +
+		    trace_value(trace, "write", "queue_time_ns", 0) +
+		    trace_value(trace, "flush", "queue_time_ns", 0) +
+		    trace_value(trace, "discard", "queue_time_ns", 0);
+	assert_in_range(waited_ns, 1, highest_ns - START);
 	trace_close(trace);
 }
 
@@ -465,6 +506,7 @@ static void freshness(void **state)
 int main(void)
 {
 	TEST_LIST = {
+		cmocka_unit_test(schema),
 		cmocka_unit_test(totals),
 		cmocka_unit_test(failed_and_invalid),
 		cmocka_unit_test(merged),

@@ -29,6 +29,7 @@ struct load {
 	struct kvmstats_block *block;
 	struct kvmstats_source *source;
 	unsigned int requests;
+	pthread_barrier_t all_have_begun;	/* so that all live at once */
 	pthread_mutex_t lock;		/* of the requests that others complete */
 	struct handed {
 		struct kvmstats_block_request request;
@@ -107,6 +108,8 @@ static void *work(void *argument)
 		handed = exchange(load, NULL, &seed);
 		if (handed)
 			complete(load, handed, &seed);
+		if (!i)
+			pthread_barrier_wait(&load->all_have_begun);
 		if (rand_r(&seed) % 50)
 			continue;
 		atomic_fetch_add(&load->invalid[i % KVMSTATS_BLOCK_OPS], 1);
@@ -143,7 +146,7 @@ static void *watch(void *argument)
 		assert_in_range(kvmstats_desc_value(
 			kvmstats_schema_find(schema, "read_in_flight"), sample, 0),
 			0, WORKERS * 17 + 200);
-		usleep(500);
+		usleep(20);
 	}
 	return NULL;
 }
@@ -178,6 +181,7 @@ static void run_load(unsigned int threads, unsigned int requests)
 	assert_int_equal(kvmstats_block_new("load", NULL, &load.block), 0);
 	assert_int_equal(kvmstats_source_open(dup(kvmstats_device_fd(
 		kvmstats_block_device(load.block))), NULL, &load.source), 0);
+	pthread_barrier_init(&load.all_have_begun, NULL, threads);
 	assert_int_equal(pthread_create(&watcher, NULL, watch, &load), 0);
 	for (unsigned int i = 0; i < threads; i++)
 		assert_int_equal(pthread_create(&thread[i], NULL, work, &load), 0);
@@ -213,6 +217,7 @@ static void run_load(unsigned int threads, unsigned int requests)
 		assert_int_equal(seen(&load, sample, op, "bytes"), load.bytes[op]);
 		assert_int_equal(seen(&load, sample, op, "size_hist"), ios);
 	}
+	pthread_barrier_destroy(&load.all_have_begun);
 	kvmstats_source_close(load.source);
 	kvmstats_block_free(load.block);
 }
@@ -231,9 +236,54 @@ static void many_threads(void **state)
 		run_load(100, fewer(1000));
 }
 
+static void *submit_and_complete(void *argument)
+{
+	struct load *load = argument;
+	struct kvmstats_block_request request;
+
+	while (!atomic_load_explicit(&load->stop, memory_order_relaxed)) {
+		kvmstats_block_submit(load->block, &request, 0, 1);
+		kvmstats_block_complete(load->block, &request, 0);
+	}
+	return NULL;
+}
+
+/* What belongs together is never seen in parts: one request at most, and its time. */
+static void of_one_moment(void **state)
+{
+	uint64_t sample[KVMSTATS_MAX_PUBLISHED_WORDS], begin_ns, elapsed_ns;
+	unsigned int count = fewer(200000);
+	struct load load = { .stop = false };
+	pthread_t thread;
+
+	(void)state;
+	begin_ns = monotonic_ns();
+	assert_int_equal(kvmstats_block_new("one", NULL, &load.block), 0);
+	assert_int_equal(kvmstats_source_open(dup(kvmstats_device_fd(
+		kvmstats_block_device(load.block))), NULL, &load.source), 0);
+	assert_int_equal(pthread_create(&thread, NULL, submit_and_complete,
+					&load), 0);
+	for (unsigned int i = 0; i < count; i++) {
+		kvmstats_block_tick(load.block);
+		if (i % 8)
+			continue;
+		assert_int_equal(kvmstats_source_sample(load.source, sample,
+			KVMSTATS_MAX_PUBLISHED_WORDS), 0);
+		assert_in_range(seen(&load, sample, 0, "in_flight"), 0, 1);
+	}
+	elapsed_ns = monotonic_ns() - begin_ns;
+	atomic_store(&load.stop, true);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	/* a part would be off by the time since the machine began */
+	assert_in_range(seen(&load, sample, 0, "queue_time_ns"), 0, elapsed_ns);
+	kvmstats_source_close(load.source);
+	kvmstats_block_free(load.block);
+}
+
 int main(void)
 {
 	TEST_LIST = {
+		cmocka_unit_test(of_one_moment),
 		cmocka_unit_test(threads),
 		cmocka_unit_test(many_threads),
 	};
