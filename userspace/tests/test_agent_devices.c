@@ -467,7 +467,7 @@ static void heavy(void **state)
 		      strlen(text) / 1e6);
 	free(text);
 	/* on a machine that has much else to do */
-	assert_in_range(victim.longest_ns, 0, 3000000000);
+	assert_in_range(victim.longest_ns, 0, 60000000000);
 	agent_remove(&fixture->registry, vms[0]);
 	agent_remove(&fixture->registry, vms[1]);
 }
