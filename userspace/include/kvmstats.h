@@ -938,7 +938,7 @@ struct kvmstats_block_options {
 int kvmstats_block_new(const char *name,
 		       const struct kvmstats_block_options *options,
 		       struct kvmstats_block **block);
-/* When no thread uses it any more. Takes NULL. [single] */
+/* When no thread uses it any more. Readers keep what it was. Takes NULL. [single] */
 void kvmstats_block_free(struct kvmstats_block *block);
 /* What is to be sent, owned by the block. [const] */
 struct kvmstats_device *kvmstats_block_device(const struct kvmstats_block *block);

@@ -580,6 +580,7 @@ void kvmstats_block_free(struct kvmstats_block *block)
 {
 	if (!block)
 		return;
+	kvmstats_block_tick(block);
 	for (int slot = 0; slot <= THREAD_SLOTS; slot++)
 		free(block->shards[slot]);
 	kvmstats_device_free(block->device);

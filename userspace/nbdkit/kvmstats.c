@@ -142,6 +142,9 @@ static void kvmstats_unload(void)
 		pthread_join(ticker, NULL);
 	if (stop_fd >= 0)
 		close(stop_fd);
+	/* whoever sees the end takes a last sample */
+	if (block)
+		kvmstats_block_tick(block);
 	kvmstats_sender_free(sender);
 	kvmstats_block_free(block);
 }
