@@ -202,7 +202,7 @@ TEST(list)
 	text = check_number(text, "the process", getpid());
 	text = find(text, "\"guest\":\"");
 	text = take(find(text, "\""), ",\"uuid\":\"\",\"vms\":1,\"vcpus\":1,");
-	text = take(text, "\"vm_stats_fds\":1,\"vcpu_stats_fds\":1,");
+	text = take(text, "\"vm_stats_fds\":1,\"vcpu_stats_fds\":1,\"device_fds\":0,");
 	take(text, "\"descriptors\":2,\"problem\":null}],\"hidden\":0}\n");
 }
 

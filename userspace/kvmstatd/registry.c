@@ -331,8 +331,8 @@ static int make_room(struct registry *registry)
 }
 
 static int enter_locked(struct registry *registry, struct identity *identity,
-		      const char *key, const struct filters *filters,
-		      struct vm **result)
+			const char *key, const struct filters *filters,
+			struct vm **result)
 {
 	struct vm *vm, **bucket;
 
@@ -397,9 +397,11 @@ static int add_source(struct registry *registry, struct vm *vm,
 	size_t position = entry_position(vm, &entry, &present);
 	size_t device_words = vm->device_words + words;
 
-	if (present)
-		device_words -= kvmstats_schema_words(
-			registry->kinds[vm->entries[position].schema].schema);
+	if (present) {
+		size_t kind = vm->entries[position].schema;
+
+		device_words -= kvmstats_schema_words(registry->kinds[kind].schema);
+	}
 	if (device && !has_room(vm, device_words, !present, settings))
 		return -ENOSPC;
 	if (present) {

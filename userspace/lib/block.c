@@ -70,8 +70,8 @@ struct kvmstats_block {
 	struct kvmstats_device *device;
 	pthread_mutex_t shared_lock;	/* of the shard that threads share */
 
-	pthread_mutex_t lock;		/* of all that follows */
-	_Alignas(64) uint64_t now_ns;	/* of the sums; never goes back */
+	_Alignas(64) pthread_mutex_t lock;	/* of all that follows */
+	uint64_t now_ns;		/* of the sums; never goes back */
 	struct sum sum[KVMSTATS_BLOCK_OPS];
 	uint64_t queue_time[KVMSTATS_BLOCK_OPS];	/* as published */
 	uint64_t created_ns, last_ns;	/* last_ns: of the last event, 0 none */

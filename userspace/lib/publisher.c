@@ -21,7 +21,7 @@ struct kvmstats_device {
 	int fd;
 	void *map;
 	size_t map_bytes;
-	_Atomic uint64_t *data;		/* in it */
+	atomic_uint_least64_t *data;	/* in it */
 	struct kvmstats_schema *schema;
 };
 

@@ -108,7 +108,7 @@ static int kvmstats_config_complete(nbdkit_next_config_complete *next,
 	if (ret) {
 		nbdkit_error("kvmstats-vm=%s kvmstats-uuid=%s: %s%s", vm, uuid,
 			     strerror(-ret), ret == -EINVAL ?
-			     "; must be UTF-8 without control characters, at most 255 bytes each" : "");
+			     "; must be UTF-8 without control characters, 255 bytes at most" : "");
 		return -1;
 	}
 	return next(nxdata);

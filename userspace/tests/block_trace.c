@@ -144,7 +144,7 @@ static void check_window(struct trace *trace, int op, const char *window,
 	expect(trace, operations[op], name, longest);
 	snprintf(name, sizeof(name), "depth_%s", window);
 	expect(trace, operations[op], name,
-	       (unsigned __int128)queue * 1000000 / length);
+	       (__uint128_t)queue * 1000000 / length);
 }
 
 static void check_windows(struct trace *trace, int op)

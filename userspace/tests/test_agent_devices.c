@@ -103,6 +103,12 @@ static void expect(const char *text, const char *what, size_t count)
 			 count, what, text);
 }
 
+#define HELP	"\n# HELP kvm_block_idle_time_seconds_total "
+#define UNIT	"\n# UNIT kvm_block_write_queue_time_seconds "
+#define WRITE	"\nkvm_block_write_"
+#define DRIVE0	"{vm=\"guest\",device=\"drive0\""
+#define ODD	"{vm=\"guest\",device=\"a \\\"b\\\" \\\\\""
+
 static void block_metrics(void **state)
 {
 	struct fixture *fixture = *state;
@@ -129,18 +135,18 @@ static void block_metrics(void **state)
 	kvmstats_block_tick(blocks[0]);
 	kvmstats_block_tick(blocks[1]);
 	text = text_of(fixture, PROMETHEUS);
-	expect(text, "\nkvm_block_write_ios_total{vm=\"guest\",device=\"drive0\"} 0\n", 1);
-	expect(text, "\nkvm_block_write_ios_total{vm=\"guest\",device=\"a \\\"b\\\" \\\\\"} 3\n", 1);
-	expect(text, "\nkvm_block_write_bytes_total{vm=\"guest\",device=\"a \\\"b\\\" \\\\\"} 12288\n", 1);
-	expect(text, "\nkvm_block_flush_invalid_total{vm=\"guest\",device=\"drive0\"} 1\n", 1);
-	expect(text, "\nkvm_block_write_size_hist_bytes_bucket{vm=\"guest\",device=\"a \\\"b\\\" \\\\\",le=\"8191.0\"} 3\n", 1);
-	expect(text, "\nkvm_block_write_size_hist_bytes_bucket{vm=\"guest\",device=\"drive0\",le=\"+Inf\"} 0\n", 1);
-	expect(text, "\nkvm_block_write_size_hist_bytes_count{vm=\"guest\",device=\"a \\\"b\\\" \\\\\"} 3\n", 1);
+	expect(text, WRITE "ios_total" DRIVE0 "} 0\n", 1);
+	expect(text, WRITE "ios_total" ODD "} 3\n", 1);
+	expect(text, WRITE "bytes_total" ODD "} 12288\n", 1);
+	expect(text, "\nkvm_block_flush_invalid_total" DRIVE0 "} 1\n", 1);
+	expect(text, WRITE "size_hist_bytes_bucket" ODD ",le=\"8191.0\"} 3\n", 1);
+	expect(text, WRITE "size_hist_bytes_bucket" DRIVE0 ",le=\"+Inf\"} 0\n", 1);
+	expect(text, WRITE "size_hist_bytes_count" ODD "} 3\n", 1);
 	expect(text, "\n# TYPE kvm_block_read_depth_1m gauge\n", 1);
-	expect(text, "\n# HELP kvm_block_idle_time_seconds_total Statistic idle_time_ns of a block device (cumulative)\n", 1);
+	expect(text, HELP "Statistic idle_time_ns of a block device (cumulative)\n", 1);
 	free(text);
 	text = text_of(fixture, OPENMETRICS);
-	expect(text, "\n# TYPE kvm_block_write_queue_time_seconds counter\n# UNIT kvm_block_write_queue_time_seconds seconds\nkvm_block_write_queue_time_seconds_total{vm=\"guest\",device=", 1);
+	expect(text, UNIT "seconds" WRITE "queue_time_seconds_total{vm=\"guest\",", 1);
 	free(text);
 	/* the id is the kernel's, and there is none */
 	text = text_of(fixture, PROMETHEUS);

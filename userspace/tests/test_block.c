@@ -224,11 +224,13 @@ static void schema(void **state)
 	struct kvmstats_source *recorded;
 	struct kvmstats_schema *then, *now;
 	static unsigned char image[65536];
+	size_t size_bytes;
 
 	(void)state;
 	assert_non_null(file);
-	assert_int_equal(kvmstats_source_open_image(image, fread(image, 1,
-		sizeof(image), file), NULL, &recorded), 0);
+	size_bytes = fread(image, 1, sizeof(image), file);
+	assert_int_equal(kvmstats_source_open_image(image, size_bytes, NULL,
+						    &recorded), 0);
 	fclose(file);
 	then = kvmstats_source_schema(recorded);
 	now = kvmstats_source_schema(trace->source);
@@ -285,9 +287,10 @@ static void random_trace(unsigned int seed, unsigned int steps)
 		case 1:
 		case 2:
 			if (depth < 64)
-				open[depth++] = trace_begin(trace,
-					rand_r(&seed) % KVMSTATS_BLOCK_OPS,
-					pick_bytes(&seed));
+				open[depth++] =
+					trace_begin(trace,
+						    rand_r(&seed) % KVMSTATS_BLOCK_OPS,
+						    pick_bytes(&seed));
 			break;
 		case 3:
 		case 4:
@@ -369,9 +372,10 @@ static void recorded_trace(void **state)
 			trace_check(trace);
 		trace->now_ns = START + soonest;
 		if (begins) {
-			line[which].number = trace_begin(trace,
-				strchr("rwfd", line[which].op) - "rwfd",
-				line[which].bytes);
+			line[which].number =
+				trace_begin(trace,
+					    strchr("rwfd", line[which].op) - "rwfd",
+					    line[which].bytes);
 			line[which].begun = true;
 		} else {
 			trace_end(trace, line[which].number, 0);

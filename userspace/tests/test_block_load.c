@@ -45,6 +45,21 @@ struct load {
 	atomic_bool stop;
 };
 
+static void open_source(struct load *load)
+{
+	struct kvmstats_device *device = kvmstats_block_device(load->block);
+	int fd = dup(kvmstats_device_fd(device));
+
+	assert_int_equal(kvmstats_source_open(fd, NULL, &load->source), 0);
+}
+
+static uint64_t value_of(const struct kvmstats_schema *schema, const char *name,
+			 const uint64_t *sample)
+{
+	return kvmstats_desc_value(kvmstats_schema_find(schema, name), sample,
+				   0);
+}
+
 static void note_call(struct load *load, uint64_t start_ns)
 {
 	unsigned long long took_ns = monotonic_ns() - start_ns;
@@ -101,7 +116,9 @@ static void *work(void *argument)
 		handed->op = rand_r(&seed) % KVMSTATS_BLOCK_OPS;
 		handed->bytes = pick_bytes(&seed);
 		assert_int_equal(kvmstats_block_submit(load->block,
-			&handed->request, handed->op, handed->bytes), 0);
+						       &handed->request,
+						       handed->op,
+						       handed->bytes), 0);
 		handed = exchange(load, handed, &seed);
 		if (handed)
 			complete(load, handed, &seed);
@@ -135,17 +152,16 @@ static void *watch(void *argument)
 		kvmstats_block_tick(load->block);
 		note_call(load, start_ns);
 		assert_int_equal(kvmstats_source_sample(load->source, sample,
-			KVMSTATS_MAX_PUBLISHED_WORDS), 0);
+							KVMSTATS_MAX_PUBLISHED_WORDS),
+				 0);
 		for (int i = 0; i < 6; i++) {
-			uint64_t value = kvmstats_desc_value(
-				kvmstats_schema_find(schema, names[i]), sample, 0);
+			uint64_t value = value_of(schema, names[i], sample);
 
 			assert_true(value >= last[i]);
 			last[i] = value;
 		}
-		assert_in_range(kvmstats_desc_value(
-			kvmstats_schema_find(schema, "read_in_flight"), sample, 0),
-			0, WORKERS * 17 + 200);
+		assert_in_range(value_of(schema, "read_in_flight", sample),
+				0, WORKERS * 17 + 200);
 		usleep(20);
 	}
 	return NULL;
@@ -179,8 +195,7 @@ static void run_load(unsigned int threads, unsigned int requests)
 	unsigned int seed = 99;
 
 	assert_int_equal(kvmstats_block_new("load", NULL, &load.block), 0);
-	assert_int_equal(kvmstats_source_open(dup(kvmstats_device_fd(
-		kvmstats_block_device(load.block))), NULL, &load.source), 0);
+	open_source(&load);
 	pthread_barrier_init(&load.all_have_begun, NULL, threads);
 	assert_int_equal(pthread_create(&watcher, NULL, watch, &load), 0);
 	for (unsigned int i = 0; i < threads; i++)
@@ -259,8 +274,7 @@ static void of_one_moment(void **state)
 	(void)state;
 	begin_ns = monotonic_ns();
 	assert_int_equal(kvmstats_block_new("one", NULL, &load.block), 0);
-	assert_int_equal(kvmstats_source_open(dup(kvmstats_device_fd(
-		kvmstats_block_device(load.block))), NULL, &load.source), 0);
+	open_source(&load);
 	assert_int_equal(pthread_create(&thread, NULL, submit_and_complete,
 					&load), 0);
 	for (unsigned int i = 0; i < count; i++) {
@@ -268,7 +282,8 @@ static void of_one_moment(void **state)
 		if (i % 8)
 			continue;
 		assert_int_equal(kvmstats_source_sample(load.source, sample,
-			KVMSTATS_MAX_PUBLISHED_WORDS), 0);
+							KVMSTATS_MAX_PUBLISHED_WORDS),
+				 0);
 		assert_in_range(seen(&load, sample, 0, "in_flight"), 0, 1);
 	}
 	elapsed_ns = monotonic_ns() - begin_ns;

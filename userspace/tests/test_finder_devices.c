@@ -44,12 +44,15 @@ static void run_vmm(void)
 static void assert_devices(const struct kvmstats_vmm *found,
 			   const char *const *names, size_t count)
 {
+	const struct kvmstats_source *source;
+
 	assert_int_equal(kvmstats_vmm_source_count(found), 1 + count);
 	assert_int_equal(kvmstats_source_scope(kvmstats_vmm_source(found, 0)),
 			 KVMSTATS_SCOPE_VM);
-	for (size_t i = 0; i < count; i++)
-		assert_string_equal(kvmstats_source_device(
-			kvmstats_vmm_source(found, 1 + i)), names[i]);
+	for (size_t i = 0; i < count; i++) {
+		source = kvmstats_vmm_source(found, 1 + i);
+		assert_string_equal(kvmstats_source_device(source), names[i]);
+	}
 }
 
 /* What it publishes is found with what the kernel counts of it. */
