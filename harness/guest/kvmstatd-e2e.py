@@ -17,7 +17,7 @@ import traceback
 import urllib.parse
 import urllib.request
 
-LIMIT_S = float(os.environ.get("LIMIT_S", 150))
+LIMIT_S = float(os.environ.get("LIMIT_S", 600))
 
 
 def get(url, accept="*/*"):
