@@ -136,7 +136,8 @@ assert client["read"]["ios"] * 100e6 / elapsed <= depth <= \
     client["read"]["time"] / client["elapsed"], depth
 best = max(s["read_depth_1s"] for s in samples) / 1e6
 # how busy the client was kept depends on what else the machine does
-assert 1.0 < best <= 8.0, best
+# a thread that is interrupted in submit or complete adds the time it was (accounting.md)
+assert 1.0 < best <= 8 * 1.11, best
 assert max(s["read_in_flight"] for s in samples) <= 8
 assert 1 <= max(s["read_done_1s"] for s in samples) <= 88'
 }
@@ -200,8 +201,9 @@ assert 1 <= best["r/s"] <= 88, best
 assert abs(best["rkB/s"] - 4 * best["r/s"]) < 0.1 and best["rareq-sz"] == 4, best
 # between two bursts, 100 ms, nothing brings up to date what is seen
 assert best["r_await"] >= 100 and 0 < best["aqu-sz"] <= 8 * 1.11, best
-# what was waited for is what was in flight, but for what began or ended within
-assert abs(best["r/s"] * best["r_await"] / 1000 - best["aqu-sz"]) < 8, best
+# what was waited for is what was in flight, but for the eight at either end
+assert abs(best["r/s"] * best["r_await"] - 1000 * best["aqu-sz"]) <= \
+    16 * best["r_await"], best
 assert 0 < best["%util"] <= 100, best
 assert best["w/s"] == best["f/s"] == best["d/s"] == best["w_await"] == 0, best
 END
