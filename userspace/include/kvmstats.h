@@ -869,8 +869,10 @@ void kvmstats_device_free(struct kvmstats_device *device);
 int kvmstats_device_fd(const struct kvmstats_device *device);
 /*
  * Change a value: statistic number @stat as described, its element @element (0
- * unless it has several). A single relaxed atomic access: a value is read whole,
- * two values may be of different moments. 0, or -EINVAL if there is none.
+ * unless it has several). A single relaxed atomic access: a value is read whole
+ * (but on machines without 64-bit atomics, as 32-bit MIPS, whose readers may see
+ * its halves of different moments), two values may be of different moments.
+ * 0, or -EINVAL if there is none.
  * Any number of threads at once.
  *   add    add @amount, modulo 2^64
  *   set    set to @value

@@ -16,6 +16,12 @@ URING_CFLAGS := -DKVMSTATS_URING
 URING_LIBS := -Wl,--push-state,--as-needed -luring -Wl,--pop-state
 endif
 
+# Machines without 64-bit atomics (32-bit MIPS and PowerPC) have them from a library.
+find_atomic = printf '%s\n' 'unsigned long long v;' \
+	'int main(void) { return __atomic_fetch_add(&v, 1, __ATOMIC_RELAXED); }' | \
+	$(CC) $(CFLAGS) -x c - $(LDFLAGS) -o /dev/null 2>/dev/null || echo -latomic
+ATOMIC_LIBS := $(shell $(find_atomic))
+
 # An object is not kept from before the package came or went.
 URING_STAMP := $(O)/.uring-$(URING)
 $(URING_STAMP):
@@ -41,7 +47,7 @@ install-library: $(O)/lib/libkvmstats.a $(if $(STATIC),,$(O)/lib/$(SONAME))
 	$(if $(STATIC),,ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libkvmstats.so)
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' \
 		-e 's|@VERSION@|$(VERSION)|' \
-		-e 's|@LIBS_PRIVATE@|-pthread$(if $(URING_LIBS), -luring)|' \
+		-e 's|@LIBS_PRIVATE@|-pthread$(if $(URING_LIBS), -luring)$(if $(ATOMIC_LIBS), $(ATOMIC_LIBS))|' \
 		lib/libkvmstats.pc.in \
 		>$(DESTDIR)$(LIBDIR)/pkgconfig/libkvmstats.pc
 	$(foreach page,$(man_pages),install -m 644 $(page) $(call man_dir,$(page)) &&) :
