@@ -3,7 +3,7 @@
 # usage: kvmstatd-e2e.sh BUILD-DIR - from VMs to the answers of a Prometheus
 #
 # Two QEMUs that know nothing of statistics, one found by kvmstatd-discover and
-# one with our preloaded library, and the demonstration VMM; kvmstatd as a user
+# one with our preloaded library, the demonstration VMM, and a disk; kvmstatd as a user
 # without a capability, the helper as another one with one. For a kernel with
 # the series under test and its host's root, or any machine with /dev/kvm; runs
 # as root, in namespaces of its own as far as the kernel has them.
@@ -135,6 +135,17 @@ demo()
 	e2e registered demo || { cat "$tap_dir/demo" "$tap_dir/agent"; return 1; }
 }
 
+# A disk in use; its backend is a VM of its own to the agent.
+disk()
+{
+	# shellcheck disable=SC2016 # uri is nbdkit's
+	nbdkit -U - --filter="$build/nbdkit/nbdkit-kvmstats-filter.so" memory 64M \
+		kvmstats-vm=disk kvmstats-device=vda kvmstats-socket="$socket" \
+		--run 'while qemu-img bench -c 50 -f raw "$uri"; do sleep 0.3; done' \
+		>"$tap_dir/disk" 2>&1 &
+	e2e registered disk || { cat "$tap_dir/disk" "$tap_dir/agent"; return 1; }
+}
+
 prometheus()
 {
 	cat >"$tap_dir/prometheus.yml" <<-END
@@ -203,8 +214,9 @@ start_helper
 check "a QEMU that knows nothing of this" found
 check "a QEMU with the preloaded library" loaded
 check "the demonstration VMM registers itself" demo
+check "a disk of nbdkit's" disk
 check "Prometheus scrapes" prometheus
-check "it knows the three VMs" e2e vms demo found loaded
+check "it knows all four" e2e vms demo disk found loaded
 check "found by the helper, but where the kernel forbids it" \
 	registered_by found "$([ $kernel = mainline ] && echo vmm || echo helper)"
 check "the VMM's own word is preferred" registered_by demo vmm
@@ -220,5 +232,5 @@ check "the dashboard's expressions" e2e dashboard "$dashboard" $kernel
 check "health" e2e health
 check "a QEMU is killed: gone within a second" dies "$loaded" loaded
 check "found one is killed: gone within a second" dies "$found" found
-check "Prometheus has one left" e2e vms demo
+check "Prometheus has two left" e2e vms demo disk
 tap_done

@@ -55,19 +55,20 @@ static void list_text(const struct fleet *fleet)
 	char command[KVMSTATS_MAX_VM_NAME + 1];
 
 	if (fleet->count)
-		printf("%8s %8s  %-16s %4s %6s %9s %11s  %s\n", "PID", "UID",
-		       "COMMAND", "VMS", "VCPUS", "VM-STATS", "VCPU-STATS",
-		       "GUEST");
+		printf("%8s %8s  %-16s %4s %6s %9s %11s %8s  %s\n", "PID",
+		       "UID", "COMMAND", "VMS", "VCPUS", "VM-STATS",
+		       "VCPU-STATS", "DEVICES", "GUEST");
 	for (size_t i = 0; i < fleet->count; i++) {
 		const struct vm *vm = fleet->vms[i];
 
 		vm_command(vm->pid, command);
 		printf("%8ld %8ld  %-16s", vm->pid, vm->uid, command);
-		printf(" %4zu %6zu %9zu %11zu  %s\n",
+		printf(" %4zu %6zu %9zu %11zu %8zu  %s\n",
 		       kvmstats_vmm_held(vm->vmm, KVMSTATS_FD_VM),
 		       kvmstats_vmm_held(vm->vmm, KVMSTATS_FD_VCPU),
 		       kvmstats_vmm_held(vm->vmm, KVMSTATS_FD_VM_STATS),
 		       kvmstats_vmm_held(vm->vmm, KVMSTATS_FD_VCPU_STATS),
+		       kvmstats_vmm_held(vm->vmm, KVMSTATS_FD_DEVICE),
 		       vm_name(vm));
 	}
 }

@@ -41,7 +41,7 @@ start_vmm()
 listed()
 {
 	"$kvmstat" list >"$tap_dir/list" && cat "$tap_dir/list" &&
-		grep -qE "^ *$pid +0 +.*demo.* +1 +4 +1 +4 " "$tap_dir/list"
+		grep -qE "^ *$pid +0 +.*demo.* +1 +4 +1 +4 +0 " "$tap_dir/list"
 }
 
 schema_is_known()
