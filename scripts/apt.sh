@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# An apt of our own for Debian 11, whose kernel this is about: its lists, state
-# and cache apart from the system's. Sourced after lib.sh, never run.
+# An apt of our own for Debian 11, whose kernel this is about, or APT_SUITE: its
+# lists, state and cache apart from the system's. Sourced after lib.sh, never run.
 # shellcheck shell=bash
 
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -36,7 +36,7 @@ mirror()
 # settings stay, its lists are not touched.
 isolated_apt_config()
 {
-	local dir=$1 main security type
+	local dir=$1 main security type suite=${APT_SUITE:-bullseye}
 
 	shift
 	main=$(mirror main)
@@ -52,8 +52,8 @@ isolated_apt_config()
 	ln -sfn /etc/apt/apt.conf.d "$dir/etc/apt.conf.d"
 	for type in "$@"; do
 		cat <<-END
-			$type [signed-by=$KEYRING] $main bullseye main
-			$type [signed-by=$KEYRING] $security bullseye-security main
+			$type [signed-by=$KEYRING] $main $suite main
+			$type [signed-by=$KEYRING] $security $suite-security main
 		END
 	done >"$dir/etc/sources.list"
 }

@@ -6,8 +6,9 @@
  * other, on one thread and on eight, all on one device. Beside it an empty loop,
  * the two looks at the clock that any accounting takes, and the same counters
  * under one mutex, as VMMs have it. CPU time of all threads by requests, the best
- * of five rounds. --check fails if ours is beyond what issue 14 wants: 100 ns on
- * one thread, and on eight twice what it is on one.
+ * of five rounds. QEMU's own accounting, if it is linked in (scripts/qemu-acct).
+ * --check fails if ours takes more than 100 ns on one thread, or on eight twice
+ * what it takes on one.
  */
 #include <kvmstats.h>
 #include <pthread.h>
@@ -93,11 +94,21 @@ static void with_mutex(void)
 	pthread_mutex_unlock(&locked.lock);
 }
 
+/* In qemu-acct.c */
+#pragma weak qemu_acct_setup
+#pragma weak qemu_acct_plain
+#pragma weak qemu_acct_full
+void qemu_acct_setup(void);
+void qemu_acct_plain(void);
+void qemu_acct_full(void);
+
 static const struct method methods[] = {
 	{ "empty loop", nothing },
 	{ "two looks at the clock", clock_only },
 	{ "one mutex", with_mutex },
 	{ "kvmstats_block", ours },
+	{ "QEMU's, as it is by default", qemu_acct_plain },
+	{ "QEMU's, 3 intervals, histogram", qemu_acct_full },
 };
 
 #define METHODS (sizeof(methods) / sizeof(*methods))
@@ -189,22 +200,28 @@ int main(int argc, char **argv)
 {
 	bool check = argc > 1 && !strcmp(argv[1], "--check");
 	double seconds = argc > 1 + check ? atof(argv[1 + check]) : 1;
-	double one = 0, many = 0;
+	double one = 0, many = 0, ours_one = 0, ours_many = 0;
 
 	if (seconds <= 0 || kvmstats_block_new("bench", NULL, &block)) {
 		fprintf(stderr, "usage: bench-acct [--check] [SECONDS]\n");
 		return 2;
 	}
-	printf("%-24s %12s %12s\n", "ns a request, CPU time", "1 thread",
+	if (qemu_acct_setup)
+		qemu_acct_setup();
+	printf("%-32s %12s %12s\n", "ns a request, CPU time", "1 thread",
 	       "8 threads");
-	for (size_t i = 0; i < METHODS; i++) {
+	for (size_t i = 0; i < METHODS && methods[i].request; i++) {
 		one = best_of(&methods[i], 1, seconds);
 		many = best_of(&methods[i], THREADS, seconds);
-		printf("%-24s %12.1f %12.1f\n", methods[i].name, one, many);
+		printf("%-32s %12.1f %12.1f\n", methods[i].name, one, many);
+		if (methods[i].request == ours) {
+			ours_one = one;
+			ours_many = many;
+		}
 	}
-	printf("%-24s %12.1f\n", "to read the device", time_read());
+	printf("%-32s %12.1f\n", "to read the device", time_read());
 	kvmstats_block_free(block);
-	if (check && (one >= 100 || many > 2 * one)) {
+	if (check && (ours_one >= 100 || ours_many > 2 * ours_one)) {
 		printf("beyond the bounds: 100 ns, and twice that of one thread\n");
 		return 1;
 	}
