@@ -940,23 +940,33 @@ struct kvmstats_block_options {
 int kvmstats_block_new(const char *name,
 		       const struct kvmstats_block_options *options,
 		       struct kvmstats_block **block);
-/* When no thread uses it any more. Readers keep what it was. Takes NULL. [single] */
+/*
+ * When no thread uses it any more. Readers keep what it was. In a child of fork(),
+ * which can do nothing else with it, it publishes nothing. Takes NULL. [single]
+ */
 void kvmstats_block_free(struct kvmstats_block *block);
 /* What is to be sent, owned by the block. [const] */
 struct kvmstats_device *kvmstats_block_device(const struct kvmstats_block *block);
 /*
- * A request of @bytes begins. 0, or -EINVAL for an operation that there is not,
- * or -ENOMEM (the first time that a thread comes): then it is not accounted for.
+ * A request of @bytes begins. 0, or -EINVAL for an operation that does not exist,
+ * which is not accounted for.
  */
 int kvmstats_block_submit(struct kvmstats_block *block,
 			  struct kvmstats_block_request *request,
 			  enum kvmstats_block_op op, uint64_t bytes);
 /*
- * It has ended: well if @error is 0, else it is one of the failed ones. 0, or
- * -EINVAL if @request was not submitted, or has been completed; or -ENOMEM.
+ * It has ended: successfully if @error is 0, else it is one of the failed ones. 0,
+ * or -EINVAL if @request is not in flight.
  */
 int kvmstats_block_complete(struct kvmstats_block *block,
 			    struct kvmstats_block_request *request, int error);
+/*
+ * It comes to nothing, and is neither successful nor failed: it will be submitted
+ * again, or the backend cannot do it in this way and another one is taken. Only the
+ * time in the queue is counted. As complete.
+ */
+int kvmstats_block_cancel(struct kvmstats_block *block,
+			  struct kvmstats_block_request *request);
 /*
  * A request that is refused for what the guest got wrong, and neither submitted
  * nor completed. As submit.

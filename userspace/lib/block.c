@@ -20,6 +20,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "block_windows.h"
 #include "thread_slot.h"
@@ -38,6 +39,7 @@ struct tally {
 	_Atomic uint64_t turn;		/* count[turn % 2] is right */
 	_Atomic uint64_t count[2][COUNTS];
 	_Atomic uint64_t merged, invalid;
+	_Atomic uint64_t cancelled_ns;	/* not before it is in the counts */
 	_Atomic uint64_t latency[BLOCK_LATENCY_BUCKETS];
 	_Atomic uint64_t size[BLOCK_SIZE_BUCKETS];
 	/* of the window that is open, if it has this number */
@@ -45,14 +47,14 @@ struct tally {
 };
 
 struct shard {
-	_Atomic uint64_t last_ns;	/* the last event */
+	_Atomic uint64_t last_ns;	/* when its last request ended */
 	struct tally tally[KVMSTATS_BLOCK_OPS];
 };
 
 /* The same of all threads. */
 struct sum {
 	uint64_t count[COUNTS];
-	uint64_t merged, invalid;
+	uint64_t merged, invalid, cancelled_ns;
 	uint64_t latency[BLOCK_LATENCY_BUCKETS];
 	uint64_t size[BLOCK_SIZE_BUCKETS];
 	bool any;			/* in the window that is open */
@@ -68,14 +70,16 @@ struct kvmstats_block {
 	void *clock_context;
 	struct shard *_Atomic shards[THREAD_SLOTS + 1];
 	struct kvmstats_device *device;
+	pid_t pid;			/* a forked child publishes nothing */
 	pthread_mutex_t shared_lock;	/* of the shard that threads share */
 
 	_Alignas(64) pthread_mutex_t lock;	/* of all that follows */
 	uint64_t now_ns;		/* of the sums; never goes back */
 	struct sum sum[KVMSTATS_BLOCK_OPS];
 	uint64_t queue_time[KVMSTATS_BLOCK_OPS];	/* as published */
-	uint64_t created_ns, last_ns;	/* last_ns: of the last event, 0 none */
+	uint64_t created_ns, last_ns;	/* when the last request ended, 0 none */
 	uint64_t idle_ns, idle_until_ns;
+	uint64_t depth_ns;		/* integral of the depth up to now_ns */
 	struct block_windows windows;
 };
 
@@ -152,6 +156,8 @@ static void add_tally(struct sum *sum, struct tally *tally, uint64_t window)
 {
 	uint64_t count[COUNTS], shortest_ns, longest_ns;
 
+	sum->cancelled_ns += atomic_load_explicit(&tally->cancelled_ns,
+						  memory_order_acquire);
 	tally_counts(tally, count);
 	for (int i = 0; i < COUNTS; i++)
 		sum->count[i] += count[i];
@@ -221,23 +227,57 @@ static bool is_idle(const struct kvmstats_block *block)
 	return true;
 }
 
+/* For how long the requests in flight have been there, in all. */
+static uint64_t age_in_flight(const struct kvmstats_block *block)
+{
+	int64_t age_ns = 0;
+
+	for (int op = 0; op < KVMSTATS_BLOCK_OPS; op++) {
+		const struct sum *sum = &block->sum[op];
+
+		age_ns += integral_at(block, op, block->now_ns) -
+			  sum->count[COUNT_TIME] -
+			  sum->count[COUNT_FAILED_TIME] - sum->cancelled_ns;
+	}
+	return age_ns < 0 ? 0 : age_ns;
+}
+
 /* Since when it is idle, if it is. */
 static uint64_t idle_from(const struct kvmstats_block *block)
 {
 	return block->last_ns ? block->last_ns : block->created_ns;
 }
 
-static void count_idle(struct kvmstats_block *block)
+static uint64_t less(uint64_t a, uint64_t b)
 {
-	uint64_t from_ns = idle_from(block);
+	return a > b ? a - b : 0;
+}
 
-	if (!is_idle(block))
-		return;
+/*
+ * Requests may come, and even end, while who is to count the idle time before them
+ * is on its way here: it is at least what is left
+ *  - since the last one ended, without the ages of those in flight;
+ *  - since @before_ns, when this was done last, without all the time that requests
+ *    have been there since.
+ * Where requests did not overlap, that is all of it.
+ */
+static void count_idle(struct kvmstats_block *block, uint64_t before_ns)
+{
+	uint64_t from_ns = idle_from(block), depth_ns = 0, since_end_ns, idle_ns;
+
 	if (from_ns < block->idle_until_ns)
 		from_ns = block->idle_until_ns;
-	if (block->now_ns <= from_ns)
+	since_end_ns = less(less(block->now_ns, from_ns), age_in_flight(block));
+	for (int op = 0; op < KVMSTATS_BLOCK_OPS; op++)
+		depth_ns += integral_at(block, op, block->now_ns);
+	idle_ns = (int64_t)(depth_ns - block->depth_ns) < 0 ? 0 :
+		  less(block->now_ns - before_ns, depth_ns - block->depth_ns);
+	block->depth_ns = depth_ns;
+	if (idle_ns < since_end_ns)
+		idle_ns = since_end_ns;
+	if (!idle_ns)
 		return;
-	block->idle_ns += block->now_ns - from_ns;
+	block->idle_ns += idle_ns;
 	block->idle_until_ns = block->now_ns;
 }
 
@@ -283,11 +323,13 @@ static void close_windows(struct kvmstats_block *block)
 /* What happened before @now_ns, whose event is not among it. */
 static void advance(struct kvmstats_block *block, uint64_t now_ns)
 {
+	uint64_t before_ns = block->now_ns;
+
 	add_up(block);
 	if (block->now_ns < now_ns)
 		block->now_ns = now_ns;
 	set(&block->floor_ns, block->now_ns);
-	count_idle(block);
+	count_idle(block, before_ns);
 	close_windows(block);
 	set(&block->next_ns, (block->now_ns / BLOCK_REFRESH_NS + 1) *
 	    BLOCK_REFRESH_NS);
@@ -361,6 +403,13 @@ void kvmstats_block_tick(struct kvmstats_block *block)
 
 /* ----------------------------------------------------------- the requests */
 
+/* It is there from the beginning. */
+static struct shard *get_shared(struct kvmstats_block *block)
+{
+	return atomic_load_explicit(&block->shards[THREAD_SLOT_SHARED],
+				    memory_order_acquire);
+}
+
 /* An event on its way into the shard of its thread. */
 struct event {
 	struct shard *shard;
@@ -369,26 +418,23 @@ struct event {
 	bool shared;		/* we have the other lock */
 };
 
-/* Never waits for who sums up: the sums can do without this event for once. */
-static int event_begin(struct kvmstats_block *block, struct event *event)
+/*
+ * Never waits for who sums up: the sums can do without this event for once. A thread
+ * for which there is no slot or no memory takes the shard that is shared.
+ */
+static void event_begin(struct kvmstats_block *block, struct event *event)
 {
 	int slot = thread_slot();
 	uint64_t next_ns;
 
 	event->shard = atomic_load_explicit(&block->shards[slot],
 					    memory_order_acquire);
-	event->shared = slot == THREAD_SLOT_SHARED;
-	if (event->shared) {
-		pthread_mutex_lock(&block->shared_lock);
-		event->shard = atomic_load_explicit(&block->shards[slot],
-						    memory_order_acquire);
-	}
 	if (!event->shard)
 		event->shard = shard_new(block, slot);
-	if (!event->shard) {
-		if (event->shared)
-			pthread_mutex_unlock(&block->shared_lock);
-		return -ENOMEM;
+	event->shared = !event->shard || slot == THREAD_SLOT_SHARED;
+	if (event->shared) {
+		pthread_mutex_lock(&block->shared_lock);
+		event->shard = get_shared(block);
 	}
 	event->now_ns = block->clock(block->clock_context);
 	next_ns = get(&block->next_ns);
@@ -399,7 +445,6 @@ static int event_begin(struct kvmstats_block *block, struct event *event)
 		     !pthread_mutex_trylock(&block->lock);
 	if (event->due)
 		advance(block, event->now_ns);
-	return 0;
 }
 
 static void event_end(struct kvmstats_block *block, const struct event *event)
@@ -419,18 +464,14 @@ int kvmstats_block_submit(struct kvmstats_block *block,
 {
 	uint64_t change[COUNTS] = { 0 };
 	struct event event;
-	int ret;
 
 	request->state = 0;
 	if ((unsigned int)op >= KVMSTATS_BLOCK_OPS)
 		return -EINVAL;
-	ret = event_begin(block, &event);
-	if (ret)
-		return ret;
+	event_begin(block, &event);
 	change[COUNT_BEGUN] = 1;
 	change[COUNT_BALANCE] = -event.now_ns;
 	tally_change(&event.shard->tally[op], change);
-	set(&event.shard->last_ns, event.now_ns);
 	event_end(block, &event);
 	request->start_ns = event.now_ns;
 	request->bytes = bytes;
@@ -474,13 +515,10 @@ int kvmstats_block_complete(struct kvmstats_block *block,
 	uint64_t change[COUNTS] = { 0 }, end_ns, time_ns;
 	struct event event;
 	struct tally *tally;
-	int ret;
 
 	if (request->state != STATE_SUBMITTED)
 		return -EINVAL;
-	ret = event_begin(block, &event);
-	if (ret)
-		return ret;
+	event_begin(block, &event);
 	end_ns = event.now_ns > request->start_ns ? event.now_ns :
 		 request->start_ns;
 	time_ns = end_ns - request->start_ns;
@@ -499,18 +537,39 @@ int kvmstats_block_complete(struct kvmstats_block *block,
 	return 0;
 }
 
+int kvmstats_block_cancel(struct kvmstats_block *block,
+			  struct kvmstats_block_request *request)
+{
+	uint64_t change[COUNTS] = { 0 }, end_ns;
+	struct event event;
+	struct tally *tally;
+
+	if (request->state != STATE_SUBMITTED)
+		return -EINVAL;
+	event_begin(block, &event);
+	end_ns = event.now_ns > request->start_ns ? event.now_ns :
+		 request->start_ns;
+	tally = &event.shard->tally[request->op];
+	change[COUNT_ENDED] = 1;
+	change[COUNT_BALANCE] = end_ns;
+	tally_change(tally, change);
+	atomic_store_explicit(&tally->cancelled_ns, get(&tally->cancelled_ns) +
+			      end_ns - request->start_ns, memory_order_release);
+	set(&event.shard->last_ns, end_ns);
+	event_end(block, &event);
+	request->state = 0;
+	return 0;
+}
+
 static int count_apart(struct kvmstats_block *block, enum kvmstats_block_op op,
 		       bool invalid, uint64_t amount)
 {
 	struct event event;
 	struct tally *tally;
-	int ret;
 
 	if ((unsigned int)op >= KVMSTATS_BLOCK_OPS)
 		return -EINVAL;
-	ret = event_begin(block, &event);
-	if (ret)
-		return ret;
+	event_begin(block, &event);
 	tally = &event.shard->tally[op];
 	add(invalid ? &tally->invalid : &tally->merged, amount);
 	event_end(block, &event);
@@ -558,10 +617,14 @@ int kvmstats_block_new(const char *name,
 		return -ENOMEM;
 	memset((void *)block, 0, sizeof(*block));
 	ret = open_device(block, name);
+	if (!ret && !shard_new(block, THREAD_SLOT_SHARED))
+		ret = -ENOMEM;
 	if (ret) {
+		kvmstats_device_free(block->device);
 		free(block);
 		return ret;
 	}
+	block->pid = getpid();
 	pthread_mutex_init(&block->lock, NULL);
 	pthread_mutex_init(&block->shared_lock, NULL);
 	block->clock = options && options->clock ? options->clock : read_clock;
@@ -580,7 +643,9 @@ void kvmstats_block_free(struct kvmstats_block *block)
 {
 	if (!block)
 		return;
-	kvmstats_block_tick(block);
+	/* the numbers are the parent's; a thread of it may have the locks */
+	if (getpid() == block->pid)
+		kvmstats_block_tick(block);
 	for (int slot = 0; slot <= THREAD_SLOTS; slot++)
 		free(block->shards[slot]);
 	kvmstats_device_free(block->device);

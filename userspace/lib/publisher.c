@@ -121,7 +121,8 @@ static int make_file(struct kvmstats_device *device, const char *name)
 	};
 
 	device->fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (device->fd < 0 || ftruncate(device->fd, device->map_bytes) < 0)
+	/* with all its memory: a store must not be a SIGBUS later */
+	if (device->fd < 0 || fallocate(device->fd, 0, 0, device->map_bytes) < 0)
 		return -errno;
 	device->map = mmap(NULL, device->map_bytes, PROT_READ | PROT_WRITE,
 			   MAP_SHARED, device->fd, 0);

@@ -82,6 +82,35 @@ static void failed_and_invalid(void **state)
 	trace_close(trace);
 }
 
+/* In the queue while it was there; else as if it had not been. */
+static void cancelled(void **state)
+{
+	struct kvmstats_block_request request;
+	struct trace *trace = trace_open(START);
+
+	(void)state;
+	assert_int_equal(kvmstats_block_submit(trace->block, &request,
+					       KVMSTATS_BLOCK_WRITE, 4096), 0);
+	trace->now_ns += 2 * SECOND;
+	assert_int_equal(kvmstats_block_cancel(trace->block, &request), 0);
+	assert_int_equal(kvmstats_block_cancel(trace->block, &request), -EINVAL);
+	assert_int_equal(kvmstats_block_complete(trace->block, &request, 0),
+			 -EINVAL);
+	trace->now_ns += 3 * SECOND;
+	kvmstats_block_tick(trace->block);
+	trace_sample(trace);
+	assert_int_equal(trace_value(trace, "write", "in_flight", 0), 0);
+	assert_int_equal(trace_value(trace, "write", "ios", 0), 0);
+	assert_int_equal(trace_value(trace, "write", "bytes", 0), 0);
+	assert_int_equal(trace_value(trace, "write", "failed", 0), 0);
+	assert_int_equal(trace_value(trace, "write", "time_ns", 0), 0);
+	assert_int_equal(trace_value(trace, "write", "failed_time_ns", 0), 0);
+	assert_int_equal(trace_value(trace, "write", "queue_time_ns", 0),
+			 2 * SECOND);
+	assert_int_equal(trace_value(trace, "", "idle_time_ns", 0), 3 * SECOND);
+	trace_close(trace);
+}
+
 static void merged(void **state)
 {
 	struct trace *trace = trace_open(START);
@@ -513,6 +542,7 @@ int main(void)
 		cmocka_unit_test(schema),
 		cmocka_unit_test(totals),
 		cmocka_unit_test(failed_and_invalid),
+		cmocka_unit_test(cancelled),
 		cmocka_unit_test(merged),
 		cmocka_unit_test(misuse),
 		cmocka_unit_test(depth),

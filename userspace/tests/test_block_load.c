@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "image.h"
@@ -295,9 +296,177 @@ static void of_one_moment(void **state)
 	kvmstats_block_free(load.block);
 }
 
+/* ------------------------------------------------- who comes meanwhile */
+
+#define SECOND 1000000000ull
+
+static uint64_t value_now(struct kvmstats_source *source, const char *name)
+{
+	static uint64_t sample[KVMSTATS_MAX_PUBLISHED_WORDS];
+
+	assert_int_equal(kvmstats_source_sample(source, sample,
+						KVMSTATS_MAX_PUBLISHED_WORDS), 0);
+	return value_of(kvmstats_source_schema(source), name, sample);
+}
+
+struct meeting {
+	struct load load;
+	uint64_t now_ns;
+	struct kvmstats_block_request late;
+	bool now;		/* the next look at the clock waits for it */
+};
+
+static void *come_late(void *argument)
+{
+	struct meeting *meeting = argument;
+
+	assert_int_equal(kvmstats_block_submit(meeting->load.block,
+					       &meeting->late,
+					       KVMSTATS_BLOCK_READ, 1), 0);
+	return NULL;
+}
+
+/* In a tick this is under its lock: the other one does not get it. */
+static uint64_t meet(void *context)
+{
+	struct meeting *meeting = context;
+	pthread_t thread;
+
+	if (meeting->now) {
+		meeting->now = false;
+		assert_int_equal(pthread_create(&thread, NULL, come_late,
+						meeting), 0);
+		pthread_join(thread, NULL);
+		meeting->now_ns += 5;
+	}
+	return meeting->now_ns;
+}
+
+/* The idle time that it ended is counted, whoever has the lock. */
+static void idle_until_another_comes(void **state)
+{
+	struct meeting meeting = { .now_ns = 100 * SECOND };
+	struct kvmstats_block_options options = {
+		.size_bytes = sizeof(options), .clock = meet,
+		.clock_context = &meeting,
+	};
+	struct kvmstats_block_request request;
+	struct load *load = &meeting.load;
+
+	(void)state;
+	assert_int_equal(kvmstats_block_new("d", &options, &load->block), 0);
+	open_source(load);
+	meeting.now_ns += SECOND;
+	kvmstats_block_submit(load->block, &request, KVMSTATS_BLOCK_WRITE, 1);
+	meeting.now_ns += SECOND;
+	kvmstats_block_complete(load->block, &request, 0);
+	meeting.now_ns += 10 * SECOND;
+	meeting.now = true;
+	kvmstats_block_tick(load->block);
+	assert_int_equal(value_now(load->source, "read_in_flight"), 1);
+	assert_int_equal(value_now(load->source, "idle_time_ns"), 11 * SECOND);
+	/* and that time only once */
+	meeting.now_ns += SECOND;
+	kvmstats_block_complete(load->block, &meeting.late, 0);
+	kvmstats_block_tick(load->block);
+	assert_int_equal(value_now(load->source, "idle_time_ns"), 11 * SECOND);
+	kvmstats_source_close(load->source);
+	kvmstats_block_free(load->block);
+}
+
+static void *tick_often(void *argument)
+{
+	struct load *load = argument;
+
+	while (!atomic_load(&load->stop))
+		kvmstats_block_tick(load->block);
+	return NULL;
+}
+
+/* Whatever the parent's threads were at, it ends, and what is published stays. */
+static void freed_by_a_child(void **state)
+{
+	struct load load = { 0 };
+	struct kvmstats_block_request request;
+	pthread_t thread;
+	int status;
+
+	(void)state;
+	assert_int_equal(kvmstats_block_new("d", NULL, &load.block), 0);
+	open_source(&load);
+	pthread_create(&thread, NULL, tick_often, &load);
+	for (unsigned int i = 0; i < fewer(60); i++) {
+		pid_t child = fork();
+
+		if (!child) {
+			alarm(60);
+			kvmstats_block_free(load.block);
+			_exit(0);
+		}
+		kvmstats_block_submit(load.block, &request, KVMSTATS_BLOCK_READ, 1);
+		kvmstats_block_complete(load.block, &request, 0);
+		kvmstats_block_tick(load.block);
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_int_equal(status, 0);
+		assert_true(value_now(load.source, "read_ios") >= i + 1);
+	}
+	atomic_store(&load.stop, true);
+	pthread_join(thread, NULL);
+	kvmstats_source_close(load.source);
+	kvmstats_block_free(load.block);
+}
+
+static _Thread_local bool no_memory;
+
+/* In the place of the C library's. */
+void *aligned_alloc(size_t alignment, size_t size)
+{
+	void *memory = NULL;
+
+	return no_memory || posix_memalign(&memory, alignment, size) ? NULL :
+	       memory;
+}
+
+static void *complete_without_memory(void *argument)
+{
+	struct meeting *meeting = argument;
+	struct kvmstats_block_request own;
+
+	no_memory = true;
+	assert_int_equal(kvmstats_block_complete(meeting->load.block,
+						 &meeting->late, 0), 0);
+	assert_int_equal(kvmstats_block_submit(meeting->load.block, &own,
+					       KVMSTATS_BLOCK_READ, 7), 0);
+	assert_int_equal(kvmstats_block_complete(meeting->load.block, &own, 0), 0);
+	return NULL;
+}
+
+static void thread_without_memory(void **state)
+{
+	struct meeting meeting = { .now_ns = 0 };
+	struct load *load = &meeting.load;
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(kvmstats_block_new("d", NULL, &load->block), 0);
+	open_source(load);
+	come_late(&meeting);
+	pthread_create(&thread, NULL, complete_without_memory, &meeting);
+	pthread_join(thread, NULL);
+	kvmstats_block_tick(load->block);
+	assert_int_equal(value_now(load->source, "read_in_flight"), 0);
+	assert_int_equal(value_now(load->source, "read_bytes"), 8);
+	assert_int_equal(value_now(load->source, "read_ios"), 2);
+	kvmstats_source_close(load->source);
+	kvmstats_block_free(load->block);
+}
+
 int main(void)
 {
 	TEST_LIST = {
+		cmocka_unit_test(idle_until_another_comes),
+		cmocka_unit_test(freed_by_a_child),
+		cmocka_unit_test(thread_without_memory),
 		cmocka_unit_test(of_one_moment),
 		cmocka_unit_test(threads),
 		cmocka_unit_test(many_threads),
