@@ -12,10 +12,9 @@
 #include <systemd/sd-daemon.h>
 #endif
 
+#include "../common/agent_socket.h"
 #include "../common/log.h"
 #include "discover.h"
-
-#define DEFAULT_SOCKET "/run/kvmstatd/register.sock"
 
 struct discover {
 	const char *socket_path;
@@ -215,7 +214,8 @@ static void print_help(FILE *out)
 	fputs("usage: kvmstatd-discover [OPTIONS]\n"
 	      "Find VMs that do not register themselves, and register them.\n"
 	      "  --socket PATH       kvmstatd's\n"
-	      "                      (default: " DEFAULT_SOCKET ")\n"
+	      "                      (default: this user's, or\n"
+	      "                      /run/kvmstatd/register.sock)\n"
 	      "  --interval SECONDS  between two looks for new processes\n"
 	      "                      (default: 2)\n"
 	      "  --help, --version\n", out);
@@ -258,12 +258,14 @@ static int take_option(struct discover *discover, int letter)
 
 int main(int argc, char **argv)
 {
+	char socket[AGENT_SOCKET_BYTES];
 	struct discover discover = {
-		.socket_path = DEFAULT_SOCKET,
+		.socket_path = socket,
 		.table.interval_ns = 2000000000,
 	};
 	int letter;
 
+	agent_socket_find(socket);
 	log_open("kvmstatd-discover", LOG_LEVEL_INFO);
 	while ((letter = getopt_long(argc, argv, "", long_options, NULL)) != -1)
 		if (take_option(&discover, letter)) {

@@ -14,6 +14,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "../common/agent_socket.h"
 #include "run.h"
 #include "view.h"
 
@@ -273,15 +274,10 @@ static int start_and_show(struct run *run)
 /* The socket that was named, or where kvmstatd listens by itself. */
 static const char *agent_socket(struct run *run)
 {
-	const char *directory = getenv("XDG_RUNTIME_DIR");
-
 	if (run->request.socket)
 		return run->request.socket;
-	snprintf(run->socket, sizeof(run->socket),
-		 "%s/kvmstatd/register.sock", directory ? directory : "");
-	if (geteuid() && directory && !access(run->socket, F_OK))
-		return run->socket;
-	return "/run/kvmstatd/register.sock";
+	agent_socket_find(run->socket);
+	return run->socket;
 }
 
 /*

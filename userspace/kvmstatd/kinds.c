@@ -44,9 +44,6 @@ static int free_kind(const struct registry *registry, enum kvmstats_scope scope)
 	return count < MAX_SCHEMAS ? (int)count : -ENOSPC;
 }
 
-/* New ones that a VM may bring in its life: each is work for all. */
-#define KINDS_PER_VM 16
-
 int kinds_index(struct registry *registry, struct vm *vm,
 		const struct kvmstats_source *source,
 		const struct filters *filters)
@@ -66,11 +63,13 @@ int kinds_index(struct registry *registry, struct vm *vm,
 		    !strcmp(kinds[i].class_name, class_name))
 			return i;
 	if (vm && kind.scope == KVMSTATS_SCOPE_DEVICE &&
-	    vm->new_kinds++ == KINDS_PER_VM)
-		return -ENOSPC;
+	    vm->new_kinds == KINDS_PER_VM)
+		return -EDQUOT;
 	place = free_kind(registry, kind.scope);
 	if (place < 0)
 		return place;
+	if (vm && kind.scope == KVMSTATS_SCOPE_DEVICE)
+		vm->new_kinds++;
 	strcpy(kind.class_name, class_name);
 	before = kinds[place];
 	kinds[place] = kind;

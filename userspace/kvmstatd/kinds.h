@@ -8,12 +8,17 @@
 
 #include "registry.h"
 
+/* New ones that a VM may bring in its life: each is work for all. */
+#define KINDS_PER_VM	16
+
 /* A new plan, of the first @num_kinds kinds. 0 or -ENOMEM. */
 int kinds_plan(struct registry *registry, size_t num_kinds,
 	       const struct filters *filters);
 /*
- * The number of the kind of @source, or -ENOSPC, -ENOMEM. A new one makes a new
- * plan. @vm has brought it; or NULL.
+ * The number of the kind of @source, or -ENOMEM; for what a program publishes,
+ * -EDQUOT if @vm, which has brought it (or NULL), has brought too many new ones in
+ * its life, -ENOSPC if all VMs together have as many as there can be. A new one makes
+ * a new plan.
  */
 int kinds_index(struct registry *registry, struct vm *vm,
 		const struct kvmstats_source *source,

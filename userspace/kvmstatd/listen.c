@@ -9,11 +9,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "../common/agent_socket.h"
 #include "../common/unix_listen.h"
 #include "listen.h"
 
-#define RUN_DIRECTORY	"/run/kvmstatd"
-#define SOCKET_NAME	"register.sock"
 #define UNIX_PREFIX	"unix:"
 
 /* A socket with a name, and which one it was. */
@@ -43,28 +42,21 @@ static int listen_at_path(struct listeners *listeners, const char *path,
 /* ----------------------------------------------------------- registration */
 
 /* A user who tries it has no right to /run. */
-static int default_path(char path[256])
+static int default_path(char path[AGENT_SOCKET_BYTES])
 {
-	const char *directory = getenv("XDG_RUNTIME_DIR");
+	char *slash;
 
-	if (!geteuid()) {
-		if (mkdir(RUN_DIRECTORY, 0755) < 0 && errno != EEXIST) {
-			log_error(RUN_DIRECTORY ": %s", strerror(errno));
-			return -1;
-		}
-		strcpy(path, RUN_DIRECTORY "/" SOCKET_NAME);
-		return 0;
-	}
-	if (!directory || *directory != '/' || strlen(directory) > 200) {
+	if (agent_socket_own(path)) {
 		log_error("without $XDG_RUNTIME_DIR, say --socket PATH");
 		return -1;
 	}
-	snprintf(path, 256, "%s/kvmstatd", directory);
-	if (mkdir(path, 0700) < 0 && errno != EEXIST) {
+	slash = strrchr(path, '/');
+	*slash = '\0';
+	if (mkdir(path, geteuid() ? 0700 : 0755) < 0 && errno != EEXIST) {
 		log_error("%s: %s", path, strerror(errno));
 		return -1;
 	}
-	strcat(path, "/" SOCKET_NAME);
+	*slash = '/';
 	return 0;
 }
 
@@ -72,7 +64,7 @@ static int open_registration(struct listeners *listeners,
 			     const struct settings *settings)
 {
 	const char *path = settings->socket;
-	char made[256];
+	char made[AGENT_SOCKET_BYTES];
 
 	if (!path && default_path(made))
 		return -1;

@@ -21,7 +21,7 @@ static const char *const reject_texts[REJECTS] = {
 	[REJECT_MALFORMED] = "a message is not of the protocol",
 	[REJECT_SILENT] = "it has brought no statistics descriptor for 10 s",
 	[REJECT_VMS] = "there are as many VMs as --max-vms or --max-vms-per-uid allows",
-	[REJECT_DESCRIPTORS] = "it has more than --max-fds-per-vm or --max-devices-per-vm allows",
+	[REJECT_DESCRIPTORS] = "it has more descriptors than --max-fds-per-vm allows",
 	[REJECT_MESSAGES] = "it has sent more messages than --max-messages allows",
 	[REJECT_BEHALF] = "it may not register VMs of others (--helper-uid), or the VM is gone",
 	[REJECT_CLOSING] = "too many of the descriptors that it sent wait to be closed",
@@ -362,7 +362,7 @@ static enum reject take_message(struct receiver *receiver, struct conn *conn,
 	const struct settings *settings = receiver->settings;
 	struct registry *registry = receiver->registry;
 	enum reject reason = REJECT_NONE;
-	bool replaced, again;
+	bool changed, again;
 
 	if (++conn->messages > settings->max_messages)
 		reason = REJECT_MESSAGES;
@@ -377,9 +377,9 @@ static enum reject take_message(struct receiver *receiver, struct conn *conn,
 	/* before they are the registry's: a scrape may drop what it cannot read */
 	again = store_add(registry, conn->vm, sources, count);
 	if (registry_add_sources(registry, conn->vm, sources, count, settings,
-				 &replaced))
+				 &changed))
 		return REJECT_DESCRIPTORS;
-	if (replaced || again)
+	if (changed || again)
 		store_again(registry, conn->vm);
 	return REJECT_NONE;
 }

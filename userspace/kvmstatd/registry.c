@@ -403,7 +403,7 @@ static int add_source(struct registry *registry, struct vm *vm,
 		device_words -= kvmstats_schema_words(registry->kinds[kind].schema);
 	}
 	if (device && !has_room(vm, device_words, !present, settings))
-		return -ENOSPC;
+		return -E2BIG;
 	if (present) {
 		struct entry *old = &vm->entries[position];
 
@@ -420,7 +420,7 @@ static int add_source(struct registry *registry, struct vm *vm,
 		return 0;
 	}
 	if (vm->count >= settings->max_fds_per_vm)
-		return -ENOSPC;
+		return device ? -EMFILE : -ENOSPC;
 	if (entry_make_labels(vm, &entry))
 		return -ENOMEM;
 	if (entry_insert(vm, position, &entry)) {
@@ -451,15 +451,47 @@ static int add_locked(struct registry *registry, struct vm *vm,
 	return ret;
 }
 
+static struct log_limit device_limit = LOG_LIMIT(20);
+
+/* Whether a device is left out for @error, and nothing else is. */
+static bool left_out(const struct vm *vm, const struct kvmstats_source *source,
+		     int error, const struct settings *settings)
+{
+	const char *device = kvmstats_source_device(source);
+	const char *class_name = kvmstats_source_class(source);
+
+	if (!*device)
+		return false;
+	if (error == -E2BIG)
+		log_limited(&device_limit, LOG_LEVEL_WARNING,
+			    "VM \"%s\" has more or larger devices than --max-devices-per-vm %lu allows: %s:%s is left out",
+			    vm->key, settings->max_devices_per_vm, class_name, device);
+	else if (error == -EMFILE)
+		log_limited(&device_limit, LOG_LEVEL_WARNING,
+			    "VM \"%s\" has as many descriptors as --max-fds-per-vm %lu allows: %s:%s is left out",
+			    vm->key, settings->max_fds_per_vm, class_name, device);
+	else if (error == -EDQUOT)
+		log_limited(&device_limit, LOG_LEVEL_WARNING,
+			    "VM \"%s\" has had devices with %d lists of statistics, the most for one VM: %s:%s is left out",
+			    vm->key, KINDS_PER_VM, class_name, device);
+	else if (error == -ENOSPC)
+		log_limited(&device_limit, LOG_LEVEL_WARNING,
+			    "all VMs have devices with %d lists of statistics, the most that there can be: %s:%s of VM \"%s\" is left out",
+			    MAX_PUBLISHED, class_name, device, vm->key);
+	else
+		return false;
+	return true;
+}
+
 int registry_add_sources(struct registry *registry, struct vm *vm,
 			 struct kvmstats_source **sources, size_t count,
-			 const struct settings *settings, bool *any_replaced)
+			 const struct settings *settings, bool *changed)
 {
 	struct counters *counters = &registry->counters;
 	size_t to_close = 0, i;
 	int ret = 0;
 
-	*any_replaced = false;
+	*changed = false;
 	pthread_mutex_lock(&registry->lock);
 	ret = set_id(vm, sources, count);
 	pthread_mutex_unlock(&registry->lock);
@@ -472,6 +504,13 @@ int registry_add_sources(struct registry *registry, struct vm *vm,
 		if (kind >= 0)
 			ret = add_locked(registry, vm, sources[i], kind,
 					 settings, &replaced);
+		if (ret && left_out(vm, sources[i], ret, settings)) {
+			counters->fds_rejected++;
+			*changed = true;
+			ret = 0;
+			sources[to_close++] = sources[i];
+			continue;
+		}
 		if (ret) {
 			sources[to_close++] = sources[i];
 			continue;
@@ -480,7 +519,7 @@ int registry_add_sources(struct registry *registry, struct vm *vm,
 		if (replaced) {
 			sources[to_close++] = replaced;
 			counters->fds_replaced++;
-			*any_replaced = true;
+			*changed = true;
 		}
 	}
 	counters->fds_rejected += ret ? 1 + count - i : 0;

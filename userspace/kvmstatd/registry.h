@@ -149,12 +149,13 @@ int registry_add(struct registry *registry, struct identity *identity,
 		 const char *key, const struct filters *filters,
 		 struct vm **vm);
 /*
- * Take over @sources. By the main thread. 0, or -ENOSPC or -ENOMEM: not all had room. *@replaced
- * is set if one took the place of another.
+ * Take over @sources. By the main thread. 0, or -ENOSPC or -ENOMEM: not all had room.
+ * A device that has none is left out and named in the log, and the VM keeps all else.
+ * *@changed is set if one took the place of another, or was left out.
  */
 int registry_add_sources(struct registry *registry, struct vm *vm,
 			 struct kvmstats_source **sources, size_t count,
-			 const struct settings *settings, bool *replaced);
+			 const struct settings *settings, bool *changed);
 /* Its series vanish; its descriptors are closed by another thread. */
 void registry_remove(struct registry *registry, struct vm *vm);
 int registry_set_filters(struct registry *registry,

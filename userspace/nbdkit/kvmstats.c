@@ -12,20 +12,24 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <nbdkit-filter.h>
 
+#include "../common/agent_socket.h"
+
 #define TICK_MS 1000
 
 static const char *device = "disk", *vm = "nbdkit", *uuid = "";
-static const char *socket_path = "/run/kvmstatd/register.sock";
+static const char *socket_path;
+static char default_socket[AGENT_SOCKET_BYTES];
 static struct kvmstats_block *block;
 static struct kvmstats_sender *sender;
 static pthread_t ticker;
 static int stop_fd = -1;
-static bool has_ticker;
+static bool has_ticker, is_used;
 
 static int set(const char **to, const char *value)
 {
@@ -45,8 +49,11 @@ static int kvmstats_config(nbdkit_next_config *next, nbdkit_backend *nxdata,
 		return set(&vm, value);
 	if (!strcmp(key, "kvmstats-uuid"))
 		return set(&uuid, value);
-	if (!strcmp(key, "kvmstats-socket"))
-		return set(&socket_path, value);
+	/* nbdkit changes its directory when it goes to the background */
+	if (!strcmp(key, "kvmstats-socket")) {
+		socket_path = *value ? nbdkit_absolute_path(value) : "";
+		return socket_path ? 0 : -1;
+	}
 	return next(nxdata, key, value);
 }
 
@@ -56,6 +63,27 @@ static uint64_t now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return now.tv_sec * 1000ull + now.tv_nsec / 1000000;
+}
+
+/* Once for each reason. That there is no reader yet is no error. */
+static void report(int result)
+{
+	static int before;
+
+	if (result == before)
+		return;
+	before = result;
+	if (result == 1)
+		nbdkit_debug("registered at %s", socket_path);
+	else if (result == -ENOENT || result == -ECONNREFUSED)
+		nbdkit_debug("kvmstats-socket=%s: %s, will be tried again",
+			     socket_path, strerror(-result));
+	else if (result == -EPIPE || result == -ECONNRESET)
+		nbdkit_error("kvmstats-socket=%s: the reader has closed the connection; it may have ended, or its log says why",
+			     socket_path);
+	else if (result < 0)
+		nbdkit_error("kvmstats-socket=%s: %s, will be tried again",
+			     socket_path, strerror(-result));
 }
 
 /* Ticks, and keeps a reader informed: one that begins later, or begins again. */
@@ -84,7 +112,7 @@ static void *tick(void *argument)
 			break;
 		if (!polls[1].revents && now_ms() < maintain_ms)
 			continue;
-		kvmstats_sender_maintain(sender, socket_path, &wait_ms);
+		report(kvmstats_sender_maintain(sender, socket_path, &wait_ms));
 		maintain_ms = now_ms() + wait_ms;
 	}
 	return NULL;
@@ -94,9 +122,26 @@ static void *tick(void *argument)
 static int kvmstats_config_complete(nbdkit_next_config_complete *next,
 				    nbdkit_backend *nxdata)
 {
+	size_t max = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
 	struct kvmstats_block *tried;
-	int ret = kvmstats_block_new(device, NULL, &tried);
+	int ret;
 
+	/* both would count in the same place */
+	if (is_used) {
+		nbdkit_error("the filter kvmstats can be there only once");
+		return -1;
+	}
+	is_used = true;
+	if (!socket_path) {
+		agent_socket_find(default_socket);
+		socket_path = default_socket;
+	}
+	if (!*socket_path || strlen(socket_path) > max) {
+		nbdkit_error("kvmstats-socket=%s: must be a path of 1 to %zu bytes",
+			     socket_path, max);
+		return -1;
+	}
+	ret = kvmstats_block_new(device, NULL, &tried);
 	if (ret) {
 		nbdkit_error("kvmstats-device=%s: %s%s", device, strerror(-ret),
 			     ret == -EINVAL ?
@@ -147,6 +192,10 @@ static void kvmstats_unload(void)
 		kvmstats_block_tick(block);
 	kvmstats_sender_free(sender);
 	kvmstats_block_free(block);
+	has_ticker = false;
+	stop_fd = -1;
+	sender = NULL;
+	block = NULL;
 }
 
 static void begin(struct kvmstats_block_request *request,
@@ -212,10 +261,18 @@ static int kvmstats_zero(nbdkit_next *next, void *handle, uint32_t count,
 			 uint64_t offset, uint32_t flags, int *err)
 {
 	struct kvmstats_block_request request;
+	int ret;
 
 	(void)handle;
 	begin(&request, KVMSTATS_BLOCK_WRITE, count);
-	return end(&request, next->zero(next, count, offset, flags, err));
+	ret = next->zero(next, count, offset, flags, err);
+	/* no failure: the client asked whether it can be done fast, and will write */
+	if (ret && flags & NBDKIT_FLAG_FAST_ZERO &&
+	    (*err == ENOTSUP || *err == EOPNOTSUPP)) {
+		kvmstats_block_cancel(block, &request);
+		return ret;
+	}
+	return end(&request, ret);
 }
 
 static struct nbdkit_filter filter = {
@@ -225,9 +282,9 @@ static struct nbdkit_filter filter = {
 	.config_complete = kvmstats_config_complete,
 	.config_help	=
 		"kvmstats-device=NAME   What the disk is called (default: disk).\n"
-		"kvmstats-vm=NAME       Whose it is (default: nbdkit).\n"
-		"kvmstats-uuid=UUID     The same, its UUID.\n"
-		"kvmstats-socket=PATH   Where the reader listens.",
+		"kvmstats-vm=NAME       Name of the VM that the disk belongs to (default: nbdkit).\n"
+		"kvmstats-uuid=UUID     Its UUID (default: none).\n"
+		"kvmstats-socket=PATH   Where the reader listens (default: kvmstatd's socket).",
 	.after_fork	= kvmstats_after_fork,
 	.unload		= kvmstats_unload,
 	.pread		= kvmstats_pread,

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,9 +21,13 @@ struct vm *agent_add_vm(struct registry *registry, const char *name, int pid)
 int agent_add(struct registry *registry, struct vm *vm,
 	      struct kvmstats_source *source, const struct settings *settings)
 {
-	bool replaced;
+	bool changed;
 
-	return registry_add_sources(registry, vm, &source, 1, settings, &replaced);
+	uint64_t rejected = registry->counters.fds_rejected;
+	int ret = registry_add_sources(registry, vm, &source, 1, settings, &changed);
+
+	/* a device that is left out is no error of the VM's */
+	return !ret && registry->counters.fds_rejected > rejected ? -ENOSPC : ret;
 }
 
 void agent_remove(struct registry *registry, struct vm *vm)

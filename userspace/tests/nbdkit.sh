@@ -283,11 +283,61 @@ refused()
 		grep -F -- "$1" "$tap_dir/err"
 }
 
+# In the background, from another directory; and what cannot be reached is said.
+registered_from_elsewhere()
+{
+	local recorder status=0
+
+	rm -f "$tap_dir/socket" "$tap_dir/pid"
+	timeout 300 "$kvmstat" show --socket "$tap_dir/socket" --wait 290 \
+		--fields '^read_ios$' >"$tap_dir/shown" 2>&1 &
+	recorder=$!
+	until [ -S "$tap_dir/socket" ]; do
+		sleep 0.02
+	done
+	(cd "$tap_dir" && nbdkit -U "$tap_dir/nbd2" -P "$tap_dir/pid" \
+		--filter="$filter" null kvmstats-socket=socket) || status=1
+	wait $recorder || status=1
+	kill "$(cat "$tap_dir/pid")"
+	cat "$tap_dir/shown"
+	nbdkit -v -U - --filter="$filter" null kvmstats-socket="$tap_dir/none" \
+		--run 'sleep 0.5' 2>"$tap_dir/err" || status=1
+	grep -F "kvmstats-socket=$tap_dir/none: No such file" "$tap_dir/err" || status=1
+	nbdkit -U - --filter="$filter" null kvmstats-socket="$tap_dir/err/x" \
+		--run 'sleep 0.5' 2>"$tap_dir/err2"
+	grep "error: kvmstats-socket=$tap_dir/err/x: Not a directory" "$tap_dir/err2" &&
+		return $status
+}
+
+# Not supported is no failure: the client has asked whether it can be done fast.
+# shellcheck disable=SC2016 # nbdkit's variables, and those of its scripts
+fast_zero()
+{
+	behind 'nbdsh -u "$uri" -c "
+try:
+    h.zero(65536, 0, nbd.CMD_FLAG_FAST_ZERO)
+    raise SystemExit(1)
+except nbd.Error:
+    pass
+h.zero(4096, 0)" && echo "{}" >'"'$tap_dir/client'" eval \
+		get_size='echo 1048576' can_write='exit 0' can_zero='exit 0' \
+		can_fast_zero='exit 0' pread='head -c $3 /dev/zero' pwrite='cat >/dev/null' \
+		zero='case $5 in *fast*) echo ENOTSUP >&2; exit 1 ;; esac' || return
+	expect 'assert last["write_failed"] == 0 and last["write_ios"] == 1, last
+assert last["write_bytes"] == 4096 and last["write_in_flight"] == 0, last'
+}
+
 mistakes()
 {
 	refused 'kvmstats-device=: Invalid argument; must be 1 to 79' \
 		kvmstats-device= &&
 		refused 'must be UTF-8' "kvmstats-vm=$(printf 'a\tb')" &&
+		refused 'kvmstats-socket=: must be a path of 1 to 107 bytes' \
+		kvmstats-socket= &&
+		refused ': must be a path of 1 to 107 bytes' \
+		"kvmstats-socket=/$(printf '%0120d' 0)" &&
+		refused 'the filter kvmstats can be there only once' \
+		--filter="$filter" &&
 		nbdkit --filter="$filter" null --help | grep -q '^kvmstats-socket='
 }
 
@@ -301,5 +351,7 @@ check "fio says the same" fio_numbers
 check "kvmstat top --devices" shown_by_top
 check "kvmstatd exports what the client did" exported metrics_are_right
 check "a reader comes later, and again" reader_comes_again
+check "registered from another directory" registered_from_elsewhere
+check "a fast zero that is not supported" fast_zero
 check "mistakes in parameters are named" mistakes
 tap_done

@@ -304,6 +304,41 @@ static void too_many_devices(void **state)
 	agent_remove(&fixture->registry, vm);
 }
 
+/* What has no room costs its VM nothing else, whichever limit it is. */
+static void left_out(void **state)
+{
+	struct fixture *fixture = *state;
+	struct kvmstats_device *device, *other = publish("net", "n0", packets, 2);
+	struct vm *vm = agent_add_vm(&fixture->registry, "v", 1);
+	struct kvmstats_source *sources[3];
+	struct image image;
+	bool changed;
+	char *text;
+
+	settings.max_devices_per_vm = 1;
+	assert_int_equal(add_device(fixture, vm, other), 0);
+	device = publish("net", "n1", packets, 2);
+	sources[0] = open_device(fixture, device);
+	image_fill(&image);
+	assert_int_equal(image_open(&image, &sources[1]), 0);
+	sources[2] = open_device(fixture, other);
+	assert_int_equal(registry_add_sources(&fixture->registry, vm, sources, 3,
+					      &settings, &changed), 0);
+	assert_true(changed);
+	assert_int_equal(fixture->registry.counters.fds_rejected, 1);
+	text = text_of(fixture, PROMETHEUS);
+	expect(text, "device=\"n0\"} 0\n", 1);
+	expect(text, "device=\"n1\"", 0);
+	free(text);
+	settings.max_devices_per_vm = 64;
+	settings.max_fds_per_vm = vm->count;
+	assert_int_equal(add_device(fixture, vm, device), -ENOSPC);
+	assert_int_equal(vm->count, 2);
+	agent_remove(&fixture->registry, vm);
+	kvmstats_device_free(device);
+	kvmstats_device_free(other);
+}
+
 /* 64 disks have room; 64 of the largest that there can be have not. */
 static void too_many_values(void **state)
 {
@@ -488,6 +523,7 @@ int main(void)
 		ON_AGENT(pieces),
 		ON_AGENT(made_again),
 		ON_AGENT(stolen_names),
+		ON_AGENT(left_out),
 		ON_AGENT(too_many_devices),
 		ON_AGENT(too_many_values),
 		ON_AGENT(schemas),
