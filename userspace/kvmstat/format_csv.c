@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* record --format csv: one line for each statistic of each source */
+#include <math.h>
+
 #include "record.h"
 
 static const char *const fields[] = {
@@ -63,8 +65,11 @@ static void put_rate(const struct line *line, uint64_t growth, bool counts)
 	const struct watch *watch = line->watch;
 	double rate = kvmstats_rate(growth, watch->now_ns - watch->before_ns);
 
-	fprintf(line->out, "%.9g", counts ? rate :
-		kvmstats_desc_to_unit(line->desc, rate));
+	if (!counts)
+		rate = kvmstats_desc_to_unit(line->desc, rate);
+	/* a scale that no number has */
+	if (isfinite(rate))
+		fprintf(line->out, "%.9g", rate);
 }
 
 /* Two fields; empty if nothing was counted, the second if it has no end. */

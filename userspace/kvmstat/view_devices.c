@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* top --devices: a line a disk, in the columns of iostat -x where they mean the same */
+#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "view.h"
@@ -169,6 +171,16 @@ void view_device_heading(const struct view *view, char line[LINE_BYTES])
 					   "%*s", NUMBER_WIDTH, columns[i].name);
 }
 
+/* Never wider than its column, and behind a blank, whatever a VM publishes. */
+static size_t put_number(char *line, double value)
+{
+	if (!isfinite(value) || value < 0)
+		return sprintf(line, "%*s", NUMBER_WIDTH, "-");
+	return sprintf(line, value < 99999.995 ? " %*.2f" :
+		       value < 9999999.5 ? " %*.0f" : " %*.1e",
+		       NUMBER_WIDTH - 1, value);
+}
+
 void view_device_line(const struct view *view, const struct row *row,
 		      char line[LINE_BYTES])
 {
@@ -185,9 +197,8 @@ void view_device_line(const struct view *view, const struct row *row,
 		const struct column *column = &columns[i];
 
 		if (column->rank <= rank)
-			length += snprintf(line + length, LINE_BYTES - length,
-					   "%*.2f", NUMBER_WIDTH,
-					   column->value(&disk, column->op));
+			length += put_number(line + length,
+					     column->value(&disk, column->op));
 	}
 }
 

@@ -78,15 +78,31 @@ static void plain(char text[SI_TEXT_SIZE], double value)
 		 value);
 }
 
-/* Events are counted out, all else has a unit. */
+static bool is_counted(const struct kvmstats_desc *desc)
+{
+	return !desc || kvmstats_desc_is_hist(desc) ||
+	       (!*unit_letter(desc) && !kvmstats_desc_exponent(desc));
+}
+
+/* Of a number without a unit only the scale is to be seen. */
+static void scaled(char text[SI_TEXT_SIZE], const struct kvmstats_desc *desc,
+		   double value)
+{
+	if (*unit_letter(desc))
+		si_text(text, kvmstats_desc_to_unit(desc, value),
+			unit_letter(desc));
+	else
+		snprintf(text, SI_TEXT_SIZE, "%.6g",
+			 kvmstats_desc_to_unit(desc, value));
+}
+
+/* Events are counted out, all else is scaled. */
 static void total_text(const struct row *row, char text[SI_TEXT_SIZE])
 {
-	if (!row->desc || !*unit_letter(row->desc) ||
-	    kvmstats_desc_is_hist(row->desc))
+	if (is_counted(row->desc))
 		snprintf(text, SI_TEXT_SIZE, "%ju", (uintmax_t)row->total);
 	else
-		si_text(text, kvmstats_desc_to_unit(row->desc, row->total),
-			unit_letter(row->desc));
+		scaled(text, row->desc, row->total);
 }
 
 static void rate_text(const struct row *row, char text[SI_TEXT_SIZE])
@@ -94,12 +110,10 @@ static void rate_text(const struct row *row, char text[SI_TEXT_SIZE])
 	text[0] = 0;
 	if (!row->has_rate)
 		return;
-	if (!row->desc || !*unit_letter(row->desc) ||
-	    kvmstats_desc_is_hist(row->desc))
+	if (is_counted(row->desc))
 		plain(text, row->rate);
 	else
-		si_text(text, kvmstats_desc_to_unit(row->desc, row->rate),
-			unit_letter(row->desc));
+		scaled(text, row->desc, row->rate);
 }
 
 static void percent_text(const struct view *view, const struct row *row,
@@ -232,7 +246,7 @@ void view_footing(const struct view *view, char line[LINE_BYTES])
 
 	if (view->devices) {
 		snprintf(line, LINE_BYTES, "%s", view->row_count ? "" :
-			 "no VM publishes a disk");
+			 "no VM publishes a disk here; one that is registered with kvmstatd is shown there");
 		return;
 	}
 	plain(rate, view->events_rate);
@@ -246,25 +260,17 @@ void view_footing(const struct view *view, char line[LINE_BYTES])
 
 void view_summary(const struct view *view, char line[LINE_BYTES])
 {
-	size_t length;
-
-	length = snprintf(line, LINE_BYTES,
-			  "kvm statistics - %zu VM%s, %zu descriptor%s",
-			  view->vms, view->vms == 1 ? "" : "s", view->sources,
-			  view->sources == 1 ? "" : "s");
+	snprintf(line, LINE_BYTES, "kvm statistics - %zu VM%s, %zu descriptor%s",
+		 view->vms, view->vms == 1 ? "" : "s", view->sources,
+		 view->sources == 1 ? "" : "s");
 	if (view->without)
-		length += snprintf(line + length, LINE_BYTES - length,
-				   " - %zu more without statistics",
-				   view->without);
+		put_more(line, " - %zu more without statistics", view->without);
 	if (*view->guest)
-		length += snprintf(line + length, LINE_BYTES - length,
-				   " - guest %.80s", view->guest);
+		put_more(line, " - guest %.80s", view->guest);
 	if (view->fields.set)
-		length += snprintf(line + length, LINE_BYTES - length,
-				   " - filter %s", view->fields.text);
+		put_more(line, " - filter %s", view->fields.text);
 	if (view->restarts)
-		snprintf(line + length, LINE_BYTES - length,
-			 " - %d counters restarted", view->restarts);
+		put_more(line, " - %d counters restarted", view->restarts);
 }
 
 static bool is_missing(const struct view *view, const struct vm *vm)

@@ -67,7 +67,7 @@ key_by_guest()
 key_devices()
 {
 	send d && wait_for '^Device +r/s +w/s |^Device +r/s .* %util$' &&
-		wait_for '^no VM publishes a disk$' && ! shows '^exits ' &&
+		wait_for '^no VM publishes a disk here' && ! shows '^exits ' &&
 		send d && wait_for '^exits '
 }
 
@@ -81,6 +81,54 @@ disks()
 		wait_for 'kvm-4711 drive0 ' && send q &&
 		[ "$("$kvmstat" top --image "$disk" --devices --once --interval 0.1 |
 			sed -n 2p | tr -s ' ')" = "Device r/s rkB/s r_await rareq-sz w/s wkB/s w_await wareq-sz d/s dkB/s d_await dareq-sz f/s f_await aqu-sz %util" ]
+}
+
+# Scales and values that no disk has, from zero to the largest: columns stay columns.
+odd_disk()
+{
+	python3 - "$here/data/block-drive0.bin" "$tap_dir/odd-socket" <<'END'
+import fcntl, os, socket, struct, sys, time
+image = bytearray(open(sys.argv[1], "rb").read())
+_, name_size, count, _, descs, data = struct.unpack_from("6I", image)
+for i in range(count):
+    struct.pack_into("h", image, descs + i * (16 + name_size) + 4, 64)
+image[data:] = bytes(len(image) - data)
+file = os.memfd_create("kvmstats:block:d", os.MFD_ALLOW_SEALING)
+os.write(file, image)
+fcntl.fcntl(file, 1033, 0x1 | 0x2 | 0x4)    # F_ADD_SEALS: all but writing
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
+    for _ in range(500):
+        try:
+            peer.connect(sys.argv[2])
+            break
+        except OSError:
+            time.sleep(0.02)
+    header = struct.pack("8s2H3IQ2HI", b"KVMSTATS", 1, 40, 1, os.getpid(), 0,
+                         int(open("/proc/self/stat").read().split(")")[1].split()[19]),
+                         3, 0, 0)
+    socket.send_fds(peer, [header + b"odd"], [file])
+    time.sleep(0.5)
+    os.pwrite(file, b"\xff" * (len(image) - data), data)
+    time.sleep(30)
+END
+}
+
+odd_numbers()
+{
+	local disk status
+
+	odd_disk &
+	disk=$!
+	"$kvmstat" top --socket "$tap_dir/odd-socket" --devices --batch \
+		--interval 0.3 --count 5 >"$tap_dir/odd"
+	status=$?
+	kill $disk
+	wait $disk
+	cat "$tap_dir/odd"
+	[ $status = 0 ] && grep -q 'e+' "$tap_dir/odd" &&
+		! grep -E 'inf|nan' "$tap_dir/odd" &&
+		awk '/drive0/ { n++; if (NF != 18 || length > 250) exit 1 }
+			END { exit !n }' "$tap_dir/odd"
 }
 
 key_split()
@@ -223,6 +271,7 @@ check "scrolls" scrolls
 check "stops and goes on" suspended
 check "q quits again" key_quit
 check "a line a disk" disks
+check "numbers that no disk has" odd_numbers
 for death in INT:0 TERM:0 HUP:0 QUIT:0 SEGV:139 ABRT:134 KILL:137; do
 	check "terminal is restored after SIG${death%:*}" dies_of "${death%:*}" \
 		"${death#*:}"
