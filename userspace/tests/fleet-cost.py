@@ -15,7 +15,9 @@ MIMIR_SERIES, MIMIR_GB, MIMIR_REPLICAS = 300e3, 2.5, 3
 # What the recording rules and the alerts need; in docs/fleet.md, too.
 LEAN = ("kvm_vm_(info|process_.*|pages_.*)|"
         "kvm_vcpu_((io_|mmio_|halt_|dirty_quota_)?exits|irq_injections|pf_fixed|"
-        "pages_dirtied|halt_wait_seconds|cpu_.*)_total|kvmstatd_.*|process_.*")
+        "pages_dirtied|halt_wait_seconds|cpu_.*)_total|"
+        "kvm_block_(read|write|flush)_((ios|bytes|failed|time_seconds)_total|in_flight)|"
+        "kvmstatd_.*|process_.*")
 CHOICES = [
     ("`--vcpu-histograms`", ["--vcpu-histograms"]),
     ("none", []),
