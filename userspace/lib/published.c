@@ -76,7 +76,12 @@ bool published_device_ok(const char *device)
 	return true;
 }
 
-/* Names of metrics are made of these: all of another shape would need care. */
+#define LOG_BUCKETS	65	/* all that a u64 has */
+
+/*
+ * Names of metrics are made of these: all of another shape would need care. Buckets
+ * that no value has would have equal bounds.
+ */
 int published_check_schema(const struct kvmstats_schema *schema)
 {
 	size_t count = schema->header.num_desc;
@@ -86,7 +91,12 @@ int published_check_schema(const struct kvmstats_schema *schema)
 	for (size_t i = 0; i < count; i++) {
 		const char *name = schema->descs[schema->by_name[i]].name;
 
+		const struct kvmstats_desc *desc = &schema->descs[i];
+
 		if (!word_ok(name, KVMSTATS_MAX_STAT_NAME, true))
+			return -EPROTO;
+		if (kvmstats_desc_type(desc) == KVMSTATS_LOG_HIST &&
+		    desc->size > LOG_BUCKETS)
 			return -EPROTO;
 		if (i && !strcmp(name,
 				 schema->descs[schema->by_name[i - 1]].name))

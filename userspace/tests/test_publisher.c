@@ -192,6 +192,10 @@ static void descriptions(void **state)
 		.name = "a", .size = 2048 }), 0);
 	assert_int_equal(describe("net", (struct kvmstats_stat){
 		.name = "a", .size = 2049 }), -EINVAL);
+	assert_int_equal(describe("net", (struct kvmstats_stat){
+		.name = "a", .type = KVMSTATS_LOG_HIST, .size = 65 }), 0);
+	assert_int_equal(describe("net", (struct kvmstats_stat){
+		.name = "a", .type = KVMSTATS_LOG_HIST, .size = 66 }), -EINVAL);
 	assert_int_equal(kvmstats_publisher_new("net", twice, 2, &publisher),
 			 -EINVAL);
 	assert_int_equal(kvmstats_publisher_new("net", stats, 0, &publisher),
