@@ -45,6 +45,7 @@ install-library: $(O)/lib/libkvmstats.a $(if $(STATIC),,$(O)/lib/$(SONAME))
 	install -m 644 $(O)/lib/libkvmstats.a $(DESTDIR)$(LIBDIR)/
 	$(if $(STATIC),,install -m 755 $(O)/lib/$(SONAME) $(DESTDIR)$(LIBDIR)/)
 	$(if $(STATIC),,ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libkvmstats.so)
+	$(if $(DESTDIR)$(STATIC),,-ldconfig)
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' \
 		-e 's|@VERSION@|$(VERSION)|' \
 		-e 's|@LIBS_PRIVATE@|-pthread$(if $(URING_LIBS), -luring)$(if $(ATOMIC_LIBS), $(ATOMIC_LIBS))|' \

@@ -7,6 +7,8 @@ ifeq ($(if $(STATIC),,$(call links,nbdkit-filter.h,)),1)
 nbdkit_filter := $(O)/nbdkit/nbdkit-kvmstats-filter.so
 endif
 
+$(if $(nbdkit_filter)$(STATIC),,$(info   NOTE	without nbdkit-filter.h (nbdkit-plugin-dev): no filter for nbdkit))
+
 NBDKIT_FILTERDIR ?= $(LIBDIR)/nbdkit/filters
 
 $(O)/nbdkit/nbdkit-kvmstats-filter.so: $(O)/nbdkit/kvmstats.o $(O)/lib/libkvmstats.a
