@@ -518,7 +518,9 @@ struct kvmstats_param {
  *   usage	   nanoseconds that this CPU worked for the VM's cgroup (cgroup
  *		   v1, controller cpuacct), for each CPU of the host
  *   user, system  nanoseconds of the whole VMM, emulator threads included, in
- *		   steps of a clock tick, in the total; it has nothing else.
+ *		   the total; it has nothing else. Their sum is exact; how it is
+ *		   divided, the kernel estimates by clock ticks, so that one of
+ *		   them can be a little less than in the call before.
  *		   Kernel threads that work for the VM (vhost on Linux 5.10)
  *		   are no threads of the VMM: they are in usage only
  *
@@ -536,9 +538,14 @@ struct kvmstats_param {
  *
  * What is not known is absent, never 0: the first six if tid is 0 or the
  * thread has ended, the first three if the kernel was built without
- * CONFIG_SCHED_INFO, the last without a source. The total has a field if every
- * CPU has it: the sum, or the largest of a statistic of type peak; a sum that
- * would pass 2^64-1 stays there.
+ * CONFIG_SCHED_INFO, the next three if the process is in an exec that does not
+ * end, the last without a source. The total has a field if every CPU has it: the
+ * sum, or the largest of a statistic of type peak; a sum that would pass 2^64-1
+ * stays there.
+ *
+ * Some kernels let nobody read those next three while the process is in an exec:
+ * the call then waits KVMSTATS_FINDER_PATIENCE_MS for them, but not again before
+ * that process let them be read. With nparams <= 3 it does not read them.
  */
 #define KVMSTATS_CPU_USAGE	 "usage"
 #define KVMSTATS_CPU_USER	 "user"

@@ -7,7 +7,8 @@
 
 #include "vm.h"
 
-#define PARAMS_OF_THREAD	6
+/* cpu_time, wait_time, timeslices: more of them a process can keep from us. */
+#define PARAMS_OF_THREAD	3
 
 /* 0: not known, or its number may be another's by now. */
 static pid_t process_of(const struct vm *vm)

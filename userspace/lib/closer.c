@@ -2,7 +2,7 @@
 /*
  * close(2) can wait: for a file system in userspace that answers when it likes,
  * for a socket that lingers, for a VM that is torn down with its last
- * descriptor. So can a look at when a process began: for the end of its exec,
+ * descriptor. So can a look at a process's files in /proc: for the end of its exec,
  * which closes files. One pool of threads for the whole process does that waiting.
  *
  * What strangers handed over may wait for ever, a VM may not: each has threads
@@ -41,6 +41,7 @@ static struct {
 	pthread_mutex_t lock;
 	pthread_cond_t idle;
 	struct lane lanes[LANE_LOOKS + 1];
+	struct look *left_looks;
 } pool = {
 	.lock = PTHREAD_MUTEX_INITIALIZER, .idle = PTHREAD_COND_INITIALIZER,
 };
@@ -63,6 +64,7 @@ static void forget(void)
 	pthread_mutex_init(&pool.lock, NULL);
 	set_up_idle();
 	memset(pool.lanes, 0, sizeof(pool.lanes));
+	pool.left_looks = NULL;
 }
 
 static void set_up(void)
@@ -203,50 +205,63 @@ void kvmstats_close_wait(enum kvmstats_close_kind kind)
 	pthread_mutex_unlock(&pool.lock);
 }
 
-/* ---- when a process began */
+/* ---- looks at files of /proc that a process can keep others from */
+
+#define LOOK_BYTES 1024
 
 struct look {
+	struct look *next;	/* among those that nobody waits for any more */
 	pid_t pid;
-	uint64_t start_ticks;
+	char path[64], text[LOOK_BYTES];
+	ssize_t length;
 	bool done;
 	bool left;		/* by whoever asked: freed where it is done */
 };
 
 static void look(void *argument)
 {
-	struct look *look = argument;
-	uint64_t ticks;
-	char name[16];
+	struct look *look = argument, **link;
+	char text[LOOK_BYTES];
+	ssize_t length = read_proc(look->path, text, sizeof(text));
 	bool left;
 
-	snprintf(name, sizeof(name), "%d", look->pid);
-	ticks = process_start_ticks(name);
 	pthread_mutex_lock(&pool.lock);
-	look->start_ticks = ticks;
+	memcpy(look->text, text, sizeof(text));
+	look->length = length;
 	look->done = true;
 	left = look->left;
+	for (link = &pool.left_looks; left && *link; link = &(*link)->next)
+		if (*link == look) {
+			*link = look->next;
+			break;
+		}
 	pthread_cond_broadcast(&pool.idle);
 	pthread_mutex_unlock(&pool.lock);
 	if (left)
 		free(look);
 }
 
-/* As many as there are threads wait for strangers: one more is not asked. */
-static bool takes_looks(void)
+/*
+ * As many as there are threads wait for strangers: one more is not asked, and of
+ * one process no second time.
+ */
+static bool takes_look(pid_t pid)
 {
 	bool takes;
 
 	pthread_mutex_lock(&pool.lock);
 	takes = pool.lanes[LANE_LOOKS].busy < KVMSTATS_MAX_CLOSE_THREADS;
+	for (struct look *look = pool.left_looks; look; look = look->next)
+		takes &= look->pid != pid;
 	pthread_mutex_unlock(&pool.lock);
 	return takes;
 }
 
 /* Until it is done, or for as long as one has patience. */
-static uint64_t wait_for(struct look *look)
+static ssize_t wait_for(struct look *look, char *text, size_t text_bytes)
 {
 	struct timespec end;
-	uint64_t ticks = 0;
+	ssize_t length = -ETIME;
 	int ret = 0;
 
 	clock_gettime(CLOCK_MONOTONIC, &end);
@@ -254,28 +269,45 @@ static uint64_t wait_for(struct look *look)
 	pthread_mutex_lock(&pool.lock);
 	while (!look->done && !ret)
 		ret = pthread_cond_timedwait(&pool.idle, &pool.lock, &end);
-	if (look->done)
-		ticks = look->start_ticks;
-	else
+	if (look->done) {
+		length = look->length;
+		snprintf(text, text_bytes, "%s", look->text);
+	} else {
 		look->left = true;
+		look->next = pool.left_looks;
+		pool.left_looks = look;
+	}
 	ret = look->left;
 	pthread_mutex_unlock(&pool.lock);
 	if (!ret)
 		free(look);
-	return ticks;
+	return length;
 }
 
-uint64_t process_start_ticks_in_time(pid_t pid)
+ssize_t read_proc_in_time(pid_t pid, const char *file, char *text,
+			  size_t text_bytes)
 {
 	struct look *look_at = calloc(1, sizeof(*look_at));
 
 	if (!look_at)
-		return 0;
+		return -ENOMEM;
 	look_at->pid = pid;
-	if (!takes_looks() ||
-	    kvmstats_close_call(LANE_LOOKS, look, look_at)) {
+	snprintf(look_at->path, sizeof(look_at->path), "/proc/%d/%s", pid, file);
+	if (!takes_look(pid)) {
 		free(look_at);
-		return 0;
+		return -EBUSY;
 	}
-	return wait_for(look_at);
+	if (kvmstats_close_call(LANE_LOOKS, look, look_at)) {
+		free(look_at);
+		return -ENOMEM;
+	}
+	return wait_for(look_at, text, text_bytes);
+}
+
+uint64_t process_start_ticks_in_time(pid_t pid)
+{
+	char stat[1024];
+
+	return read_proc_in_time(pid, "stat", stat, sizeof(stat)) <= 0 ? 0 :
+	       start_ticks_from_stat(stat);
 }

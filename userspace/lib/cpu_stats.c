@@ -74,6 +74,7 @@ static struct room measure(const struct kvmstats_cpu *cpus, size_t cpu_count)
 /* One CPU's parameters, and what is needed on the way. */
 struct scratch {
 	struct room room;
+	size_t wanted;			/* parameters, from the first on */
 	uint64_t *sample;
 	struct kvmstats_param *params;
 	unsigned int *types;		/* of the statistics, for the total */
@@ -87,10 +88,12 @@ static void scratch_free(struct scratch *scratch)
 	free(scratch->types);
 }
 
-static int scratch_init(struct scratch *scratch, struct room room)
+static int scratch_init(struct scratch *scratch, struct room room,
+			size_t wanted)
 {
 	memset(scratch, 0, sizeof(*scratch));
 	scratch->room = room;
+	scratch->wanted = wanted;
 	scratch->sample = calloc(room.words + 1, sizeof(*scratch->sample));
 	scratch->params = calloc(room.params + 1, sizeof(*scratch->params));
 	scratch->types = calloc(room.params + 1, sizeof(*scratch->types));
@@ -108,7 +111,7 @@ static int read_cpu(struct scratch *scratch, const struct kvmstats_cpu *cpu)
 	scratch->count = 0;
 	if (cpu->tid)
 		scratch->count = sched_params(cpu->pid, cpu->tid,
-					      scratch->params);
+					      scratch->params, scratch->wanted);
 	for (size_t i = 0; i < scratch->count; i++)
 		scratch->types[i] = KVMSTATS_CUMULATIVE;
 	if (!cpu->source)
@@ -225,7 +228,7 @@ static int fill_total(const struct kvmstats_cpu *cpus, size_t cpu_count,
 {
 	struct scratch total;
 	size_t filled;
-	int ret = scratch_init(&total, scratch->room);
+	int ret = scratch_init(&total, scratch->room, nparams);
 
 	if (ret)
 		return ret;
@@ -241,7 +244,7 @@ static int fill(const struct kvmstats_cpu *cpus, size_t cpu_count,
 		int start_cpu, unsigned int ncpus)
 {
 	struct scratch scratch;
-	int ret = scratch_init(&scratch, measure(cpus, cpu_count));
+	int ret = scratch_init(&scratch, measure(cpus, cpu_count), nparams);
 
 	if (ret)
 		return ret;

@@ -7,8 +7,9 @@
 /* What a thread can have: cpu_time and the like */
 #define SCHED_PARAMS	6
 
-/* cpu_stats_sched.c */
-size_t sched_params(pid_t pid, pid_t tid, struct kvmstats_param *params);
+/* cpu_stats_sched.c: @params has room for SCHED_PARAMS, the first are @wanted */
+size_t sched_params(pid_t pid, pid_t tid, struct kvmstats_param *params,
+		    size_t wanted);
 size_t params_from_schedstat(const char *text, struct kvmstats_param *params);
 size_t params_from_stat(const char *text, long ticks_a_second,
 			struct kvmstats_param *params);

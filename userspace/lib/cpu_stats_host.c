@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cpu_stats.h"
@@ -192,23 +193,44 @@ static int fill_usage(pid_t pid, struct kvmstats_param *params,
 	return ret ? ret : 1;
 }
 
-/* Of proc(5)'s fields 14 and 15, of all threads and those that have ended. */
+/* The clocks of a process as the kernel numbers them (linux/posix-timers.h). */
+enum { CLOCK_BOTH, CLOCK_USER, CLOCK_EXACT };
+
+static int read_clock(pid_t pid, int which, uint64_t *ns)
+{
+	struct timespec time;
+
+	if (clock_gettime((clockid_t)(~(unsigned int)pid << 3 | which), &time))
+		return errno == EINVAL ? -ESRCH : -errno;
+	*ns = time.tv_sec * 1000000000ull + time.tv_nsec;
+	return 0;
+}
+
+/*
+ * Of all threads and those that have ended. The sum is exact; how it is divided,
+ * the kernel knows by ticks only, and does as here for /proc/PID/stat, which cannot
+ * be read while the process is in an exec.
+ */
 static int fill_host_total(pid_t pid, struct kvmstats_param *params,
 			   unsigned int nparams)
 {
-	struct kvmstats_param found[3];
-	char path[32], text[1024];
+	uint64_t user_ns, both_ns, exact_ns, system_ns;
 	int ret;
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	ret = read_proc(path, text, sizeof(text));
-	if (ret <= 0)
-		return ret == -ENOENT || !ret ? -ESRCH : ret;
-	if (!params_from_stat(text, sysconf(_SC_CLK_TCK), found))
-		return -ENODATA;
-	set_param(&params[0], KVMSTATS_CPU_USER, found[0].value.ul);
+	if (pid <= 0 || pid > INT_MAX >> 3)	/* no clock has its number */
+		return -ESRCH;
+	ret = read_clock(pid, CLOCK_USER, &user_ns);
+	if (!ret)
+		ret = read_clock(pid, CLOCK_BOTH, &both_ns);
+	if (!ret)
+		ret = read_clock(pid, CLOCK_EXACT, &exact_ns);
+	if (ret)
+		return ret;
+	system_ns = user_ns >= both_ns ? 0 : user_ns ?
+		    exact_ns * ((double)(both_ns - user_ns) / both_ns) : exact_ns;
+	set_param(&params[0], KVMSTATS_CPU_USER, exact_ns - system_ns);
 	if (nparams > 1)
-		set_param(&params[1], KVMSTATS_CPU_SYSTEM, found[1].value.ul);
+		set_param(&params[1], KVMSTATS_CPU_SYSTEM, system_ns);
 	return nparams > 1 ? 2 : 1;
 }
 

@@ -62,8 +62,12 @@ size_t params_from_stat(const char *text, long ticks_a_second,
 	return found == all ? all : 0;
 }
 
-/* Of a thread that has ended there is nothing. */
-size_t sched_params(pid_t pid, pid_t tid, struct kvmstats_param *params)
+/*
+ * Of a thread that has ended there is nothing, of one in an exec what can be read
+ * at once: stat is only read for those that want more.
+ */
+size_t sched_params(pid_t pid, pid_t tid, struct kvmstats_param *params,
+		    size_t wanted)
 {
 	char path[64], text[1024];
 	size_t count = 0;
@@ -71,8 +75,10 @@ size_t sched_params(pid_t pid, pid_t tid, struct kvmstats_param *params)
 	snprintf(path, sizeof(path), "/proc/%d/task/%d/schedstat", pid, tid);
 	if (read_proc(path, text, sizeof(text)) > 0)
 		count = params_from_schedstat(text, params);
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", pid, tid);
-	if (read_proc(path, text, sizeof(text)) > 0)
+	if (count >= wanted)
+		return count;
+	snprintf(path, sizeof(path), "task/%d/stat", tid);
+	if (read_proc_in_time(pid, path, text, sizeof(text)) > 0)
 		count += params_from_stat(text, sysconf(_SC_CLK_TCK),
 					  params + count);
 	return count;

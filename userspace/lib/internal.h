@@ -129,7 +129,14 @@ uint64_t parse_digits(const char **text);
 ssize_t read_proc(const char *path, char *text, size_t text_bytes);
 /* Start time of a process in clock ticks since boot, 0 unknown. */
 uint64_t process_start_ticks(const char *proc_name);
-/* Of a stranger; 0 if it is not known in KVMSTATS_FINDER_PATIENCE_MS (closer.c). */
+/*
+ * closer.c: @file of a stranger's directory, by a thread of the pool. Its length, or
+ * -errno: -ETIME after KVMSTATS_FINDER_PATIENCE_MS, -EBUSY if that process, or so
+ * many others, have not let it be read yet.
+ */
+ssize_t read_proc_in_time(pid_t pid, const char *file, char *text,
+			  size_t text_bytes);
+/* Of a stranger; 0 if it is not known in time. */
 uint64_t process_start_ticks_in_time(pid_t pid);
 uint64_t start_ticks_from_stat(const char *stat);
 pid_t process_parent(pid_t pid);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* kvmstat's VMs: whose directories of debugfs are theirs */
+/* kvmstat's VMs: whose directories of debugfs are theirs; CPU time */
+#include <math.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "../kvmstat/vm.h"
+#include "held_file.h"
 #include "image.h"
 
 static char place[64];
@@ -135,6 +137,31 @@ static void in_another_namespace(void **state)
 	assert_int_equal(status, 0);
 }
 
+/* top shows others as well, whatever one process does. */
+static void cpu_time_in_an_exec(void **state)
+{
+	struct vm *vm = vm_new("vm", NULL);
+	struct held_file file;
+	uint64_t begin_ns;
+
+	(void)state;
+	assert_non_null(vm);
+	if (!held_file_start(&file, true))
+		skip();
+	held_file_wait_exec(&file);
+	vm->pid = file.holder;
+	vm->vmm = (void *)1;	/* the process is known; no more is asked for */
+	begin_ns = clock_ns();
+	vm_sample_cpu(vm);
+	vm_sample_cpu(vm);
+	assert_true(clock_ns() - begin_ns < 1000000000);
+	assert_false(isnan(vm->cpu.run));
+	assert_false(isnan(vm->cpu.wait));
+	vm->vmm = NULL;
+	vm_free(vm);
+	held_file_stop(&file);
+}
+
 int main(void)
 {
 	TEST_LIST = {
@@ -142,6 +169,7 @@ int main(void)
 						tear_down),
 		cmocka_unit_test_setup_teardown(in_another_namespace, set_up,
 						tear_down),
+		cmocka_unit_test(cpu_time_in_an_exec),
 	};
 
 	return RUN(tests);
