@@ -43,19 +43,6 @@ static uint64_t number(const char *rest, int field)
 	return rest ? strtoull(rest, NULL, 10) : 0;
 }
 
-/* The clocks of a process as the kernel numbers them (linux/posix-timers.h). */
-enum { CLOCK_BOTH, CLOCK_USER, CLOCK_EXACT };
-
-static bool read_clock(pid_t pid, int which, uint64_t *ns)
-{
-	struct timespec time;
-
-	if (clock_gettime((clockid_t)(~(unsigned int)pid << 3 | which), &time))
-		return false;
-	*ns = time.tv_sec * 1000000000ull + time.tv_nsec;
-	return true;
-}
-
 static bool has_ended(int pidfd)
 {
 	struct pollfd poll_fd = { .fd = pidfd, .events = POLLIN };
@@ -64,22 +51,20 @@ static bool has_ended(int pidfd)
 }
 
 /*
- * User and system time of all threads. The sum is exact; how it is divided, the
- * kernel knows by ticks only, and does as here for /proc/PID/stat, which cannot be
- * read while the process is in an exec. Under cpu_lock: neither part goes back.
+ * User and system time of all threads. The sum is exact, how it is divided is the
+ * kernel's estimate. Under cpu_lock: neither part goes back.
  */
 static bool read_process(struct vm *vm, struct cpu_time *time)
 {
-	uint64_t user_ns, both_ns, exact_ns, system_ns, *last = vm->process_ns;
+	uint64_t exact_ns, system_ns, *last = vm->process_ns;
+	struct kvmstats_param params[2];
 
-	if (vm->identity.pid <= 0 || vm->pidfd < 0 ||
-	    !read_clock(vm->identity.pid, CLOCK_USER, &user_ns) ||
-	    !read_clock(vm->identity.pid, CLOCK_BOTH, &both_ns) ||
-	    !read_clock(vm->identity.pid, CLOCK_EXACT, &exact_ns) ||
+	if (vm->pidfd < 0 ||
+	    kvmstats_cpu_stats(vm->identity.pid, NULL, 0, params, 2, -1, 1, 0) != 2 ||
 	    has_ended(vm->pidfd))	/* the number may be another's */
 		return false;
-	system_ns = user_ns >= both_ns ? 0 : user_ns ?
-		    exact_ns * ((double)(both_ns - user_ns) / both_ns) : exact_ns;
+	system_ns = params[1].value.ul;
+	exact_ns = params[0].value.ul + system_ns;
 	if (exact_ns > last[0] + last[1]) {
 		if (system_ns < last[1])
 			system_ns = last[1];
