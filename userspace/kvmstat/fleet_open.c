@@ -121,7 +121,8 @@ static void add_found(struct fleet *fleet, struct vm *vm)
 	if (ret)
 		add_trouble(fleet, vm->pid, ret);
 	if (!vm->count && (error == -EIO || error == -ENOTTY))
-		vm_add_debugfs(vm, DEBUGFS_PLACE, fleet->cache);
+		vm->debugfs_error = vm_add_debugfs(vm, DEBUGFS_PLACE,
+						   fleet->cache);
 	if (vm->count == before)
 		return;
 	if (fleet->request->include_past)

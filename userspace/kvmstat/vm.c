@@ -149,6 +149,21 @@ static const char *remedy(int error, bool any)
 	return "try again";
 }
 
+/* Where the sums of debugfs would have been shown instead. */
+static const char *debugfs_problem(const struct vm *vm)
+{
+	switch (vm->debugfs_error) {
+	case -EPERM:
+		return "; debugfs is closed by kernel lockdown";
+	case -EACCES:
+		return "; debugfs is open to root only";
+	case -ENOENT:
+		return "; debugfs is not mounted";
+	default:
+		return "";
+	}
+}
+
 void vm_problem(const struct vm *vm, char *text, size_t text_bytes)
 {
 	size_t missing = vm->vmm ? kvmstats_vmm_missing(vm->vmm) : 0;
@@ -162,11 +177,11 @@ void vm_problem(const struct vm *vm, char *text, size_t text_bytes)
 			 vm->pid, remedy(error, false));
 		return;
 	}
-	snprintf(text, text_bytes, "process %ld: %s%zu of %zu %s%s%s: %s",
+	snprintf(text, text_bytes, "process %ld: %s%zu of %zu %s%s%s: %s%s",
 		 vm->pid, vm->count ? "" : "no statistics, ", missing,
 		 missing + vm->count, "descriptors cannot be had",
 		 error ? ": " : "", error ? strerror(-error) : "",
-		 remedy(error, vm->count));
+		 remedy(error, vm->count), vm->count ? "" : debugfs_problem(vm));
 }
 
 static void watch_end(struct watch *watch)

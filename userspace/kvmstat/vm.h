@@ -46,6 +46,7 @@ struct vm {
 		uint64_t at_ns;			/* monotonic; 0: not looked */
 		double run, wait;		/* parts of the interval, or NAN */
 	} cpu;
+	int debugfs_error;		/* why its sums cannot be had; 0: not tried */
 	int said;			/* the last problem that was told */
 	bool seen_incomplete;			/* there may be one: seen once */
 	bool removed;			/* told of, and about to be freed */

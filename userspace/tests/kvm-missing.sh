@@ -173,6 +173,29 @@ sums_are_marked()
 	return $verdict
 }
 
+# Why there are not even sums: without root, or where debugfs is not mounted. Under
+# lockdown, see locked-down.sh.
+no_sums_is_told()
+{
+	local verdict=0
+
+	start_told && tell vm && tell bare || return 1
+	status unshare -m sh -c 'umount /sys/kernel/debug 2>/dev/null
+		mount -t tmpfs none /sys/kernel && exec "$@"' sh \
+		"$kvmstat" show --pid "$vmm"
+	said 'no statistics, .*; debugfs is not mounted$' && said 'status 3' || verdict=1
+	mkdir -p "$tap_dir/debug/kvm" && chmod 700 "$tap_dir/debug"
+	chown -R 65534 "$tap_dir/debug"
+	# as one who has all rights of a debugger and none to read other users' files
+	status in_debugfs setpriv --bounding-set -dac_override,-dac_read_search \
+		--inh-caps -dac_override,-dac_read_search "$kvmstat" show --pid "$vmm"
+	said 'no statistics, .*; debugfs is open to root only$' && said 'status 3' ||
+		verdict=1
+	rm -r "$tap_dir/debug"
+	end_told
+	return $verdict
+}
+
 # ---- rights and limits
 
 other_users()
@@ -430,6 +453,11 @@ else
 		check "sums are marked" sums_are_marked
 	else
 		skip "sums are marked" "not root, or no debugfs"
+	fi
+	if [ "$(id -u)" = 0 ]; then
+		check "why there are no sums" no_sums_is_told
+	else
+		skip "why there are no sums" "not root"
 	fi
 	check "a kernel without statistics descriptors" kernel_without_any
 fi
