@@ -55,15 +55,31 @@ drops_its_rights()
 			"$1/copy/lib/preload_vmm" errno' sh "$tap_dir"
 }
 
+# elsewhere: a directory that is not below /tmp, of which programs can be started
+elsewhere()
+{
+	local dir
+
+	for dir in /var/tmp /run /dev/shm; do
+		dir=$(mktemp -d "$dir/run-places.XXXXXX" 2>/dev/null) || continue
+		cp "$tap_dir/copy/lib/"* "$dir" && [ -x "$dir/preload_vmm" ] &&
+			echo "$dir" && return
+		rm -r "$dir"
+	done
+	return 1
+}
+
 has_another_tmp()
 {
-	cp "$tap_dir/copy/lib/"* /var/tmp/ &&
-		"$kvmstat" run --json --interval 0.1 --output "$tap_dir/json" \
-			--preload /var/tmp/libkvmstats-preload.so -- \
-			unshare -m sh -c 'mount -t tmpfs none /tmp &&
-				exec /var/tmp/preload_vmm errno'
-	local status=$?
-	rm -f /var/tmp/preload_vmm /var/tmp/libkvmstats-preload.so
+	local dir status
+
+	dir=$(elsewhere) || return 1
+	"$kvmstat" run --json --interval 0.1 --output "$tap_dir/json" \
+		--preload "$dir/libkvmstats-preload.so" -- \
+		unshare -m sh -c 'mount -t tmpfs none /tmp && exec "$1" errno' sh \
+		"$dir/preload_vmm"
+	status=$?
+	rm -r "$dir"
 	[ $status = 0 ] && [ "$(events sent)" -gt 0 ]
 }
 
