@@ -290,6 +290,50 @@ assert sent[0]["vm"]["rejected"] == 2, sent
 ' <"$tap_dir/listen"
 }
 
+# Sockets that linger when they are closed, one in each of eight messages, keep the
+# threads that close; a thousand more wait. Then nobody's descriptors are taken.
+# Whoever closes such a socket last has to wait: not the sender.
+full_pool_is_said()
+{
+	start_listen --json --interval 0.1 || return 1
+	kill -STOP $listen
+	python3 - "$tap_dir/socket" $listen <<'END' || return 1
+import array, os, signal, socket, struct, sys
+def send(fds):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.connect(sys.argv[1])
+    s.sendmsg([struct.pack("8sHHIIIQHHI", b"KVMSTATS", 1, 40, len(fds),
+                           os.getpid(), 0, 0, 1, 0, 0) + b"n"],
+              [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+    return s
+listener = socket.create_server(("127.0.0.1", 0))
+null = os.open("/dev/null", os.O_RDONLY)
+silent, lines = [], []
+for _ in range(8):
+    sender = socket.create_connection(listener.getsockname())
+    silent.append(listener.accept()[0])
+    sender.setblocking(False)
+    try:
+        while True:
+            sender.send(bytes(65536))
+    except BlockingIOError:
+        pass
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                      struct.pack("ii", 1, 600))
+    lines.append(send([sender.fileno()]))
+    sender.close()
+for _ in range(5):
+    lines.append(send([null] * 250))
+os.kill(int(sys.argv[2]), signal.SIGCONT)
+late = send([null])
+late.settimeout(60)
+assert late.recv(1) == b"", "the listener must hang up"
+END
+	kill $listen && status_is 0 wait $listen || return 1
+	grep -o '"reason":"[^"]*"' "$tap_dir/listen" | sort | uniq -c
+	grep -q '"reason":"too many descriptors wait to be closed"' "$tap_dir/listen"
+}
+
 # says STATUS TEXT COMMAND...
 says()
 {
@@ -438,4 +482,5 @@ check "SIGINT ends listen, socket removed" interrupt_ends_listen INT
 check "second listener refused" second_listener_refused
 check "unmet expectation has its status" unmet_expectation
 check "hostile senders" hostile_senders
+check "too many descriptors to close are said" full_pool_is_said
 tap_done

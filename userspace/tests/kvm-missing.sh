@@ -249,7 +249,7 @@ refused()
 	status "$build/tests/refuse" "$error" $numbers -- "$kvmstat" "$@"
 }
 
-# 38 ENOSYS, 1 EPERM; 438 pidfd_getfd, 434 pidfd_open, 312 kcmp
+# 38 ENOSYS, 1 EPERM, 16 EBUSY; 438 pidfd_getfd, 434 pidfd_open, 312 kcmp
 refused_calls()
 {
 	local verdict=0
@@ -268,6 +268,10 @@ refused_calls()
 		said 'status 1' || verdict=1
 	refused 38 434 record --duration 1 --interval 0.1
 	[ "$(grep -c 'pidfd_open is missing' "$tap_dir/said")" -le 2 ] &&
+		said 'status 1' || verdict=1
+	# as if sixteen processes had not answered, and were not dead yet
+	refused 16 434 list
+	said 'could not be looked into.*: too many processes do not answer; no other is asked' &&
 		said 'status 1' || verdict=1
 	# numbers have to do
 	refused 38 312 top --once --interval 0.1 --guest "$guest"
