@@ -17,7 +17,7 @@ PATH=$build/kvmstat:$build/kvmstatd:$build/discover:$PATH
 # shellcheck disable=SC2016
 section()
 {
-	sed -n '/^## On a host/,/^## Where/p' "$top/README.md" |
+	sed -n '/^## On a host/,/^## Two commands/p' "$top/README.md" |
 		sed -n '/^```sh/,/^```/{/^```/!p}'
 }
 
@@ -100,7 +100,7 @@ plotted()
 # Of which README tells in its tables
 files_exist()
 {
-	sed -n '/^## On a host/,/^## Where/p' "$top/README.md" >"$tap_dir/section"
+	sed -n '/^## On a host/,/^## Two commands/p' "$top/README.md" >"$tap_dir/section"
 	[ "$(grep -c kvmstats_sender_ "$tap_dir/section")" -ge 1 ] || return 1
 	grep -oE 'kvmstats_sender_\w+' "$tap_dir/section" | while read -r name; do
 		grep -q "^int $name(" "$top/userspace/include/kvmstats.h" || exit 1
