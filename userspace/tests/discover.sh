@@ -447,6 +447,7 @@ bad_usage()
 {
 	status_is 2 "$discover" --interval 0 &&
 		status_is 2 "$discover" --interval 1x &&
+		status_is 2 "$discover" --interval 0x10 &&
 		status_is 2 "$discover" --nonsense &&
 		status_is 2 "$discover" more &&
 		"$discover" --help | grep -q '^usage: kvmstatd-discover' &&
