@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,13 @@
 /* Between two searches; doubled as long as not all vCPUs have been in a thread. */
 #define FIRST_PAUSE_NS	1000000000ull
 #define LAST_PAUSE_NS	(128 * FIRST_PAUSE_NS)
+
+/* Files of threads that stay open: each takes a page of the kernel's memory. */
+#define MAX_HELD	8192
+#define MIN_BUDGET	4096	/* with fewer descriptors none does */
+
+static size_t max_held;
+static atomic_size_t held;
 
 static ssize_t read_file(const char *path, char *text, size_t size_bytes)
 {
@@ -86,14 +94,51 @@ uint64_t own_start_ticks(void)
 	return number(strrchr(text, ')'), 22);
 }
 
-/* Time on a CPU, and time in a run queue. */
-static bool read_thread(pid_t pid, pid_t tid, struct cpu_time *time)
+size_t cpu_reserve_fds(size_t budget)
+{
+	max_held = budget / 8 < MAX_HELD ? budget / 8 : MAX_HELD;
+	if (budget < MIN_BUDGET)
+		max_held = 0;
+	return max_held;
+}
+
+void cpu_forget_thread(struct entry *entry)
+{
+	if (entry->sched_fd >= 0) {
+		close(entry->sched_fd);
+		held--;
+	}
+	entry->sched_fd = -1;
+	entry->tid = 0;
+}
+
+/*
+ * Time on a CPU, and time in a run queue. The file stays open: to open it costs
+ * several times as much as to read it, and it is that thread's for ever.
+ */
+static bool read_thread(pid_t pid, struct entry *entry, struct cpu_time *time)
 {
 	char path[64], text[128], *end;
+	int fd = entry->sched_fd;
+	ssize_t length;
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/schedstat", pid, tid);
-	if (read_file(path, text, sizeof(text)) <= 0)
+	if (fd < 0) {
+		snprintf(path, sizeof(path), "/proc/%d/task/%d/schedstat", pid,
+			 entry->tid);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			return false;
+	}
+	length = pread(fd, text, sizeof(text) - 1, 0);
+	if (entry->sched_fd < 0 && length > 0 && held < max_held) {
+		entry->sched_fd = fd;
+		held++;
+	} else if (entry->sched_fd < 0) {
+		close(fd);
+	}
+	if (length <= 0)
 		return false;
+	text[length] = 0;
 	time->ns[0] = strtoull(text, &end, 10);
 	time->ns[1] = strtoull(end, NULL, 10);
 	return true;
@@ -216,11 +261,11 @@ static bool read_threads(struct rows *rows, struct vm *vm, size_t row)
 		if (i == vm->count)
 			break;
 		r->has_cpu = vm->entries[i].tid &&
-			     read_thread(vm->identity.pid, vm->entries[i].tid,
+			     read_thread(vm->identity.pid, &vm->entries[i],
 					 &r->cpu);
 		if (r->has_cpu)
 			continue;
-		vm->entries[i].tid = 0;
+		cpu_forget_thread(&vm->entries[i]);
 		complete = false;
 	}
 	return complete;

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "../common/log.h"
@@ -448,16 +447,16 @@ static void receive_one(struct receiver *receiver, struct conn *conn)
 
 /* ------------------------------------------------------------------ turns */
 
-/* As many as we may: a VM has a descriptor for each vCPU, and two more. */
+/* As many as we may, for each vCPU one, but for what is kept for CPU time. */
 static size_t fd_budget(void)
 {
-	struct rlimit limit;
+	int64_t limit = kvmstats_raise_fd_limit();
+	size_t budget;
 
-	kvmstats_raise_fd_limit();
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+	if (limit < 0)
 		return SPARE_FDS;
-	return limit.rlim_cur > 2 * SPARE_FDS ? limit.rlim_cur - SPARE_FDS :
-	       limit.rlim_cur / 2;
+	budget = limit > 2 * SPARE_FDS ? limit - SPARE_FDS : limit / 2;
+	return budget - cpu_reserve_fds(budget);
 }
 
 int receiver_open(struct receiver *receiver, struct registry *registry,

@@ -162,6 +162,7 @@ void vm_unref(struct vm *vm)
 	if (!vm || --vm->refs)
 		return;
 	for (size_t i = 0; i < vm->count; i++) {
+		cpu_forget_thread(&vm->entries[i]);
 		kvmstats_source_close(vm->entries[i].source);
 		free(vm->entries[i].labels);
 	}
@@ -391,6 +392,7 @@ static int add_source(struct registry *registry, struct vm *vm,
 		.source = source, .vcpu = kvmstats_source_vcpu(source),
 		.class_name = kvmstats_source_class(source),
 		.device = kvmstats_source_device(source), .schema = kind,
+		.sched_fd = -1,
 	};
 	bool device = *entry.device, present;
 	size_t words = kvmstats_schema_words(registry->kinds[kind].schema);
@@ -416,6 +418,7 @@ static int add_source(struct registry *registry, struct vm *vm,
 		entry.labels = old->labels;
 		entry.class_name = old->class_name;
 		entry.device = old->device;
+		cpu_forget_thread(old);
 		*old = entry;
 		return 0;
 	}

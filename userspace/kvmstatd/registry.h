@@ -63,7 +63,9 @@ struct entry {
 	const char *class_name, *device;	/* in the same memory; "": none */
 	int vcpu;
 	uint16_t schema;	/* index in the registry */
-	pid_t tid;		/* thread of the vCPU, 0; under cpu_lock */
+	/* under cpu_lock */
+	pid_t tid;		/* thread of the vCPU, 0: not known */
+	int sched_fd;		/* what the scheduler says of it; -1: not open */
 };
 
 struct box;
@@ -165,6 +167,11 @@ int registry_set_filters(struct registry *registry,
 struct vm *vm_new(struct identity *identity, char *key);
 struct vm *vm_ref(struct vm *vm);
 void vm_unref(struct vm *vm);
+
+/* cpu.c. Of @budget descriptors, those that files of threads may take. */
+size_t cpu_reserve_fds(size_t budget);
+/* Its vCPU may have another. Under cpu_lock, or by the last who has its VM. */
+void cpu_forget_thread(struct entry *entry);
 
 void identity_free(struct identity *identity);
 /* From start_ticks; 0 if that is not known. */

@@ -237,17 +237,21 @@ static int fill_host_total(pid_t pid, struct kvmstats_param *params,
 int host_cpu_stats(pid_t pid, struct kvmstats_param *params,
 		   unsigned int nparams, int start_cpu, unsigned int ncpus)
 {
-	int cpus = host_cpus();
+	int cpus;
 
 	if (!params && !ncpus)
-		return start_cpu ? -EINVAL : cpus;
+		return start_cpu ? -EINVAL : host_cpus();
 	if (!params)
 		return ncpus > 1 ? -EINVAL : start_cpu < 0 ? 2 : 1;
-	if (!ncpus || (start_cpu >= 0 && (start_cpu >= cpus ||
-					  ncpus > (unsigned int)(cpus -
-								 start_cpu))))
+	if (!ncpus)
+		return -EINVAL;
+	if (start_cpu < 0) {
+		memset(params, 0, nparams * sizeof(*params));
+		return fill_host_total(pid, params, nparams);
+	}
+	cpus = host_cpus();
+	if (start_cpu >= cpus || ncpus > (unsigned int)(cpus - start_cpu))
 		return -EINVAL;
 	memset(params, 0, (size_t)nparams * ncpus * sizeof(*params));
-	return start_cpu < 0 ? fill_host_total(pid, params, nparams) :
-	       fill_usage(pid, params, nparams, start_cpu, ncpus);
+	return fill_usage(pid, params, nparams, start_cpu, ncpus);
 }

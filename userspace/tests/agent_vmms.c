@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * agent_vmms SOCKET VMS VCPUS [same|twice]: real VMs without a guest, a
+ * agent_vmms SOCKET VMS VCPUS [same|twice|threads]: real VMs without a guest, a
  * connection for each, names bench-0 and on. With "same", one VM is registered
- * again and again; with "twice", each sends two descriptors for each vCPU. Says
- * "ready" and waits until its standard input ends.
+ * again and again; with "twice", each sends two descriptors for each vCPU; with
+ * "threads", each has a process of its own, with threads that are named as those of
+ * vCPUs, and have nothing to do. Says "ready" and waits until its standard input
+ * ends.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <kvmstats.h>
+#include <limits.h>
 #include <linux/kvm.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -35,7 +39,7 @@ struct machine {
 	unsigned int count;
 };
 
-static bool same, twice;
+static bool same, twice, threads;
 
 static void die(const char *what)
 {
@@ -117,6 +121,31 @@ static void hand_over(const struct machine *machine, const char *path,
 	kvmstats_sender_free(sender);
 }
 
+static void *wait_for_ever(void *name)
+{
+	prctl(PR_SET_NAME, name);
+	for (;;)
+		pause();
+	return NULL;
+}
+
+static void start_threads(unsigned int vcpus)
+{
+	static char names[MAX_VCPUS][16];
+	pthread_attr_t attr;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, PTHREAD_STACK_MIN);
+	for (unsigned int i = 0; i < vcpus; i++) {
+		pthread_t thread;
+
+		snprintf(names[i], sizeof(names[i]), "vcpu%u", i);
+		errno = pthread_create(&thread, &attr, wait_for_ever, names[i]);
+		if (errno)
+			die("a thread");
+	}
+}
+
 static void run_some(char **argv, unsigned int first, unsigned int count)
 {
 	struct rlimit limit;
@@ -126,6 +155,8 @@ static void run_some(char **argv, unsigned int first, unsigned int count)
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
 	create(&machine, strtoul(argv[3], NULL, 10));
+	if (threads)
+		start_threads(machine.count - 1);
 	for (unsigned int i = first; i < first + count; i++) {
 		hand_over(&machine, argv[1], i);
 		if (same || i == first + count - 1)
@@ -168,13 +199,15 @@ int main(int argc, char **argv)
 	/* a group of its own, to be ended as one */
 	setpgid(0, 0);
 	if (argc != 4 && argc != 5) {
-		fputs("usage: agent_vmms SOCKET VMS VCPUS [same|twice]\n", stderr);
+		fputs("usage: agent_vmms SOCKET VMS VCPUS [same|twice|threads]\n",
+		      stderr);
 		return 2;
 	}
 	vms = strtoul(argv[2], NULL, 10);
 	same = argc == 5 && !strcmp(argv[4], "same");
-	twice = argc == 5 && !same;
-	step = same ? vms : VMS_PER_PROCESS;
+	twice = argc == 5 && !strcmp(argv[4], "twice");
+	threads = argc == 5 && !strcmp(argv[4], "threads");
+	step = same ? vms : threads ? 1 : VMS_PER_PROCESS;
 	for (unsigned int i = 0; i < vms; i += step)
 		start_some(argv, i, vms - i < step ? vms - i : step);
 	puts("ready");

@@ -120,6 +120,72 @@ static void found_for_the_next_scrape(void **state)
 	remove_vm(registry, vm);
 }
 
+static double seconds_of(const char *text)
+{
+	const char *line = strstr(text, VCPU_TIME);
+
+	return line ? strtod(line + strlen(VCPU_TIME), NULL) : -1;
+}
+
+/* A child whose thread of that name works. */
+static pid_t working_thread(const char *name)
+{
+	pid_t child = fork();
+
+	if (!child) {
+		prctl(PR_SET_NAME, name);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			;
+	}
+	return child;
+}
+
+/* What it says is of now; it is closed with the thread, and with the VM. */
+static void file_stays_open(void **state)
+{
+	struct registry *registry = *state;
+	unsigned int fds;
+	double before, after = 0;
+	struct vm *vms[2];
+	pid_t child;
+	char *text;
+
+	assert_int_equal(cpu_reserve_fds(4095), 0);
+	assert_int_equal(cpu_reserve_fds(1000000), 8192);
+	assert_int_equal(cpu_reserve_fds(16000), 2000);
+	child = working_thread("CPU 3/KVM");
+	for (int i = 0; i < 2; i++)
+		vms[i] = add_vm_of(registry, child);
+	free(scrape(registry));
+	for (int i = 0; i < 2; i++)
+		wait_for_search(registry, vms[i]);
+	fds = count_open_fds();
+	text = scrape(registry);
+	before = seconds_of(text);
+	free(text);
+	assert_true(before >= 0);
+	assert_int_equal(count_open_fds(), fds + 2);
+	for (int i = 0; after <= before && i < 6000; i++) {
+		usleep(10000);
+		text = scrape(registry);
+		after = seconds_of(text);
+		free(text);
+	}
+	assert_true(after > before);
+	assert_int_equal(count_open_fds(), fds + 2);
+	remove_vm(registry, vms[1]);
+	close_wait();
+	/* and its pidfd */
+	assert_int_equal(count_open_fds(), fds);
+	end(child);
+	text = scrape(registry);
+	assert_true(seconds_of(text) < 0);
+	free(text);
+	remove_vm(registry, vms[0]);
+	cpu_reserve_fds(0);
+}
+
 /* One that is in no thread yet is searched for again, but not in each scrape. */
 static void not_found_is_searched_for_again(void **state)
 {
@@ -185,6 +251,7 @@ int main(void)
 	cmocka_unit_test_setup_teardown(name, open_registry, close_registry)
 	TEST_LIST = {
 		TEST(found_for_the_next_scrape),
+		TEST(file_stays_open),
 		TEST(not_found_is_searched_for_again),
 		TEST(ended_while_searching),
 		TEST(stuck_process_delays_no_scrape),
