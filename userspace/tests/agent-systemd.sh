@@ -317,6 +317,9 @@ come()
 {
 	local vms
 
+	# it reads the statistics of all
+	sleep 0.5
+
 	get "$url/metrics" >"$tap_dir/metrics" || return 1
 	vms=$(awk '$1 == "kvmstatd_vms" { print $2 }' "$tap_dir/metrics")
 	if [ -z "$spent_when_half_came" ] && [ "$vms" -ge $((many_vms / 2)) ]; then

@@ -174,7 +174,7 @@ sums_are_marked()
 }
 
 # Why there are not even sums: without root, or where debugfs is not mounted. Under
-# lockdown, see locked-down.sh.
+# lockdown, see unpatched.sh.
 no_sums_is_told()
 {
 	local verdict=0
