@@ -23,16 +23,17 @@
  *   sender   the VMM's side
  *   peer     the reader's side, one for each connection
  *
- * and for a VMM's own statistics, in the same format and on the same way:
+ * and for a VMM's own statistics, in the same format and over the same channel:
  *
  *   publisher  a list of statistics, described once
  *   device     their values for one device, in memory that readers see
  *   block      a device whose requests are accounted for
  *
  * Errors. A function that returns int (or int64_t) returns a negative errno
- * value on failure. No function prints, sets a signal handler, or keeps
- * anything in a global variable, but for the one pool that closes descriptors.
- * errno itself is left undefined.
+ * value on failure; errno itself is left undefined. No function prints or sets a
+ * signal handler. Process-wide state is limited to the pool of threads that close
+ * descriptors, and to the numbers of the threads that account for requests.
+ * Where NULL is not named, it is not allowed.
  *
  * Threads. Two threads may use two different objects at the same time without
  * care. For one object, each function says what holds:
@@ -865,8 +866,9 @@ void kvmstats_publisher_free(struct kvmstats_publisher *publisher);
  * All values are 0. One name at a time for one device of a class in a VM: of two, a
  * reader takes the later one for the same device made again. 0 and *device,
  * -EINVAL for a name that is empty, longer than KVMSTATS_MAX_DEVICE or not printable
- * ASCII, -ENOMEM, or what memfd_create, mmap or fcntl(F_ADD_SEALS) failed with;
- * needs Linux 5.1. [const]
+ * ASCII, -ENOMEM, or what memfd_create, fallocate, mmap or fcntl(F_ADD_SEALS)
+ * failed with (-EINVAL before Linux 5.1). If RLIMIT_FSIZE is less than the size of
+ * the file, the kernel sends SIGXFSZ, as for any file. [const]
  */
 int kvmstats_device_new(const struct kvmstats_publisher *publisher,
 			const char *name, struct kvmstats_device **device);
@@ -909,22 +911,37 @@ int kvmstats_device_count(struct kvmstats_device *device, size_t stat,
  *	once a second:
  *		kvmstats_block_tick(block);
  *
- * docs/accounting.md explains each statistic. Any thread submits, any thread
- * completes, in any order; none waits for another. A thread counts in memory of
- * its own: what readers see is brought up to date by the first submit or
- * complete of each millisecond and by each tick. So it is at most a millisecond
- * behind the last request that began or ended, and right at the next tick.
+ * docs/accounting.md explains each statistic.
+ *
+ * Threads. Any thread submits, the same or another one completes, in any order of
+ * requests; submit has returned before complete is called with its request, which
+ * whatever hands the request to the other thread sees to. A thread counts in memory
+ * of its own: submit and complete take no lock in the first 64 threads of a
+ * process that account for requests, of all its blocks together. Further threads
+ * share one mutex for each block, and so does a thread for which there is no memory.
+ * A tick takes a mutex that requests only try.
+ *
+ * What readers see is brought up to date by the first submit or complete of each
+ * millisecond and by each tick. So it is at most a millisecond behind the last
+ * request that began or ended, and right at the next tick.
+ *
+ * A child of fork must not call any function on a block that its parent made, but
+ * kvmstats_block_free, which then publishes nothing. No function may be called in a
+ * signal handler.
  */
 enum kvmstats_block_op {
 	KVMSTATS_BLOCK_READ	= 0,
-	KVMSTATS_BLOCK_WRITE	= 1,
-	KVMSTATS_BLOCK_FLUSH	= 2,	/* its bytes are not counted */
-	KVMSTATS_BLOCK_DISCARD	= 3
+	KVMSTATS_BLOCK_WRITE	= 1,	/* with FUA or without; zeroes written */
+	KVMSTATS_BLOCK_FLUSH	= 2,	/* its bytes are ignored */
+	KVMSTATS_BLOCK_DISCARD	= 3	/* TRIM, UNMAP */
 };
 
 #define KVMSTATS_BLOCK_OPS	4
 
-/* The caller's memory, from submit to complete. Its content is the library's. */
+/*
+ * The caller's memory. It needs no initialisation before submit, and stays where it
+ * is, unchanged, until complete has returned. Its content is the library's.
+ */
 struct kvmstats_block_request {
 	uint64_t start_ns, bytes;
 	uint32_t op, state;
@@ -934,36 +951,40 @@ struct kvmstats_block_options {
 	size_t size_bytes;	/* sizeof(struct kvmstats_block_options) */
 	/*
 	 * The time in nanoseconds: may stand still, must not go back (if it
-	 * does, time stands still until it is there again). NULL: CLOCK_MONOTONIC.
+	 * does, time stands still until it is there again). Called by any thread,
+	 * maybe under a lock of the block. NULL: CLOCK_MONOTONIC.
 	 */
 	uint64_t (*clock)(void *context);
 	void *clock_context;
 };
 
 /*
- * @options may be NULL. 0 and *block, -EINVAL for options of another size, or as
- * kvmstats_device_new. About 50 KiB, and 10 KiB for each thread that has requests.
+ * @options may be NULL. 0 and *block, -EINVAL for options of another size, -ENOMEM,
+ * or as kvmstats_device_new. It takes about 45 KiB, a file in memory of 20 KiB, a
+ * descriptor, and 3 KiB for each thread that has had requests of it.
  */
 int kvmstats_block_new(const char *name,
 		       const struct kvmstats_block_options *options,
 		       struct kvmstats_block **block);
 /*
- * When no thread uses it any more. Readers keep what it was. In a child of fork(),
- * which can do nothing else with it, it publishes nothing. Takes NULL. [single]
+ * When no thread uses it any more, and after every sender that it was added to.
+ * Publishes a last time; readers keep what it was. Takes NULL. [single]
  */
 void kvmstats_block_free(struct kvmstats_block *block);
 /* What is to be sent, owned by the block. [const] */
 struct kvmstats_device *kvmstats_block_device(const struct kvmstats_block *block);
 /*
- * A request of @bytes begins. 0, or -EINVAL for an operation that does not exist,
- * which is not accounted for.
+ * A request of @bytes begins, which are counted when it has completed successfully.
+ * 0, or -EINVAL for an operation that there is not: then it is not counted. A
+ * request that is submitted again before it was completed stays in flight for ever.
  */
 int kvmstats_block_submit(struct kvmstats_block *block,
 			  struct kvmstats_block_request *request,
 			  enum kvmstats_block_op op, uint64_t bytes);
 /*
- * It has ended: successfully if @error is 0, else it is one of the failed ones. 0,
- * or -EINVAL if @request is not in flight.
+ * It has ended: successfully if @error is 0, else it is one of the failed ones.
+ * @block is the one that it was submitted to. 0, or -EINVAL if @request was not
+ * submitted, or has been completed.
  */
 int kvmstats_block_complete(struct kvmstats_block *block,
 			    struct kvmstats_block_request *request, int error);
@@ -975,17 +996,21 @@ int kvmstats_block_complete(struct kvmstats_block *block,
 int kvmstats_block_cancel(struct kvmstats_block *block,
 			  struct kvmstats_block_request *request);
 /*
- * A request that is refused for what the guest got wrong, and neither submitted
- * nor completed. As submit.
+ * A request is refused because the guest's request was invalid; it is neither
+ * submitted nor completed. As submit.
  */
 int kvmstats_block_invalid(struct kvmstats_block *block,
 			   enum kvmstats_block_op op);
-/* @count requests of the guest went into others, which are submitted. As submit. */
+/*
+ * @count requests of the guest were merged into others, which alone are submitted.
+ * As submit; -EINVAL for flushes, too.
+ */
 int kvmstats_block_merged(struct kvmstats_block *block,
 			  enum kvmstats_block_op op, uint64_t count);
 /*
  * Once a second, late or early as it may be: closes the windows that are due and
- * brings up to date what readers see. Any thread.
+ * brings up to date what readers see. Nothing else does that while there are no
+ * requests. Any thread.
  */
 void kvmstats_block_tick(struct kvmstats_block *block);
 

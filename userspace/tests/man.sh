@@ -189,6 +189,45 @@ values = {s["name"]: s["values"] for s in last["stats"]}
 assert values == {"rx_packets": [3], "rx_bytes": [1660]}, values' <"$out"
 }
 
+# A program that is there before its reader: a disk's requests, of which two are read
+# and one is beyond the end.
+block_is_read()
+{
+	local out=$tap_dir/block.txt reader program status
+
+	head -c 4096 /dev/zero >"$tap_dir/disk"
+	{ printf '0\n7\n8\n'; sleep 4; } |
+		"$tap_dir/block" "$tap_dir/blocks" "$tap_dir/disk" &
+	program=$!
+	sleep 0.3
+	"$build/kvmstat/kvmstat" record --json --socket "$tap_dir/blocks" \
+		--count 2 --interval 0.2 >"$out" 2>/dev/null &
+	reader=$!
+	wait "$reader" && wait "$program"
+	status=$?
+	[ $status -eq 0 ] && python3 -c '
+import json, sys
+last = [json.loads(line) for line in sys.stdin][-1]["sources"][0]
+assert (last["class"], last["device"]) == ("block", "vda"), last
+values = {s["name"]: s["values"][0] for s in last["stats"]}
+names = "read_ios", "read_bytes", "read_invalid", "read_failed", "read_in_flight"
+assert [values[n] for n in names] == [2, 1024, 1, 0, 0], values' <"$out"
+}
+
+# Every name of block accounting that the header has is in the page.
+block_names()
+{
+	local name names
+
+	names=$(grep -oE '\bKVMSTATS_(BLOCK_[A-Z]+|UNIT_[A-Z]+|MAX_DEVICE|MAX_CLASS)\b' "$header" |
+		grep -v KVMSTATS_BLOCK_OPS | sort -u)
+	[ "$(wc -l <<<"$names")" -ge 11 ] || return
+	for name in $names; do
+		grep -q "Dv $name\b" "$man/kvmstats.3" ||
+			{ echo "kvmstats.3 lacks $name"; return 1; }
+	done
+}
+
 check "make install" install_there
 for page in "$man"/*.[1-8]; do
 	check "${page##*/} is well formed" well_formed "$page"
@@ -201,6 +240,9 @@ check "kvmstats.3: recorded.c compiles" build_example kvmstats.3 recorded
 check "kvmstats.3: recorded.c prints a recorded vCPU" run_recorded
 check "kvmstats.3: publisher.c compiles" build_example kvmstats.3 publisher
 check "kvmstats.3: publisher.c is read" publisher_is_read
+check "kvmstats.3: names of block accounting" block_names
+check "kvmstats.3: block.c compiles" build_example kvmstats.3 block
+check "kvmstats.3: block.c is read" block_is_read
 check "kvmstats.7: reader.c compiles" build_example kvmstats.7 reader
 check "kvmstats.7: vmm.c compiles" build_example kvmstats.7 vmm
 if "$build/demo/demo-vmm" --seconds 0.1 >/dev/null 2>&1; then
