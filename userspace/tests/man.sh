@@ -139,6 +139,9 @@ reader_of_guest()
 # The input of the VMM ends after half a second, when it adds a vCPU.
 feed_vmm()
 {
+	until [ -S "$tap_dir/idle" ]; do
+		sleep 0.02
+	done
 	sleep 0.5 | "$tap_dir/vmm" "$tap_dir/idle" >"$tap_dir/vmm.txt"
 }
 
@@ -147,7 +150,7 @@ vmm_to_reader()
 	reader_and "$tap_dir/idle" exits feed_vmm &&
 		grep -qx 'guest1: 3 descriptors, exits 0, 0 in a second' \
 			"$tap_dir/reader.txt" &&
-		grep -qx '1 more' "$tap_dir/vmm.txt"
+		grep -qx 'hot-added: sent' "$tap_dir/vmm.txt"
 }
 
 # The same VMM through two readers, one after the other.
