@@ -975,8 +975,8 @@ void kvmstats_block_free(struct kvmstats_block *block);
 struct kvmstats_device *kvmstats_block_device(const struct kvmstats_block *block);
 /*
  * A request of @bytes begins, which are counted when it has completed successfully.
- * 0, or -EINVAL for an operation that there is not: then it is not counted. A
- * request that is submitted again before it was completed stays in flight for ever.
+ * 0, or -EINVAL for an operation that does not exist: it is not counted. A
+ * request that is submitted again before it has ended stays in flight for ever.
  */
 int kvmstats_block_submit(struct kvmstats_block *block,
 			  struct kvmstats_block_request *request,
@@ -984,7 +984,7 @@ int kvmstats_block_submit(struct kvmstats_block *block,
 /*
  * It has ended: successfully if @error is 0, else it is one of the failed ones.
  * @block is the one that it was submitted to. 0, or -EINVAL if @request was not
- * submitted, or has been completed.
+ * submitted, or has ended.
  */
 int kvmstats_block_complete(struct kvmstats_block *block,
 			    struct kvmstats_block_request *request, int error);
