@@ -140,7 +140,7 @@ rows = [line.split("|")[1:-1] for line in page.splitlines()
 assert len(rows) == 17, len(rows)
 named = set()
 for row in rows:
-    named |= set(re.findall(r"`(\w+)`", row[1]))
+    named |= set(re.findall(r"`(\w+)`", row[0]))
 schema = open(f"{here}/data/block-schema.txt").read()
 for name in set(re.findall(r"^([a-z]\w+) ", schema, re.M)):
     general = re.sub("^(write|flush|discard)_", "read_", name)

@@ -97,6 +97,21 @@ plotted()
 	run "gnuplot " && [ "$(grep -c '<title>web01</title>' vms.svg)" -ge 2 ]
 }
 
+disk_scraped()
+{
+	run "curl -s http://127.0.0.1:9976/metrics | grep kvm_block" \
+		"s/curl/& -q --noproxy '*'/" >"$tap_dir/disk" &&
+		grep -qx 'kvm_block_read_ios_total{vm="web01-disks",device="vda"} 1000' \
+			"$tap_dir/disk"
+}
+
+# nbdkit goes into the background by itself.
+disk_is_counted()
+{
+	run "nbdkit " "s|/usr/local/lib/nbdkit/filters|$build/nbdkit|" &&
+		run "qemu-img bench" && repeat disk_scraped
+}
+
 # Of which README tells in its tables
 files_exist()
 {
@@ -116,5 +131,6 @@ check "another is discovered" discovered
 check "top shows it" repeat shown
 check "it is recorded" recorded
 check "the record is plotted" plotted
+check "a disk is accounted for" disk_is_counted
 check "functions that are named exist" files_exist
 tap_done
