@@ -84,16 +84,22 @@ example()
 	sed -n '/^\.\\" example: '"$2"'$/,/^\.Ed/{/^\./d;s/\\e/\\/g;p}' "$man/$1"
 }
 
+# build_program NAME: with the library as it is installed
+build_program()
+{
+	# shellcheck disable=SC2046 # several flags
+	PKG_CONFIG_LIBDIR=$root/usr/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$root \
+		$CC -std=gnu11 -Wall -Wextra -Werror "$tap_dir/$1.c" \
+		-o "$tap_dir/$1" $(PKG_CONFIG_LIBDIR=$root/usr/lib/pkgconfig \
+		PKG_CONFIG_SYSROOT_DIR=$root \
+		pkg-config --cflags --libs libkvmstats)
+}
+
 # build_example PAGE NAME: the program NAME.c of the page
 build_example()
 {
-	example "$1" "$2.c" >"$tap_dir/$2.c" && [ -s "$tap_dir/$2.c" ] || return
-	# shellcheck disable=SC2046 # several flags
-	PKG_CONFIG_LIBDIR=$root/usr/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$root \
-		$CC -std=gnu11 -Wall -Wextra -Werror "$tap_dir/$2.c" \
-		-o "$tap_dir/$2" $(PKG_CONFIG_LIBDIR=$root/usr/lib/pkgconfig \
-		PKG_CONFIG_SYSROOT_DIR=$root \
-		pkg-config --cflags --libs libkvmstats)
+	example "$1" "$2.c" >"$tap_dir/$2.c" && [ -s "$tap_dir/$2.c" ] &&
+		build_program "$2"
 }
 
 export LD_LIBRARY_PATH=$root/usr/lib
@@ -217,6 +223,25 @@ names = "read_ios", "read_bytes", "read_invalid", "read_failed", "read_in_flight
 assert [values[n] for n in names] == [2, 1024, 1, 0, 0], values' <"$out"
 }
 
+# What a block takes is within a tenth of what page, header and accounting.md say.
+block_memory()
+{
+	cp "$here/block_memory.c" "$tap_dir/" && build_program block_memory &&
+		"$tap_dir/block_memory" >"$tap_dir/memory.txt" || return
+	cat "$tap_dir/memory.txt"
+	python3 - "$tap_dir/memory.txt" "$man/kvmstats.3" "$header" \
+		"$here/../../docs/accounting.md" <<'END'
+import re, sys
+measured = [int(number) for number in open(sys.argv[1]).read().split()]
+for name in sys.argv[2:]:
+    text = re.sub(r"\s+(\* )?", " ", open(name).read())
+    found = re.search(r"(\d+) KiB[^.]*?, a file in memory of (\d+) KiB[^.]*? (\d+) KiB for each thread", text)
+    assert found, name
+    for stated, bytes in zip(found.groups(), measured):
+        assert abs(int(stated) * 1024 - bytes) < bytes / 10, (name, stated, bytes)
+END
+}
+
 # Every name of block accounting that the header has is in the page.
 block_names()
 {
@@ -244,6 +269,7 @@ check "kvmstats.3: recorded.c prints a recorded vCPU" run_recorded
 check "kvmstats.3: publisher.c compiles" build_example kvmstats.3 publisher
 check "kvmstats.3: publisher.c is read" publisher_is_read
 check "kvmstats.3: names of block accounting" block_names
+check "kvmstats.3: memory of block accounting" block_memory
 check "kvmstats.3: block.c compiles" build_example kvmstats.3 block
 check "kvmstats.3: block.c is read" block_is_read
 check "kvmstats.7: reader.c compiles" build_example kvmstats.7 reader
