@@ -847,7 +847,7 @@ struct kvmstats_stat {
 	unsigned int type;	/* enum kvmstats_type */
 	unsigned int unit;	/* enum kvmstats_unit */
 	int exponent;		/* -64..64; -9: the values are billionths of a unit */
-	unsigned int size;	/* elements, or buckets; 0 is 1 */
+	unsigned int size;	/* elements, or buckets (65 at most if log); 0 is 1 */
 	uint32_t bucket_size;	/* width of a linear histogram's bucket; else 0 */
 	unsigned int reserved[4];	/* 0 */
 };
