@@ -20,6 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "qemu-acct.h"
+
 #define ROUNDS	5
 #define THREADS	8
 
@@ -93,14 +95,6 @@ static void with_mutex(void)
 		locked.longest_ns = time_ns;
 	pthread_mutex_unlock(&locked.lock);
 }
-
-/* In qemu-acct.c */
-#pragma weak qemu_acct_setup
-#pragma weak qemu_acct_plain
-#pragma weak qemu_acct_full
-void qemu_acct_setup(void);
-void qemu_acct_plain(void);
-void qemu_acct_full(void);
 
 static const struct method methods[] = {
 	{ "empty loop", nothing },

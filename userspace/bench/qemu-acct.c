@@ -6,10 +6,7 @@
  */
 #include "qemu/osdep.h"
 #include "block/accounting.h"
-
-void qemu_acct_setup(void);
-void qemu_acct_plain(void);
-void qemu_acct_full(void);
+#include "qemu-acct.h"
 
 static BlockAcctStats plain, full;
 
@@ -22,11 +19,10 @@ void qemu_acct_setup(void)
 	block_acct_init(&full);
 	for (int i = 0; i < 3; i++)
 		block_acct_add_interval(&full, intervals_s[i]);
-	for (int i = 0; i < 38; i++)
-		bounds[i] = (uint64List){
-			.next = i < 37 ? &bounds[i + 1] : NULL,
-			.value = 2ull << i,
-		};
+	for (int i = 0; i < 38; i++) {
+		bounds[i].next = i < 37 ? &bounds[i + 1] : NULL;
+		bounds[i].value = 2ull << i;
+	}
 	block_latency_histogram_set(&full, BLOCK_ACCT_READ, bounds);
 }
 

@@ -17,71 +17,13 @@
  * for a thread that was interrupted.
  */
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "block_windows.h"
-#include "thread_slot.h"
+#include "block.h"
 
 #define STATE_SUBMITTED	0x5b10c4edu
-
-/* What an event changes, all at once. */
-enum {
-	COUNT_BYTES, COUNT_IOS, COUNT_FAILED, COUNT_TIME, COUNT_FAILED_TIME,
-	COUNT_BEGUN, COUNT_ENDED, COUNT_BALANCE,
-	COUNTS
-};
-
-/* What one thread has to say of one operation; that thread alone writes it. */
-struct tally {
-	_Atomic uint64_t turn;		/* count[turn % 2] is right */
-	_Atomic uint64_t count[2][COUNTS];
-	_Atomic uint64_t merged, invalid;
-	_Atomic uint64_t cancelled_ns;	/* not before it is in the counts */
-	_Atomic uint64_t latency[BLOCK_LATENCY_BUCKETS];
-	_Atomic uint64_t size[BLOCK_SIZE_BUCKETS];
-	/* of the window that is open, if it has this number */
-	_Atomic uint64_t window, shortest_ns, longest_ns;
-};
-
-struct shard {
-	_Atomic uint64_t last_ns;	/* when its last request ended */
-	struct tally tally[KVMSTATS_BLOCK_OPS];
-};
-
-/* The same of all threads. */
-struct sum {
-	uint64_t count[COUNTS];
-	uint64_t merged, invalid, cancelled_ns;
-	uint64_t latency[BLOCK_LATENCY_BUCKETS];
-	uint64_t size[BLOCK_SIZE_BUCKETS];
-	bool any;			/* in the window that is open */
-	uint64_t shortest_ns, longest_ns;
-};
-
-struct kvmstats_block {
-	/* Read by every request, written once in a millisecond. */
-	_Alignas(64) _Atomic uint64_t next_ns;	/* then the sums are due */
-	_Atomic uint64_t floor_ns;		/* that they are of: none is earlier */
-	_Atomic uint64_t window;		/* number of the second that is open */
-	uint64_t (*clock)(void *context);
-	void *clock_context;
-	struct shard *_Atomic shards[THREAD_SLOTS + 1];
-	struct kvmstats_device *device;
-	pid_t pid;			/* a forked child publishes nothing */
-	pthread_mutex_t shared_lock;	/* of the shard that threads share */
-
-	_Alignas(64) pthread_mutex_t lock;	/* of all that follows */
-	uint64_t now_ns;		/* of the sums; never goes back */
-	struct sum sum[KVMSTATS_BLOCK_OPS];
-	uint64_t queue_time[KVMSTATS_BLOCK_OPS];	/* as published */
-	uint64_t created_ns, last_ns;	/* when the last request ended, 0 none */
-	uint64_t idle_ns, idle_until_ns;
-	uint64_t depth_ns;		/* integral of the depth up to now_ns */
-	struct block_windows windows;
-};
 
 static uint64_t read_clock(void *context)
 {
@@ -91,22 +33,6 @@ static uint64_t read_clock(void *context)
 
 /* ------------------------------------------------------------- the shards */
 
-static inline uint64_t get(const _Atomic uint64_t *word)
-{
-	return atomic_load_explicit(word, memory_order_relaxed);
-}
-
-/* For the thread that owns the shard: no other one writes. */
-static inline void add(_Atomic uint64_t *word, uint64_t amount)
-{
-	atomic_store_explicit(word, get(word) + amount, memory_order_relaxed);
-}
-
-static inline void set(_Atomic uint64_t *word, uint64_t value)
-{
-	atomic_store_explicit(word, value, memory_order_relaxed);
-}
-
 /*
  * release: who sees a count that is being written anew sees that its turn is
  * over; who sees a turn sees its counts.
@@ -115,26 +41,13 @@ static inline void tally_change(struct tally *tally,
 				const uint64_t change[COUNTS])
 {
 	uint64_t turn = get(&tally->turn);
-	_Atomic uint64_t *from = tally->count[turn % 2];
-	_Atomic uint64_t *to = tally->count[(turn + 1) % 2];
+	atomic_uint_least64_t *from = tally->count[turn % 2];
+	atomic_uint_least64_t *to = tally->count[(turn + 1) % 2];
 
 	for (int i = 0; i < COUNTS; i++)
 		atomic_store_explicit(&to[i], get(&from[i]) + change[i],
 				      memory_order_release);
 	atomic_store_explicit(&tally->turn, turn + 1, memory_order_release);
-}
-
-/* Again only if the thread has come twice meanwhile, not if it has stopped. */
-static void tally_counts(struct tally *tally, uint64_t count[COUNTS])
-{
-	uint64_t turn;
-
-	do {
-		turn = atomic_load_explicit(&tally->turn, memory_order_acquire);
-		for (int i = 0; i < COUNTS; i++)
-			count[i] = atomic_load_explicit(&tally->count[turn % 2][i],
-							memory_order_acquire);
-	} while (get(&tally->turn) != turn);
 }
 
 static struct shard *shard_new(struct kvmstats_block *block, int slot)
@@ -149,255 +62,11 @@ static struct shard *shard_new(struct kvmstats_block *block, int slot)
 	return shard;
 }
 
-/* --------------------------------------------------------------- the sums */
-
-/* Under the lock, as all in this part. */
-static void add_tally(struct sum *sum, struct tally *tally, uint64_t window)
-{
-	uint64_t count[COUNTS], shortest_ns, longest_ns;
-
-	sum->cancelled_ns += atomic_load_explicit(&tally->cancelled_ns,
-						  memory_order_acquire);
-	tally_counts(tally, count);
-	for (int i = 0; i < COUNTS; i++)
-		sum->count[i] += count[i];
-	sum->merged += get(&tally->merged);
-	sum->invalid += get(&tally->invalid);
-	for (int i = 0; i < BLOCK_LATENCY_BUCKETS; i++)
-		sum->latency[i] += get(&tally->latency[i]);
-	for (int i = 0; i < BLOCK_SIZE_BUCKETS; i++)
-		sum->size[i] += get(&tally->size[i]);
-	if (atomic_load_explicit(&tally->window, memory_order_acquire) != window)
-		return;
-	shortest_ns = get(&tally->shortest_ns);
-	longest_ns = get(&tally->longest_ns);
-	if (!sum->any || shortest_ns < sum->shortest_ns)
-		sum->shortest_ns = shortest_ns;
-	if (longest_ns > sum->longest_ns)
-		sum->longest_ns = longest_ns;
-	sum->any = true;
-}
-
-static void add_up(struct kvmstats_block *block)
-{
-	uint64_t window = get(&block->window);
-
-	memset(block->sum, 0, sizeof(block->sum));
-	for (int slot = 0; slot <= THREAD_SLOTS; slot++) {
-		struct shard *shard = atomic_load_explicit(&block->shards[slot],
-							   memory_order_acquire);
-
-		if (!shard)
-			continue;
-		for (int op = 0; op < KVMSTATS_BLOCK_OPS; op++)
-			add_tally(&block->sum[op], &shard->tally[op], window);
-		if (block->last_ns < get(&shard->last_ns))
-			block->last_ns = get(&shard->last_ns);
-	}
-}
-
-static uint64_t in_flight(const struct kvmstats_block *block, int op)
-{
-	const uint64_t *sum = block->sum[op].count;
-	uint64_t count = sum[COUNT_BEGUN] - sum[COUNT_ENDED];
-
-	/* shards are not of one moment: the end may be seen, the begin not */
-	return (int64_t)count < 0 ? 0 : count;
-}
-
-/*
- * May be a little less than what it was, for the same reason; and a little more
- * than what it will come to, for the threads that have looked at the clock and
- * not yet written.
- */
-static uint64_t integral_at(const struct kvmstats_block *block, int op,
-			    uint64_t t_ns)
-{
-	const uint64_t *sum = block->sum[op].count;
-
-	return sum[COUNT_BALANCE] +
-	       t_ns * (sum[COUNT_BEGUN] - sum[COUNT_ENDED]);
-}
-
-static bool is_idle(const struct kvmstats_block *block)
-{
-	for (int op = 0; op < KVMSTATS_BLOCK_OPS; op++)
-		if (in_flight(block, op))
-			return false;
-	return true;
-}
-
-/* For how long the requests in flight have been there, in all. */
-static uint64_t age_in_flight(const struct kvmstats_block *block)
-{
-	int64_t age_ns = 0;
-
-	for (int op = 0; op < KVMSTATS_BLOCK_OPS; op++) {
-		const struct sum *sum = &block->sum[op];
-
-		age_ns += integral_at(block, op, block->now_ns) -
-			  sum->count[COUNT_TIME] -
-			  sum->count[COUNT_FAILED_TIME] - sum->cancelled_ns;
-	}
-	return age_ns < 0 ? 0 : age_ns;
-}
-
-/* Since when it is idle, if it is. */
-static uint64_t idle_from(const struct kvmstats_block *block)
-{
-	return block->last_ns ? block->last_ns : block->created_ns;
-}
-
-static uint64_t less(uint64_t a, uint64_t b)
-{
-	return a > b ? a - b : 0;
-}
-
-/*
- * Requests may come, and even end, while who is to count the idle time before them
- * is on its way here: it is at least what is left
- *  - since the last one ended, without the ages of those in flight;
- *  - since @before_ns, when this was done last, without all the time that requests
- *    have been there since.
- * Where requests did not overlap, that is all of it.
- */
-static void count_idle(struct kvmstats_block *block, uint64_t before_ns)
-{
-	uint64_t from_ns = idle_from(block), depth_ns = 0, since_end_ns, idle_ns;
-
-	if (from_ns < block->idle_until_ns)
-		from_ns = block->idle_until_ns;
-	since_end_ns = less(less(block->now_ns, from_ns), age_in_flight(block));
-	for (int op = 0; op < KVMSTATS_BLOCK_OPS; op++)
-		depth_ns += integral_at(block, op, block->now_ns);
-	idle_ns = (int64_t)(depth_ns - block->depth_ns) < 0 ? 0 :
-		  less(block->now_ns - before_ns, depth_ns - block->depth_ns);
-	block->depth_ns = depth_ns;
-	if (idle_ns < since_end_ns)
-		idle_ns = since_end_ns;
-	if (!idle_ns)
-		return;
-	block->idle_ns += idle_ns;
-	block->idle_until_ns = block->now_ns;
-}
-
-/* After a long sleep, seconds that no window will ever see are left out. */
-static void skip_seconds(struct kvmstats_block *block, uint64_t to)
-{
-	block->windows.second = to;
-	for (int op = 0; op < KVMSTATS_BLOCK_OPS; op++)
-		block->windows.before[op].integral =
-			integral_at(block, op, to * BLOCK_SECOND_NS);
-}
-
-/* All seconds that have ended, of which only the first one has requests. */
-static void close_windows(struct kvmstats_block *block)
-{
-	struct block_windows *windows = &block->windows;
-	uint64_t due = block->now_ns / BLOCK_SECOND_NS;
-
-	if (windows->second == due)
-		return;
-	while (windows->second < due) {
-		uint64_t end_ns = (windows->second + 1) * BLOCK_SECOND_NS;
-
-		for (int op = 0; op < KVMSTATS_BLOCK_OPS; op++) {
-			const struct sum *sum = &block->sum[op];
-			struct block_totals totals = {
-				.count = sum->count[COUNT_IOS],
-				.time_ns = sum->count[COUNT_TIME],
-				.integral = integral_at(block, op, end_ns),
-			};
-
-			block_windows_close(windows, op, &totals,
-					    sum->shortest_ns, sum->longest_ns);
-		}
-		block_windows_next(windows, due);
-		if (due > windows->second + 2 * BLOCK_MEMORY_S)
-			skip_seconds(block, due - BLOCK_MEMORY_S);
-	}
-	/* 0 is the number that no window has */
-	set(&block->window, due + 1);
-}
-
-/* What happened before @now_ns, whose event is not among it. */
-static void advance(struct kvmstats_block *block, uint64_t now_ns)
-{
-	uint64_t before_ns = block->now_ns;
-
-	add_up(block);
-	if (block->now_ns < now_ns)
-		block->now_ns = now_ns;
-	set(&block->floor_ns, block->now_ns);
-	count_idle(block, before_ns);
-	close_windows(block);
-	set(&block->next_ns, (block->now_ns / BLOCK_REFRESH_NS + 1) *
-	    BLOCK_REFRESH_NS);
-}
-
-static void put(_Atomic uint64_t **out, uint64_t value)
-{
-	atomic_store_explicit((*out)++, value, memory_order_relaxed);
-}
-
-static void put_windows(const struct kvmstats_block *block, int op,
-			_Atomic uint64_t **out)
-{
-	for (int i = 0; i < BLOCK_WINDOWS; i++) {
-		const struct block_window *window = &block->windows.last[i][op];
-		uint64_t count = window->count;
-
-		put(out, count);
-		put(out, count ? window->time_ns / count : 0);
-		put(out, window->shortest_ns);
-		put(out, window->longest_ns);
-		put(out, block_window_depth(window, i));
-	}
-}
-
-/*
- * In the order of block_stats.c. The request that ends an idle time is to come
- * here at once, so that none of it is missing.
- */
-static void publish(struct kvmstats_block *block)
-{
-	_Atomic uint64_t *out = device_values(block->device);
-
-	if (is_idle(block))
-		set(&block->next_ns, block->now_ns);
-	put(&out, block->idle_ns);
-	put(&out, is_idle(block) ? block->now_ns - idle_from(block) : 0);
-	for (int op = 0; op < KVMSTATS_BLOCK_OPS; op++) {
-		const struct sum *sum = &block->sum[op];
-		bool flush = op == KVMSTATS_BLOCK_FLUSH;
-		uint64_t integral = integral_at(block, op, block->now_ns);
-
-		if ((int64_t)(integral - block->queue_time[op]) > 0)
-			block->queue_time[op] = integral;
-		if (!flush)
-			put(&out, sum->count[COUNT_BYTES]);
-		put(&out, sum->count[COUNT_IOS]);
-		if (!flush)
-			put(&out, sum->merged);
-		put(&out, sum->invalid);
-		put(&out, sum->count[COUNT_FAILED]);
-		put(&out, sum->count[COUNT_TIME]);
-		put(&out, sum->count[COUNT_FAILED_TIME]);
-		put(&out, block->queue_time[op]);
-		put(&out, in_flight(block, op));
-		for (int i = 0; i < BLOCK_LATENCY_BUCKETS; i++)
-			put(&out, sum->latency[i]);
-		for (int i = 0; i < BLOCK_SIZE_BUCKETS && !flush; i++)
-			put(&out, sum->size[i]);
-		put_windows(block, op, &out);
-	}
-}
-
 void kvmstats_block_tick(struct kvmstats_block *block)
 {
 	pthread_mutex_lock(&block->lock);
-	advance(block, block->clock(block->clock_context));
-	publish(block);
+	block_advance(block, block->clock(block->clock_context));
+	block_publish(block);
 	pthread_mutex_unlock(&block->lock);
 }
 
@@ -444,7 +113,7 @@ static void event_begin(struct kvmstats_block *block, struct event *event)
 	event->due = event->now_ns >= next_ns &&
 		     !pthread_mutex_trylock(&block->lock);
 	if (event->due)
-		advance(block, event->now_ns);
+		block_advance(block, event->now_ns);
 }
 
 static void event_end(struct kvmstats_block *block, const struct event *event)
@@ -453,8 +122,8 @@ static void event_end(struct kvmstats_block *block, const struct event *event)
 		pthread_mutex_unlock(&block->shared_lock);
 	if (!event->due)
 		return;
-	add_up(block);
-	publish(block);
+	block_add_up(block);
+	block_publish(block);
 	pthread_mutex_unlock(&block->lock);
 }
 
@@ -633,8 +302,8 @@ int kvmstats_block_new(const char *name,
 	block->created_ns = block->now_ns;
 	block->windows.second = block->now_ns / BLOCK_SECOND_NS;
 	block->window = block->windows.second + 1;
-	advance(block, block->now_ns);
-	publish(block);
+	block_advance(block, block->now_ns);
+	block_publish(block);
 	*result = block;
 	return 0;
 }

@@ -79,7 +79,7 @@ static void report(int result)
 		nbdkit_debug("kvmstats-socket=%s: %s, will be tried again",
 			     socket_path, strerror(-result));
 	else if (result == -EPIPE || result == -ECONNRESET)
-		nbdkit_error("kvmstats-socket=%s: the reader has closed the connection; it may have ended, or its log says why",
+		nbdkit_error("kvmstats-socket=%s: the reader hung up, its log may say why",
 			     socket_path);
 	else if (result < 0)
 		nbdkit_error("kvmstats-socket=%s: %s, will be tried again",
