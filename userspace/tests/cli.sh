@@ -234,7 +234,7 @@ second_listener_refused()
 {
 	start_listen || return 1
 	status_is 1 "$kvmstat" listen "$tap_dir/socket" || return 1
-	grep -q 'Address already in use' "$tap_dir/out" && kill $listen &&
+	grep -qE 'Address (already )?in use' "$tap_dir/out" && kill $listen &&
 		wait $listen
 }
 
