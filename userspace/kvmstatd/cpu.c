@@ -96,7 +96,7 @@ uint64_t own_start_ticks(void)
 
 size_t cpu_reserve_fds(size_t budget)
 {
-	max_held = budget / 8 < MAX_HELD ? budget / 8 : MAX_HELD;
+	max_held = budget / 16 < MAX_HELD ? budget / 16 : MAX_HELD;
 	if (budget < MIN_BUDGET)
 		max_held = 0;
 	return max_held;
