@@ -89,10 +89,12 @@ changes_its_root()
 }
 
 # Another C library than ours: the loader ends the program for a symbol that it
-# does not have. What _FORTIFY_SOURCE makes of others only glibc has.
+# does not have. What _FORTIFY_SOURCE makes of others only glibc has; what the stack
+# protector calls, all have.
 other_c_library()
 {
-	! nm -D "$build/preload/libkvmstats-preload.so" | grep -E '_chk|isoc|scanf|strto' &&
+	! nm -D "$build/preload/libkvmstats-preload.so" | grep -v __stack_chk_fail |
+		grep -E '_chk|isoc|scanf|strto' &&
 		musl-gcc -D_GNU_SOURCE -idirafter /usr/include \
 			-idirafter "/usr/include/$(uname -m)-linux-gnu" \
 			"$here/preload_vmm.c" -o "$tap_dir/musl" -pthread &&
