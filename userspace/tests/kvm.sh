@@ -42,7 +42,7 @@ END
 
 listed()
 {
-	"$kvmstat" list | grep -E "^ *$vmm .* $guest +1 +4 +1 +4  $guest\$"
+	"$kvmstat" list | grep -E "^ *$vmm .* $guest +1 +4 +1 +4 +0  $guest\$"
 }
 
 image_of_live()
