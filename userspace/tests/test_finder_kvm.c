@@ -205,10 +205,13 @@ static int set_up(void **state)
 	return kvmstats_finder_new(0, NULL, &finder);
 }
 
+/* The next test's VMM is forked from here: it must not have this one's VM. */
 static int tear_down(void **state)
 {
 	(void)state;
 	kvmstats_finder_free(finder);
+	kvmstats_close_wait(KVMSTATS_CLOSE_FOREIGN);
+	kvmstats_close_wait(KVMSTATS_CLOSE_VM);
 	return 0;
 }
 
