@@ -106,7 +106,14 @@ assert last["discard_failed"] == 20 and last["discard_bytes"] == 0, last'
 }
 
 # The client'"'"'s time is longer than ours, and ours than the delay.
+# On a busy machine the second in which a window is shown may pass between two
+# samples: what is right is seen once in three times.
 delays()
+{
+	delays_once || delays_once || delays_once
+}
+
+delays_once()
 {
 	behind "$(load one)" --filter=delay memory 64M rdelay=30ms wdelay=10ms &&
 		expect '
