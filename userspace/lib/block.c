@@ -178,8 +178,10 @@ static void count_done(const struct kvmstats_block *block, struct tally *tally,
 				      memory_order_release);
 }
 
-int kvmstats_block_complete(struct kvmstats_block *block,
-			    struct kvmstats_block_request *request, int error)
+enum end { SUCCEEDED, FAILED, CANCELLED };
+
+static int end_request(struct kvmstats_block *block,
+		       struct kvmstats_block_request *request, enum end end)
 {
 	uint64_t change[COUNTS] = { 0 }, end_ns, time_ns;
 	struct event event;
@@ -192,42 +194,38 @@ int kvmstats_block_complete(struct kvmstats_block *block,
 		 request->start_ns;
 	time_ns = end_ns - request->start_ns;
 	tally = &event.shard->tally[request->op];
-	if (!error)
+	if (end == SUCCEEDED) {
 		count_done(block, tally, request, time_ns);
-	change[COUNT_BYTES] = error ? 0 : request->bytes;
-	change[error ? COUNT_FAILED : COUNT_IOS] = 1;
-	change[error ? COUNT_FAILED_TIME : COUNT_TIME] = time_ns;
+		change[COUNT_BYTES] = request->bytes;
+		change[COUNT_IOS] = 1;
+		change[COUNT_TIME] = time_ns;
+	} else if (end == FAILED) {
+		change[COUNT_FAILED] = 1;
+		change[COUNT_FAILED_TIME] = time_ns;
+	}
 	change[COUNT_ENDED] = 1;
 	change[COUNT_BALANCE] = end_ns;
 	tally_change(tally, change);
+	if (end == CANCELLED)
+		atomic_store_explicit(&tally->cancelled_ns,
+				      get(&tally->cancelled_ns) + time_ns,
+				      memory_order_release);
 	set(&event.shard->last_ns, end_ns);
 	event_end(block, &event);
 	request->state = 0;
 	return 0;
 }
 
+int kvmstats_block_complete(struct kvmstats_block *block,
+			    struct kvmstats_block_request *request, int error)
+{
+	return end_request(block, request, error ? FAILED : SUCCEEDED);
+}
+
 int kvmstats_block_cancel(struct kvmstats_block *block,
 			  struct kvmstats_block_request *request)
 {
-	uint64_t change[COUNTS] = { 0 }, end_ns;
-	struct event event;
-	struct tally *tally;
-
-	if (request->state != STATE_SUBMITTED)
-		return -EINVAL;
-	event_begin(block, &event);
-	end_ns = event.now_ns > request->start_ns ? event.now_ns :
-		 request->start_ns;
-	tally = &event.shard->tally[request->op];
-	change[COUNT_ENDED] = 1;
-	change[COUNT_BALANCE] = end_ns;
-	tally_change(tally, change);
-	atomic_store_explicit(&tally->cancelled_ns, get(&tally->cancelled_ns) +
-			      end_ns - request->start_ns, memory_order_release);
-	set(&event.shard->last_ns, end_ns);
-	event_end(block, &event);
-	request->state = 0;
-	return 0;
+	return end_request(block, request, CANCELLED);
 }
 
 static int count_apart(struct kvmstats_block *block, enum kvmstats_block_op op,
