@@ -90,7 +90,6 @@ int published_check_schema(const struct kvmstats_schema *schema)
 		return -E2BIG;
 	for (size_t i = 0; i < count; i++) {
 		const char *name = schema->descs[schema->by_name[i]].name;
-
 		const struct kvmstats_desc *desc = &schema->descs[i];
 
 		if (!word_ok(name, KVMSTATS_MAX_STAT_NAME, true))
