@@ -144,7 +144,7 @@ help: ## this list
 
 -include harness/harness.mk
 
-boot boot-tests harness-selftest run-demo bench-quota bench-stats lab: | boot-packages
+boot boot-tests harness-selftest run-demo bench-quota bench-slots bench-stats lab: | boot-packages
 boot-packages:
 	@scripts/packages need build boot \
 		$(if $(filter host,$(ROOT))$(filter boot-tests,$(MAKECMDGOALS)),check) \

@@ -41,8 +41,12 @@ bench-stats: ## what statistics cost to read and to count, in instructions
 	scripts/build-kernel x86_64 mainline-plain
 	harness/bench-stats
 
+bench-slots: ## what a change of memory slots costs, by a list and without
+	harness/prepare x86_64 plain
+	harness/bench-slots
+
 lab: ## migration policies compared, into docs/dirty-quota.md; minutes
 	harness/prepare x86_64 plain
 	harness/run-lab
 
-.PHONY: lab boot boot-tests harness-selftest run-demo bench-quota bench-stats
+.PHONY: lab boot boot-tests harness-selftest run-demo bench-quota bench-slots bench-stats

@@ -75,6 +75,24 @@ static bool is_bad(const char *text)
 	return false;
 }
 
+/*
+ * vmalloc() says with a trace that an allocation has failed, and a test may have
+ * it fail. The trace comes before anything else that this task has to say.
+ */
+static bool is_trace_of_failure(const char *text)
+{
+	static bool failed;
+
+	if (strstr(text, "vmalloc: allocation failure")) {
+		failed = true;
+		return true;
+	}
+	if (!failed || !strstr(text, "Call Trace:"))
+		return false;
+	failed = false;
+	return true;
+}
+
 /* A record is "prio,seq,usec,flags;text\n" and continuation lines. */
 static int check_record(char *record)
 {
@@ -85,7 +103,7 @@ static int check_record(char *record)
 		return 0;
 	text++;
 	text[strcspn(text, "\n")] = '\0';
-	if (!is_bad(text))
+	if (is_trace_of_failure(text) || !is_bad(text))
 		return 0;
 	if (reported++ < REPORTED_MAX)
 		report_line("log %s", text);

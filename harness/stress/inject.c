@@ -139,6 +139,98 @@ static void make_plain_vm(void)
 		empty_vm = create_vm();
 }
 
+/*
+ * Two slots in place of one, with other numbers, both with a log; and back. What
+ * is allocated last fails after everything else was.
+ */
+#define SLOT_PAGES	32
+static struct {
+	unsigned char *memory;
+	uint64_t updates;
+	bool split;
+} slots;
+
+static uint64_t count_updates(void)
+{
+	struct stats_ref ref;
+	int fd = get_stats_fd(env.vm_fd);
+	uint64_t updates;
+
+	stats_ref_init(&ref, fd, NULL, -1);
+	stats_read_all(&ref, fd);
+	updates = stats_value(&ref, "memslot_updates");
+	close(fd);
+	return updates;
+}
+
+static bool has_log(unsigned int slot)
+{
+	unsigned long bits[1];
+	struct kvm_dirty_log log = { .slot = slot, .dirty_bitmap = bits };
+
+	return !ioctl(env.vm_fd, KVM_GET_DIRTY_LOG, &log);
+}
+
+/* Exactly the slots of the layout that is in force, whatever has failed. */
+static void check_slots(void)
+{
+	CHECK(has_log(1) == !slots.split, "slot 1 is %d", has_log(1));
+	CHECK(has_log(2) == slots.split, "slot 2 is %d", has_log(2));
+	CHECK(has_log(3) == slots.split, "slot 3 is %d", has_log(3));
+	CHECK(count_updates() == slots.updates, "memslot_updates is %llu",
+	      (unsigned long long)count_updates());
+}
+
+static void add_entry(struct region_list *l, unsigned int slot,
+		      unsigned int first, unsigned int nr)
+{
+	l->entries[l->nent++] = (struct kvm_userspace_memory_region) {
+		.slot = slot,
+		.flags = KVM_MEM_LOG_DIRTY_PAGES,
+		.guest_phys_addr = DATA_GPA + first * PAGE_BYTES,
+		.memory_size = nr * PAGE_BYTES,
+		.userspace_addr = (uintptr_t)slots.memory + first * PAGE_BYTES,
+	};
+}
+
+static int64_t set_slots(void)
+{
+	struct region_list l = {};
+
+	if (slots.split) {
+		add_entry(&l, 1, 0, SLOT_PAGES);
+		add_entry(&l, 2, 0, 0);
+		add_entry(&l, 3, 0, 0);
+	} else {
+		add_entry(&l, 1, 0, 0);
+		add_entry(&l, 2, 0, 3);
+		add_entry(&l, 3, 3, SLOT_PAGES - 3);
+	}
+	for (unsigned int i = 0; i < l.nent; i++)
+		if (!l.entries[i].memory_size)
+			l.entries[i].flags = 0;
+	return result(ioctl(env.vm_fd, SET_REGION_LIST, &l));
+}
+
+static void undo_set_slots(int64_t ret)
+{
+	(void)ret;
+	slots.split = !slots.split;
+	slots.updates++;
+}
+
+static void make_slots(void)
+{
+	if (slots.memory) {
+		check_slots();
+		return;
+	}
+	slots.memory = map_pages(SLOT_PAGES * PAGE_BYTES);
+	CHECK(!set_slot(env.vm_fd, 1, KVM_MEM_LOG_DIRTY_PAGES, DATA_GPA,
+			slots.memory, SLOT_PAGES * PAGE_BYTES), "slot 1");
+	slots.updates = count_updates();
+}
+
 static int64_t read_all(void)
 {
 	return result(pread(env.stats_fd, env.bytes, sizeof(env.bytes), 0));
@@ -213,6 +305,7 @@ static const struct operation operations[] = {
 	{ "create_vm", new_vm, undo_fd, 10, 10, { ENOMEM }, SKIP_IN_VM },
 	{ "create_vcpu", new_vcpu, undo_vcpu, 3, 3, { ENOMEM }, 0 },
 	{ "enable_cap", enable, undo_enable, 0, 1, { EFAULT }, 0 },
+	{ "slot_list", set_slots, undo_set_slots, 4, 6, { ENOMEM, EFAULT }, 0 },
 	{ "read", read_all, undo_read, 0, 4, { EFAULT }, 0 },
 	{ "read_header", read_header, undo_nothing, 0, 1, { EFAULT }, 0 },
 	{ "read_id", read_id, undo_nothing, 0, 1, { EFAULT }, 0 },
@@ -323,6 +416,8 @@ static void renew(const struct operation *op)
 		make_empty_vm();
 	if (op->run == enable)
 		make_plain_vm();
+	if (op->run == set_slots)
+		make_slots();
 }
 
 /* False if there are no @nth points. */
@@ -407,6 +502,7 @@ static void test_operation(long nr)
 	CHECK(nth >= want, "only %u points of failure, %u wanted", nth, want);
 	CHECK(failed || !want, "%u points, and no failure", nth);
 	check_works(op);
+	renew(op);
 	close_env(vms);
 }
 

@@ -68,6 +68,15 @@ bool write_text(const char *path, const char *text);
 
 /* --- kvm.c: VMs and vCPUs --- */
 
+/* struct kvm_userspace_memory_region_list, which the compiler's headers lack. */
+struct region_list {
+	uint32_t nent, flags, failed, pad[5];
+	struct kvm_userspace_memory_region entries[16];
+};
+
+#define LIST_CAP	51001
+#define SET_REGION_LIST	_IOWR(KVMIO, 0xf8, char[32])
+
 #define CODE_GPA	0x40000000ull
 #define DATA_GPA	0x50000000ull
 #define PAGE_BYTES	4096ull

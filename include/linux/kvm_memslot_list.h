@@ -18,7 +18,8 @@ long kvm_vm_ioctl_set_memory_region_list(struct kvm *kvm,
  * What an architecture does for it.  Both are called with slots_lock held, when
  * everything that can fail has been done.
  *
- * kvm_arch_pre_switch_memslots() may sleep.
+ * kvm_arch_pre_switch_memslots() may sleep.  "lost" is whether pages go away, get
+ * another address, or may (not) be written.
  *
  * kvm_arch_switch_memslots() is called with mmu_lock held and mmu_notifier_count
  * raised, so that no page fault maps anything.  It may give mmu_lock up in
@@ -29,9 +30,9 @@ long kvm_vm_ioctl_set_memory_region_list(struct kvm *kvm,
  * whoever comes with mmu_lock after that, the new ones.
  */
 void kvm_arch_pre_switch_memslots(struct kvm *kvm, struct kvm_memslots *old,
-				  struct kvm_memslots *new);
+				  struct kvm_memslots *new, bool lost);
 void kvm_arch_switch_memslots(struct kvm *kvm, struct kvm_memslots *old,
-			      struct kvm_memslots *new);
+			      struct kvm_memslots *new, bool lost);
 
 /*
  * A range of pages, as long as possible, that the old layout has in one slot
@@ -56,9 +57,6 @@ bool kvm_memslot_range_next(struct kvm_memslot_range *r);
 #define kvm_for_each_memslot_range(r, old, new)				\
 	for (kvm_memslot_range_first(r, old, new);			\
 	     kvm_memslot_range_next(r); )
-
-bool kvm_memslots_lose_pages(struct kvm_memslots *old,
-			     struct kvm_memslots *new);
 
 /* Whether what is mapped may stay: same address, same right to write. */
 static inline bool kvm_memslot_range_stays(const struct kvm_memslot_range *r)

@@ -31,6 +31,7 @@ struct memslot_list {
 	int as_id;
 	struct kvm_memslots *old;
 	struct kvm_memslots *new;
+	bool lost;		/* pages that do not stay what they are */
 	/* By the slot's id: named by an entry; to be told of its log. */
 	DECLARE_BITMAP(named, KVM_USER_MEM_SLOTS);
 	DECLARE_BITMAP(log_changed, KVM_USER_MEM_SLOTS);
@@ -98,18 +99,6 @@ bool kvm_memslot_range_next(struct kvm_memslot_range *r)
 		r->end = min(r->end, slot_end(to));
 	}
 	return true;
-}
-
-/* Whether pages go away, get another address, or may (not) be written. */
-bool kvm_memslots_lose_pages(struct kvm_memslots *old,
-			     struct kvm_memslots *new)
-{
-	struct kvm_memslot_range r;
-
-	kvm_for_each_memslot_range(&r, old, new)
-		if (!kvm_memslot_range_stays(&r))
-			return true;
-	return false;
 }
 
 /* ---- the dirty log ---- */
@@ -184,15 +173,20 @@ static void carry_logs(struct memslot_list *l, bool last)
 	}
 }
 
-/* Pages that stay in a slot which logs them from now on, or no longer. */
-static void find_changed_logs(struct memslot_list *l)
+/*
+ * Pages that do not stay, and those that stay in a slot which logs them from now
+ * on, or no longer.
+ */
+static void find_changes(struct memslot_list *l)
 {
 	struct kvm_memslot_range r;
 
-	kvm_for_each_memslot_range(&r, l->old, l->new)
-		if (kvm_memslot_range_stays(&r) &&
-		    !r.from->dirty_bitmap != !r.to->dirty_bitmap)
+	kvm_for_each_memslot_range(&r, l->old, l->new) {
+		if (!kvm_memslot_range_stays(&r))
+			l->lost = true;
+		else if (!r.from->dirty_bitmap != !r.to->dirty_bitmap)
 			__set_bit(r.to->id, l->log_changed);
+	}
 }
 
 /* ---- the checks ---- */
@@ -300,8 +294,7 @@ static int build_layout(struct memslot_list *l)
 	}
 
 	l->new->used_slots = used;
-	for (i = 0; i < KVM_MEM_SLOTS_NUM; i++)
-		l->new->id_to_index[i] = -1;
+	memset(l->new->id_to_index, -1, sizeof(l->new->id_to_index));
 	for (i = 0; i < used; i++)
 		l->new->id_to_index[slots[i].id] = i;
 	return 0;
@@ -394,11 +387,11 @@ static void switch_layouts(struct memslot_list *l)
 {
 	struct kvm *kvm = l->kvm;
 
-	kvm_arch_pre_switch_memslots(kvm, l->old, l->new);
+	kvm_arch_pre_switch_memslots(kvm, l->old, l->new, l->lost);
 
 	spin_lock(&kvm->mmu_lock);
 	kvm->mmu_notifier_count++;
-	kvm_arch_switch_memslots(kvm, l->old, l->new);
+	kvm_arch_switch_memslots(kvm, l->old, l->new, l->lost);
 	kvm_publish_memslots(kvm, l->as_id, l->new);
 	/*
 	 * A page fault reads the sequence number before it looks up a slot: one
@@ -457,12 +450,12 @@ static int set_memory_region_list(struct memslot_list *l)
 		goto out;
 
 	/* From here on nothing fails. */
-	find_changed_logs(l);
+	find_changes(l);
 	carry_logs(l, false);
 	switch_layouts(l);
 	carry_logs(l, true);
 
-	if (kvm_memslots_lose_pages(l->old, l->new))
+	if (l->lost)
 		kvm_arch_guest_memory_reclaimed(l->kvm);
 	for (i = 0; i < l->nent; i++)
 		finish_entry(l, i);

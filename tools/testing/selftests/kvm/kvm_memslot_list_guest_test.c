@@ -133,6 +133,14 @@ TEST(list_logged)
 	check_list(&logged);
 }
 
+/* Large pages, which borders of slots divide. */
+TEST(list_huge)
+{
+	const struct ml_config huge = { .nr_pages = 1024, .huge = true };
+
+	check_list(&huge);
+}
+
 TEST(plain_simple)
 {
 	check_plain(&simple);
@@ -146,6 +154,73 @@ TEST(plain_tables)
 TEST(plain_addresses)
 {
 	check_plain(&addresses);
+}
+
+/* ---- other memory, from one moment on ---- */
+
+#define NR_ORDER_PAGES	16
+#define TAG_OFFSET	1024
+
+/*
+ * Odd while the host changes the slots; else half of it, modulo 2, says which of
+ * the two memories is there.  Of the guest, shared with the host.
+ */
+static uint64_t epoch;
+
+static void guest_order(uint64_t nr)
+{
+	uint64_t before, tag, i;
+
+	for (i = 0;; i = (i + 1) % NR_ORDER_PAGES) {
+		uint64_t *p = (void *)(ML_GPA + i * 4096 + TAG_OFFSET);
+
+		before = __atomic_load_n(&epoch, __ATOMIC_SEQ_CST);
+		tag = __atomic_load_n(p, __ATOMIC_SEQ_CST);
+		if (before == __atomic_load_n(&epoch, __ATOMIC_SEQ_CST) &&
+		    !(before & 1) && tag != (before / 2) % 2)
+			ml_guest_wrong(nr, (uint64_t)p);
+		ml_guest_passed(nr);
+	}
+}
+
+/*
+ * No vCPU may find the old memory when the ioctl has returned, nor the new one
+ * before it was called: not by a page fault that had looked up the old slot,
+ * either.  All slots change their address each time.
+ */
+TEST(order)
+{
+	const struct ml_config config = {
+		.nr_vcpus = 2, .nr_pages = NR_ORDER_PAGES, .two_memories = true,
+		.guest = guest_order,
+	};
+	unsigned int i, j, nr = nr_changes();
+	struct ml_layout l;
+	uint64_t *shared;
+	struct ml_vm m;
+
+	ml_create(&m, &config);
+	for (i = 0; i < 2; i++)
+		for (j = 0; j < NR_ORDER_PAGES; j++)
+			*(uint64_t *)(m.memory[i] + j * getpagesize() +
+				      TAG_OFFSET) = i;
+	shared = addr_gva2hva(m.vm, (vm_vaddr_t)&epoch);
+	ml_start(&m);
+	ml_wait_passes(&m, 2);
+	for (i = 1; i <= nr; i++) {
+		ml_random_layout(&m, &l);
+		for (j = 0; j < l.nr; j++)
+			l.pieces[j].where = i % 2;
+		__atomic_store_n(shared, 2 * i - 1, __ATOMIC_SEQ_CST);
+		ml_change(&m, &l);
+		__atomic_store_n(shared, 2 * i, __ATOMIC_SEQ_CST);
+		usleep(ml_random(&m) % 300);
+		check_no_failure(&m, i);
+	}
+	ml_wait_passes(&m, 2);
+	check_no_failure(&m, i);
+	ml_stop(&m);
+	ml_destroy(&m);
 }
 
 #ifdef __x86_64__

@@ -66,6 +66,7 @@ struct ml_config {
 	bool string_io;			/* x86: a string instruction a pass */
 	bool huge;			/* transparent huge pages */
 	bool twice;			/* all memory at a second address */
+	bool two_memories;		/* at a second address, other memory */
 };
 
 /* A part of the range in a slot of its own. */

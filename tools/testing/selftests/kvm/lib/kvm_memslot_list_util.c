@@ -148,16 +148,23 @@ static void enable_cap(struct ml_vm *m, uint32_t cap, uint64_t arg)
 /* Other memory at the address that the library has chosen, and once more. */
 static void replace_memory(struct ml_vm *m, size_t size)
 {
-	int fd = memfd_create("range", 0);
+	int fd = memfd_create("range", 0), other = fd;
 
 	TEST_ASSERT(fd >= 0 && !ftruncate(fd, size), "memfd_create");
 	m->memory[0] = mmap(m->memory[0], size, PROT_READ | PROT_WRITE,
 			    MAP_SHARED | MAP_FIXED, fd, 0);
-	m->memory[1] = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-			    0);
+	if (m->config.two_memories) {
+		other = memfd_create("other range", 0);
+		TEST_ASSERT(other >= 0 && !ftruncate(other, size),
+			    "memfd_create");
+	}
+	m->memory[1] = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED,
+			    other, 0);
 	TEST_ASSERT(m->memory[0] != MAP_FAILED && m->memory[1] != MAP_FAILED,
 		    "mmap");
 	close(fd);
+	if (other != fd)
+		close(other);
 }
 
 static void fill_pages(struct ml_vm *m)
@@ -189,7 +196,7 @@ static void add_range(struct ml_vm *m)
 				    VM_MEM_SRC_ANONYMOUS, ML_GPA, ML_SLOT,
 				    pages, c->flags);
 	m->memory[0] = addr_gpa2hva(m->vm, ML_GPA);
-	if (c->twice)
+	if (c->twice || c->two_memories)
 		replace_memory(m, (size_t)m->nr_pages * size);
 	fill_pages(m);
 
@@ -288,7 +295,7 @@ void ml_destroy(struct ml_vm *m)
 		stats_close(&m->vcpus[i].stats);
 		munmap(m->vcpus[i].run, m->run_size);
 	}
-	if (m->config.twice)
+	if (m->config.twice || m->config.two_memories)
 		munmap(m->memory[1], (size_t)m->nr_pages * getpagesize());
 	kvm_vm_free(m->vm);
 }
