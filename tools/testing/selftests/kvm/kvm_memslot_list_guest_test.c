@@ -20,12 +20,7 @@
 #include "kvm_memslot_list_util.h"
 #include "kvm_test_harness.h"
 
-static unsigned int nr_changes(void)
-{
-	const char *s = getenv("MEMSLOT_LIST_CHANGES");
-
-	return s ? strtoul(s, NULL, 0) : 600;
-}
+#define NR_CHANGES	300
 
 /* ---- memory that is there all the time ---- */
 
@@ -36,17 +31,19 @@ static void check_no_failure(struct ml_vm *m, unsigned int change)
 	TEST_ASSERT(!failure, "%s after %u changes", failure, change);
 }
 
-static void change_often(struct ml_vm *m, bool until_failure)
+/* Returns how often. */
+static unsigned int change_often(struct ml_vm *m, bool until_failure)
 {
-	unsigned int i, nr = nr_changes();
+	uint64_t start = stats_now_ms();
 	struct ml_layout l;
+	unsigned int i;
 
-	for (i = 0; i < nr; i++) {
+	for (i = 0; ml_go_on(i, NR_CHANGES, start); i++) {
 		ml_random_layout(m, &l);
 		if (until_failure) {
 			ml_change_plainly(m, &l);
 			if (ml_failure(m))
-				return;
+				return i;
 		} else {
 			ml_change(m, &l);
 			check_no_failure(m, i);
@@ -55,7 +52,8 @@ static void change_often(struct ml_vm *m, bool until_failure)
 	}
 	/* On arm64 a fetch that fails leads nowhere, for ever. */
 	TEST_ASSERT(!until_failure || ml_is_broken(m),
-		    "no vCPU noticed %u changes by plain ioctls", nr);
+		    "no vCPU noticed %u changes by plain ioctls", i);
+	return i;
 }
 
 /* How often userspace was wanted because of string instructions. */
@@ -69,19 +67,20 @@ static void check_string_io(struct ml_vm *m)
 
 static void check_list(const struct ml_config *config)
 {
+	unsigned int nr;
 	struct ml_vm m;
 
 	ml_create(&m, config);
 	ml_start(&m);
 	ml_wait_passes(&m, 2);
-	change_often(&m, false);
+	nr = change_often(&m, false);
 	/* Nothing is stuck, either. */
 	ml_wait_passes(&m, 2);
-	check_no_failure(&m, nr_changes());
+	check_no_failure(&m, nr);
 	ml_stop(&m);
 	check_string_io(&m);
-	TEST_ASSERT(stats_value(&m.stats, "memslot_updates") >
-		    nr_changes() / 2, "few changes have been counted");
+	TEST_ASSERT(stats_value(&m.stats, "memslot_updates") > nr / 2,
+		    "few changes have been counted");
 	ml_destroy(&m);
 }
 
@@ -194,9 +193,9 @@ TEST(order)
 		.nr_vcpus = 2, .nr_pages = NR_ORDER_PAGES, .two_memories = true,
 		.guest = guest_order,
 	};
-	unsigned int i, j, nr = nr_changes();
+	uint64_t *shared, start = stats_now_ms();
 	struct ml_layout l;
-	uint64_t *shared;
+	unsigned int i, j;
 	struct ml_vm m;
 
 	ml_create(&m, &config);
@@ -207,7 +206,7 @@ TEST(order)
 	shared = addr_gva2hva(m.vm, (vm_vaddr_t)&epoch);
 	ml_start(&m);
 	ml_wait_passes(&m, 2);
-	for (i = 1; i <= nr; i++) {
+	for (i = 1; ml_go_on(i - 1, NR_CHANGES, start); i++) {
 		ml_random_layout(&m, &l);
 		for (j = 0; j < l.nr; j++)
 			l.pieces[j].where = i % 2;
@@ -243,15 +242,16 @@ static void check_no_faults(const struct ml_config *config)
 {
 	struct ml_vm m;
 	uint64_t faults, moved;
+	unsigned int nr;
 
 	ml_create(&m, config);
 	ml_start(&m);
 	ml_wait_passes(&m, 4);
 	faults = ml_vcpu_stat(&m, "pf_fixed");
 	moved = stats_value(&m.stats, "memslot_pages_moved");
-	change_often(&m, false);
+	nr = change_often(&m, false);
 	ml_wait_passes(&m, 2);
-	check_no_failure(&m, nr_changes());
+	check_no_failure(&m, nr);
 	TEST_ASSERT_EQ(ml_vcpu_stat(&m, "pf_fixed"), faults);
 	TEST_STAT_EQ(&m.stats, "memslot_pages_zapped", 0);
 	/* The TDP MMU has nothing to move. */

@@ -125,6 +125,12 @@ uint64_t ml_vcpu_stat(struct ml_vm *m, const char *name);
 
 /* ---- changes ---- */
 
+/*
+ * Whether to change once more, after @i changes since @start_ms: MEMSLOT_LIST_CHANGES
+ * in the environment says how often; without it, @nr times, but on a slow machine
+ * not for longer than it takes to see something.
+ */
+bool ml_go_on(unsigned int i, unsigned int nr, uint64_t start_ms);
 uint64_t ml_random(struct ml_vm *m);
 /* Another layout: other borders, other numbers, perhaps other addresses. */
 void ml_random_layout(struct ml_vm *m, struct ml_layout *l);

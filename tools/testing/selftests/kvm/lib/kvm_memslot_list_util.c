@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <linux/compiler.h>
@@ -451,6 +452,19 @@ uint64_t ml_vcpu_stat(struct ml_vm *m, const char *name)
 }
 
 /* ---- changes ---- */
+
+#define SLOW_MS		20000
+#define SLOW_CHANGES	20
+
+bool ml_go_on(unsigned int i, unsigned int nr, uint64_t start_ms)
+{
+	const char *s = getenv("MEMSLOT_LIST_CHANGES");
+
+	if (s)
+		return i < strtoul(s, NULL, 0);
+	return i < nr &&
+	       (i < SLOW_CHANGES || stats_now_ms() - start_ms < SLOW_MS);
+}
 
 /* Marsaglia's xorshift */
 uint64_t ml_random(struct ml_vm *m)

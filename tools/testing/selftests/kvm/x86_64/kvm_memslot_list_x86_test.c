@@ -26,20 +26,16 @@
 #define MORE_GPA	(ML_GPA + NR_PAGES * 4096UL)
 #define MORE_PAGES	8
 
-static unsigned int nr_changes(void)
-{
-	const char *s = getenv("MEMSLOT_LIST_CHANGES");
-
-	return s ? strtoul(s, NULL, 0) : 400;
-}
+#define NR_CHANGES	200
 
 /* What a test does to the machine before its vCPU runs. */
 typedef void (*setup_t)(struct ml_vm *m);
 
 static void run(const struct ml_config *config, setup_t setup, bool plainly)
 {
-	unsigned int i, nr = nr_changes();
+	uint64_t start = stats_now_ms();
 	struct ml_layout l;
+	unsigned int i;
 	struct ml_vm m;
 
 	ml_create(&m, config);
@@ -48,7 +44,7 @@ static void run(const struct ml_config *config, setup_t setup, bool plainly)
 	ml_start(&m);
 	ml_wait_passes(&m, 2);
 	TEST_ASSERT(!ml_failure(&m), "%s before any change", ml_failure(&m));
-	for (i = 0; i < nr && !ml_failure(&m); i++) {
+	for (i = 0; ml_go_on(i, NR_CHANGES, start) && !ml_failure(&m); i++) {
 		ml_random_layout(&m, &l);
 		if (plainly)
 			ml_change_plainly(&m, &l);
@@ -57,7 +53,7 @@ static void run(const struct ml_config *config, setup_t setup, bool plainly)
 		usleep(ml_random(&m) % 300);
 	}
 	if (plainly)
-		TEST_ASSERT(ml_is_broken(&m), "%u plain changes unnoticed", nr);
+		TEST_ASSERT(ml_is_broken(&m), "%u plain changes unnoticed", i);
 	else
 		TEST_ASSERT(!ml_is_broken(&m), "%s after %u changes",
 			    ml_failure(&m) ?: "stuck", i);
