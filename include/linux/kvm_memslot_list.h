@@ -11,8 +11,7 @@
 
 #ifdef CONFIG_HAVE_KVM_MEMORY_REGION_LIST
 
-long kvm_vm_ioctl_set_memory_region_list(struct kvm *kvm,
-			struct kvm_userspace_memory_region_list __user *list);
+long kvm_vm_ioctl_set_memory_region_list(struct kvm *kvm, void __user *argp);
 
 /*
  * What an architecture does for it.  Both are called with slots_lock held, when
@@ -56,7 +55,7 @@ bool kvm_memslot_range_next(struct kvm_memslot_range *r);
 /* From low to high pages. */
 #define kvm_for_each_memslot_range(r, old, new)				\
 	for (kvm_memslot_range_first(r, old, new);			\
-	     kvm_memslot_range_next(r); )
+	     kvm_memslot_range_next(r);)
 
 /* Whether what is mapped may stay: same address, same right to write. */
 static inline bool kvm_memslot_range_stays(const struct kvm_memslot_range *r)

@@ -494,9 +494,9 @@ static int copy_and_set(struct memslot_list *l,
 	return r;
 }
 
-long kvm_vm_ioctl_set_memory_region_list(struct kvm *kvm,
-			struct kvm_userspace_memory_region_list __user *list)
+long kvm_vm_ioctl_set_memory_region_list(struct kvm *kvm, void __user *argp)
 {
+	struct kvm_userspace_memory_region_list __user *list = argp;
 	struct memslot_list l = { .kvm = kvm, .failed = ~0 };
 	int r;
 

@@ -502,50 +502,6 @@ TEST(address)
 	teardown(&m);
 }
 
-#define NR_LARGE	200000ULL
-
-/* Little is mapped of a large slot: what is there is found by another way. */
-TEST(large_slot)
-{
-	unsigned int i, mapped = 20;
-	struct machine m;
-	uint64_t moved = 0;
-	void *memory;
-
-	setup(&m, 0);
-	memory = mmap(NULL, NR_LARGE * page, PROT_READ | PROT_WRITE,
-		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	TEST_ASSERT(memory != MAP_FAILED, "mmap");
-	ml_begin(&list);
-	ml_add(&list, 1, ML_GPA, NR_LARGE * page, memory, 0);
-	apply(&m);
-	for (i = 0; i < mapped; i++)
-		guest_writes(&m, i);
-	if (stats_find(&m.stats, "memslot_pages_moved"))
-		moved = stats_value(&m.stats, "memslot_pages_moved");
-
-	ml_add(&list, 1, ML_GPA, 7 * page, memory, 0);
-	ml_add(&list, 2, ML_GPA + 7 * page, (NR_LARGE - 7) * page,
-	       memory + 7 * page, 0);
-	apply(&m);
-	if (stats_find(&m.stats, "memslot_pages_moved") &&
-	    !stats_parameter("kvm", "tdp_mmu"))
-		TEST_ASSERT(stats_value(&m.stats, "memslot_pages_moved") >=
-			    moved + mapped, "only %llu pages were moved",
-			    (unsigned long long)
-			    stats_value(&m.stats, "memslot_pages_moved"));
-	/* KVM looks all of them up in the new slots. */
-	TEST_ASSERT(!madvise(memory, mapped * page, MADV_DONTNEED), "madvise");
-	for (i = 0; i < mapped; i++)
-		check_page(&m, i, 0);
-	add_absent(1);
-	add_absent(2);
-	apply(&m);
-	check_page(&m, 3, NONE);
-	munmap(memory, NR_LARGE * page);
-	teardown(&m);
-}
-
 TEST(read_only)
 {
 	struct machine m;

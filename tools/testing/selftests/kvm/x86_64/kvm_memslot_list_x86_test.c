@@ -140,7 +140,9 @@ static void enter_user_mode(struct ml_vm *m)
 
 	vcpu_sregs_get(m->vm, 0, &sregs);
 	let_user_in(m, sregs.cr3, 4);
-	sregs.cs.dpl = sregs.ss.dpl = sregs.ds.dpl = sregs.es.dpl = 3;
+	sregs.cs.dpl = 3;
+	sregs.ds.dpl = 3;
+	sregs.es.dpl = 3;
 	sregs.cs.selector |= 3;
 	sregs.ss = sregs.ds;
 	sregs.ss.selector |= 3;
