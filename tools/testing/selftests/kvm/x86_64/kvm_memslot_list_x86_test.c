@@ -5,16 +5,22 @@
  * Guests of x86 that have in the range whose memory slots change what KVM itself
  * reads and writes for them: all of their page tables, the pages of the
  * paravirtual clock, of steal time, of the end of interrupts and of asynchronous
- * page faults, or the VMCB of a nested guest.  And guests in user mode.
+ * page faults, or the VMCB of a nested guest.  Guests in user mode.  And a write
+ * by KVM that has found the old slot when the slots change.
  *
  * Usage: kvm_memslot_list_x86_test [PART-OF-A-TEST'S-NAME]
  * MEMSLOT_LIST_CHANGES in the environment: how often a layout changes.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <asm/kvm_para.h>
 #include <linux/compiler.h>
+#include <linux/userfaultfd.h>
+#include <sys/syscall.h>
 
 #include "kvm_memslot_list_util.h"
 #include "kvm_test_harness.h"
@@ -220,6 +226,128 @@ TEST(pv_list_addresses)
 TEST(pv_plain)
 {
 	run(&pv, NULL, true);
+}
+
+/* ---- a write that is on its way ---- */
+
+static void guest_inputs(uint64_t nr)
+{
+	uint64_t addr = MORE_GPA;
+
+	asm volatile("insb" : "+D"(addr) : "d"(0x4d4e) : "memory");
+	for (;;)
+		ml_guest_exit();
+}
+
+/* KVM writes the byte of the instruction when it runs the vCPU again. */
+static void *complete_input(void *arg)
+{
+	struct ml_vcpu *v = arg;
+
+	TEST_ASSERT(!ioctl(v->fd, KVM_RUN, NULL), "KVM_RUN");
+	return NULL;
+}
+
+struct split {
+	struct ml_vm *m;
+	struct ml_layout layout;
+	bool done;
+};
+
+static void *apply_split(void *arg)
+{
+	struct split *split = arg;
+
+	ml_change(split->m, &split->layout);
+	WRITE_ONCE(split->done, true);
+	return NULL;
+}
+
+/* Whoever touches the page that the guest has its input in has to wait. */
+static int hold_page(struct ml_vm *m)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register range = {
+		.range = {
+			.start = (uintptr_t)m->memory[0] + NR_PAGES * 4096,
+			.len = 4096,
+		},
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	int fd = syscall(__NR_userfaultfd, O_CLOEXEC);
+
+	TEST_ASSERT(fd >= 0, "userfaultfd");
+	TEST_ASSERT(!ioctl(fd, UFFDIO_API, &api), "UFFDIO_API");
+	TEST_ASSERT(!ioctl(fd, UFFDIO_REGISTER, &range), "UFFDIO_REGISTER");
+	return fd;
+}
+
+static void let_page_go(struct ml_vm *m, int fd)
+{
+	struct uffdio_zeropage zero = {
+		.range = {
+			.start = (uintptr_t)m->memory[0] + NR_PAGES * 4096,
+			.len = 4096,
+		},
+	};
+
+	TEST_ASSERT(!ioctl(fd, UFFDIO_ZEROPAGE, &zero), "UFFDIO_ZEROPAGE");
+}
+
+/*
+ * KVM has looked up the slot and waits for the page when the slots change.  The
+ * list must wait for that, and the bit must get into the log of the new slot.
+ */
+TEST(log_of_a_write_on_its_way)
+{
+	const struct ml_config config = {
+		.nr_pages = NR_PAGES, .more_pages = MORE_PAGES,
+		.guest = guest_inputs, .flags = KVM_MEM_LOG_DIRTY_PAGES,
+	};
+	struct split split = {
+		.layout = {
+			.nr = 2,
+			.pieces = { { .slot = ML_SLOT + 1, .nr = NR_PAGES - 1 },
+				    { .slot = ML_SLOT + 2,
+				      .first = NR_PAGES - 1 } },
+		},
+	};
+	struct kvm_dirty_log log = { .slot = ML_SLOT + 2 };
+	pthread_t vcpu_thread, list_thread;
+	uint64_t bits[4] = {};
+	struct pollfd pollfd;
+	struct ml_vcpu *v;
+	struct ml_vm m;
+
+	ml_create(&m, &config);
+	v = &m.vcpus[0];
+	pollfd.fd = hold_page(&m);
+	pollfd.events = POLLIN;
+	TEST_ASSERT(!ioctl(v->fd, KVM_RUN, NULL), "KVM_RUN");
+	TEST_ASSERT_EQ(v->run->exit_reason, KVM_EXIT_IO);
+	TEST_ASSERT_EQ(v->run->io.direction, KVM_EXIT_IO_IN);
+	*((uint8_t *)v->run + v->run->io.data_offset) = 0x5a;
+
+	TEST_ASSERT(!pthread_create(&vcpu_thread, NULL, complete_input, v),
+		    "pthread_create");
+	TEST_ASSERT(poll(&pollfd, 1, STATS_WAIT_MS) == 1, "nobody wants it");
+	split.m = &m;
+	split.layout.pieces[1].nr = m.nr_pages - (NR_PAGES - 1);
+	TEST_ASSERT(!pthread_create(&list_thread, NULL, apply_split, &split),
+		    "pthread_create");
+	usleep(300000);
+	TEST_ASSERT(!READ_ONCE(split.done), "the list did not wait");
+	let_page_go(&m, pollfd.fd);
+	pthread_join(list_thread, NULL);
+	pthread_join(vcpu_thread, NULL);
+
+	TEST_ASSERT_EQ(m.memory[0][NR_PAGES * 4096], 0x5a);
+	log.dirty_bitmap = bits;
+	TEST_ASSERT(!ioctl(vm_get_fd(m.vm), KVM_GET_DIRTY_LOG, &log),
+		    "KVM_GET_DIRTY_LOG");
+	TEST_ASSERT_EQ(bits[0], 2);
+	close(pollfd.fd);
+	ml_destroy(&m);
 }
 
 /* ---- nested guests ---- */
