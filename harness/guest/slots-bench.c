@@ -53,7 +53,8 @@ static const char * const way_names[WAYS] = { "list", "plain", "stopped" };
 
 /* Written by the guest: TSC at the last look, longest stall, passes. */
 struct control {
-	volatile uint32_t tsc, longest, passes, unused[13];
+	volatile uint64_t tsc, longest;
+	volatile uint32_t passes, unused[11];
 };
 
 static struct vcpu {
@@ -323,7 +324,7 @@ static void bench_instructions(int entries)
 static void bench_way(enum way way, int changes)
 {
 	uint64_t *ns = calloc(changes, sizeof(*ns)), before, faults = 0;
-	uint32_t longest = 0;
+	uint64_t longest = 0;
 	struct region_list l;
 
 	for (int i = 0; i < nr_vcpus; i++)
@@ -339,9 +340,10 @@ static void bench_way(enum way way, int changes)
 		if (control(i)->longest > longest)
 			longest = control(i)->longest;
 	qsort(ns, changes, sizeof(*ns), compare);
-	printf("%s %d %llu %llu %u %llu\n", way_names[way], nr_vcpus,
+	printf("%s %d %llu %llu %llu %llu\n", way_names[way], nr_vcpus,
 	       (unsigned long long)ns[changes / 2] / 1000,
-	       (unsigned long long)ns[changes - 1] / 1000, longest / 1000,
+	       (unsigned long long)ns[changes - 1] / 1000,
+	       (unsigned long long)longest / 1000,
 	       (unsigned long long)faults / changes);
 	fflush(stdout);
 	free(ns);
