@@ -14,7 +14,8 @@
 #include "fuzz.h"
 
 #define MAX_PAGES	256ull
-#define SLOT		1
+#define SLOT		1	/* at first; lists give it other numbers */
+#define NR_SLOTS	4
 
 enum run_end {
 	END_BURST,
@@ -67,6 +68,7 @@ static void make_machine(struct worker *w)
 	m->start.burst = 1 + rng_below(&w->rng, 400);
 	m->random = m->start.random;
 	m->left = m->start.burst;
+	m->slot = SLOT;
 	m->memory = map_pages(MAX_PAGES * PAGE_BYTES);
 	m->vm_fd = create_guest_vm(true);
 	set_manual(w, m);
@@ -273,11 +275,12 @@ static void do_harvest(struct worker *w)
 {
 	struct machine *m = machine(w);
 	uint64_t bitmap[MAX_PAGES / 64] = { 0 };
-	struct kvm_dirty_log log = { .slot = SLOT, .dirty_bitmap = bitmap };
+	struct kvm_dirty_log log = { .dirty_bitmap = bitmap };
 	int error;
 
 	if (!m)
 		return;
+	log.slot = m->slot;
 	error = ioctl(m->vm_fd, KVM_GET_DIRTY_LOG, &log) ? errno : 0;
 	CHECK(error == (is_logged(m) ? 0 : ENOENT), "KVM_GET_DIRTY_LOG: %s",
 	      strerror(error));
@@ -293,12 +296,12 @@ static void do_clear(struct worker *w)
 {
 	struct machine *m = machine(w);
 	uint64_t bitmap[MAX_PAGES / 64], words, first;
-	struct kvm_clear_dirty_log log = { .slot = SLOT,
-					   .dirty_bitmap = bitmap };
+	struct kvm_clear_dirty_log log = { .dirty_bitmap = bitmap };
 	int error;
 
 	if (!m || !m->nr_pages)
 		return;
+	log.slot = m->slot;
 	words = m->nr_pages / 64;
 	first = rng_below(&w->rng, words);
 	log.first_page = first * 64;
@@ -318,7 +321,7 @@ static void do_clear(struct worker *w)
 static void change_slot(struct machine *m, uint32_t flags, uint64_t first_page,
 			uint64_t nr_pages)
 {
-	int error = set_slot(m->vm_fd, SLOT, flags,
+	int error = set_slot(m->vm_fd, m->slot, flags,
 			     DATA_GPA + first_page * PAGE_BYTES, m->memory,
 			     nr_pages * PAGE_BYTES);
 
@@ -372,6 +375,122 @@ static void do_toggle_log(struct worker *w)
 	memset(m->bits, is_logged(m) && m->initially_set, sizeof(m->bits));
 }
 
+/* --- lists --- */
+
+static void add_entry(struct region_list *l, const struct machine *m,
+		      unsigned int slot, uint32_t flags, uint64_t first_page,
+		      uint64_t nr_pages)
+{
+	l->entries[l->nent++] = (struct kvm_userspace_memory_region) {
+		.slot = slot,
+		.flags = flags,
+		.guest_phys_addr = DATA_GPA + first_page * PAGE_BYTES,
+		.memory_size = nr_pages * PAGE_BYTES,
+		.userspace_addr = nr_pages ? (uintptr_t)m->memory : 0,
+	};
+}
+
+/* Pages keep their bits if they stay, may be written as before, and had a log. */
+static void model_list(struct machine *m, uint32_t flags, uint64_t first_page,
+		       uint64_t nr_pages)
+{
+	bool stays = first_page == m->first_page &&
+		     !((flags ^ m->flags) & KVM_MEM_READONLY);
+	uint64_t kept = is_logged(m) && stays && wrong != WRONG_CARRY ?
+			m->nr_pages : 0;
+
+	for (uint64_t page = 0; page < MAX_PAGES; page++)
+		if (page >= kept || page >= nr_pages)
+			m->bits[page] = flags & KVM_MEM_LOG_DIRTY_PAGES &&
+					m->initially_set;
+}
+
+/* Another number, size, place or flags, all in one step. */
+static void do_list(struct worker *w)
+{
+	struct machine *m = machine(w);
+	unsigned int slot = SLOT + rng_below(&w->rng, NR_SLOTS);
+	struct region_list l = { 0 };
+	uint64_t first_page, nr_pages;
+	uint32_t flags;
+	int error;
+
+	if (!m || !m->present)
+		return;
+	flags = m->flags;
+	first_page = m->first_page;
+	nr_pages = m->nr_pages;
+	if (one_in(&w->rng, 4))
+		flags ^= KVM_MEM_LOG_DIRTY_PAGES;
+	if (one_in(&w->rng, 12))
+		flags ^= KVM_MEM_READONLY;
+	if (one_in(&w->rng, 6))
+		first_page = rng_below(&w->rng, 64);
+	if (one_in(&w->rng, 2))
+		nr_pages = 64 * (1 + rng_below(&w->rng, MAX_PAGES / 64));
+	if (slot != m->slot)
+		add_entry(&l, m, m->slot, 0, 0, 0);
+	add_entry(&l, m, slot, flags, first_page, nr_pages);
+	error = ioctl(m->vm_fd, SET_REGION_LIST, &l) ? errno : 0;
+	CHECK(!error, "a list of %u entries: %s, entry %d", l.nent,
+	      strerror(error), (int)l.failed);
+	model_list(m, flags, first_page, nr_pages);
+	m->slot = slot;
+	m->flags = flags;
+	m->first_page = first_page;
+	m->nr_pages = nr_pages;
+}
+
+/* One thing wrong, in a list that would otherwise change everything. */
+static void do_bad_list(struct worker *w)
+{
+	struct machine *m = machine(w);
+	struct region_list l = { .failed = 77 };
+	unsigned int at = rng_below(&w->rng, 3);
+	int want = EINVAL, error;
+	uint32_t failed = at;
+
+	if (!m || !m->present)
+		return;
+	add_entry(&l, m, m->slot, 0, 0, 0);
+	for (unsigned int i = 0; i < 3; i++)
+		add_entry(&l, m, SLOT + NR_SLOTS + i, 0, 64 * i, 64);
+	switch (rng_below(&w->rng, 8)) {
+	case 0:
+		l.entries[at].flags = 1u << (2 + rng_below(&w->rng, 30));
+		break;
+	case 1:
+		l.entries[at].guest_phys_addr++;
+		break;
+	case 2:
+		l.entries[failed = at + 1].slot = l.entries[at].slot;
+		break;
+	case 3:
+		l.entries[failed = at + 1].slot = 1 << 16;
+		break;
+	case 4:
+		l.entries[failed = 2].guest_phys_addr = DATA_GPA;
+		want = EEXIST;
+		break;
+	case 5:
+		l.pad[rng_below(&w->rng, 5)] = 1u << rng_below(&w->rng, 32);
+		failed = ~0u;
+		break;
+	case 6:
+		l.nent += 1u << (9 + rng_below(&w->rng, 23));
+		want = E2BIG;
+		failed = ~0u;
+		break;
+	default:
+		l.entries[failed = 3].slot = 0x7fff;
+		break;
+	}
+	error = ioctl(m->vm_fd, SET_REGION_LIST, &l) ? errno : 0;
+	CHECK(error == want && l.failed == failed,
+	      "a bad list: %s, entry %d; the model says %s, entry %d",
+	      strerror(error), (int)l.failed, strerror(want), (int)failed);
+}
+
 /* The last number that was written to each page, and nothing else. */
 static void do_check_memory(struct worker *w)
 {
@@ -394,6 +513,8 @@ struct op quota_ops[] = {
 	OP("new_slot",		8, do_new_slot),
 	OP("move_slot",		4, do_move_slot),
 	OP("toggle_log",		4, do_toggle_log),
+	OP("list",		12, do_list),
+	OP("bad_list",		3, do_bad_list),
 	OP("check_memory",	6, do_check_memory),
 };
 

@@ -2,8 +2,8 @@
 /*
  * fuzz [-r SEED] [-s SECONDS] [-n OPERATIONS] [-t THREADS] [-1] [-w FAULT|all]
  *
- * Random operations on everything that the statistics fd and the dirty quota
- * offer, against a model that says what must come of each.
+ * Random operations on everything that the statistics fd, the dirty quota and
+ * lists of memory slots offer, against a model that says what must come of each.
  *
  * What each thread does is a function of the seed and its number; the times at
  * which threads meet are not. With -1 there is one thread, and a VM that it
@@ -25,7 +25,7 @@ enum wrong wrong;
 
 static const char * const wrong_names[NR_WRONG] = {
 	"nothing", "byte", "counter", "size", "fault", "seek", "enabled",
-	"default", "rewrite", "late", "harvest", "bound", "sum",
+	"default", "rewrite", "late", "harvest", "bound", "sum", "carry",
 };
 
 static struct {

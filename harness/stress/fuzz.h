@@ -26,6 +26,7 @@ enum wrong {
 	WRONG_HARVEST,		/* the log keeps its bits */
 	WRONG_BOUND,		/* vCPUs stop a page before their quota */
 	WRONG_SUM,		/* one page more is charged than was in the log */
+	WRONG_CARRY,		/* a list of memory slots loses the log */
 	NR_WRONG,
 };
 
@@ -66,6 +67,7 @@ struct machine {
 	uint32_t random, left;
 	/* its memory: what was written to each page, and the log */
 	bool present;
+	unsigned int slot;
 	uint32_t flags;
 	uint64_t first_page, nr_pages;
 	uint32_t words[256];
