@@ -47,6 +47,7 @@ static struct machine {
 	unsigned int border;	/* where the range is divided in two slots */
 	unsigned int slot;	/* the first one of the two */
 	struct vcpu_thread vcpus[NR_VCPUS];
+	bool plain;		/* vCPUs that fail start again */
 	bool stop;
 } machine;
 
@@ -70,7 +71,7 @@ static void __attribute__((naked)) guest(void)
 		     "	cmpl	$0x40000000 + 24 * 0x200000, %ecx\n"
 		     "	jb	1b\n"
 		     "	incl	%eax\n"
-		     "	movl	%eax, passes(,%edi,4)\n"
+		     "	incl	passes(,%edi,4)\n"
 		     "	jmp	2b\n"
 		     "3:	movl	$0x1234, %edx\n"
 		     "	outb	%al, %dx\n"
@@ -83,15 +84,39 @@ static void no_op(int sig)
 {
 }
 
+static void set_registers(struct vcpu_thread *v)
+{
+	struct kvm_regs regs;
+
+	TEST_ASSERT(!ioctl(v->fd, KVM_GET_REGS, &regs), "KVM_GET_REGS");
+	regs.rip = (uintptr_t)guest;
+	regs.rdi = v - machine.vcpus;
+	TEST_ASSERT(!ioctl(v->fd, KVM_SET_REGS, &regs), "KVM_SET_REGS");
+}
+
+/* Its words may have any value after an exit that should not have been. */
+static void start_again(struct vcpu_thread *v)
+{
+	unsigned int i, nr = v - machine.vcpus;
+
+	for (i = 0; i < NR_LARGE; i++)
+		((uint32_t *)(machine.range + i * LARGE_PAGE))[nr] = 0;
+	set_registers(v);
+}
+
 static void *run_vcpu(void *arg)
 {
 	struct vcpu_thread *v = arg;
 
-	while (!READ_ONCE(machine.stop))
-		if (!ioctl(v->fd, KVM_RUN, NULL) || errno != EINTR) {
+	while (!READ_ONCE(machine.stop)) {
+		if (ioctl(v->fd, KVM_RUN, NULL) && errno == EINTR)
+			continue;
+		if (!machine.plain) {
 			WRITE_ONCE(v->failed, true);
 			break;
 		}
+		start_again(v);
+	}
 	return NULL;
 }
 
@@ -137,7 +162,7 @@ static void add_range(struct list *l, unsigned int slot, unsigned int first,
 }
 
 /* Two other slots for the range, with another border. */
-static void change(unsigned int i, bool zap)
+static void fill(struct list *list, unsigned int i, bool zap)
 {
 	struct machine *m = &machine;
 	struct list l = {};
@@ -153,14 +178,21 @@ static void change(unsigned int i, bool zap)
 	if (zap)
 		add(&l, OTHER_SLOT, OTHER_GPA,
 		    m->other + i % 2 * getpagesize(), getpagesize());
-	TEST_ASSERT(!ioctl(m->vm->fd, KVM_SET_USER_MEMORY_REGION_LIST, &l),
+	*list = l;
+}
+
+static void change(unsigned int i, bool zap)
+{
+	struct list l;
+
+	fill(&l, i, zap);
+	TEST_ASSERT(!ioctl(machine.vm->fd, KVM_SET_USER_MEMORY_REGION_LIST, &l),
 		    "a list: %s, entry %d", strerror(errno), l.head.failed);
 }
 
 static void start(void)
 {
 	struct machine *m = &machine;
-	struct kvm_regs regs;
 	unsigned int i;
 
 	signal(SIGUSR1, no_op);
@@ -173,10 +205,8 @@ static void start(void)
 	stats_open(&m->stats, stats_get_fd(vm_get_fd(m->vm)));
 	change(0, true);
 	for (i = 0; i < NR_VCPUS; i++) {
-		vcpu_ioctl(m->vm, i, KVM_GET_REGS, &regs);
-		regs.rdi = i;
-		vcpu_ioctl(m->vm, i, KVM_SET_REGS, &regs);
 		m->vcpus[i].fd = vcpu_find(m->vm, i)->fd;
+		set_registers(&m->vcpus[i]);
 		TEST_ASSERT(!pthread_create(&m->vcpus[i].thread, NULL, run_vcpu,
 					    &m->vcpus[i]), "pthread_create");
 	}
@@ -219,10 +249,16 @@ static void stop(void)
 	kvm_vm_free(machine.vm);
 }
 
-static void check_changes(bool zap)
+static unsigned int nr_changes(void)
 {
 	const char *s = getenv("MEMSLOT_LIST_CHANGES");
-	unsigned int i, nr = s ? strtoul(s, NULL, 0) : NR_CHANGES;
+
+	return s ? strtoul(s, NULL, 0) : NR_CHANGES;
+}
+
+static void check_changes(bool zap)
+{
+	unsigned int i, nr = nr_changes();
 	uint64_t zapped;
 
 	start();
@@ -256,6 +292,31 @@ TEST(moved)
 TEST(zapped)
 {
 	check_changes(true);
+}
+
+/*
+ * The same with plain ioctls, which the guests notice. KVM has to survive it, also
+ * when vCPUs return to userspace without having reloaded their MMUs.
+ */
+TEST(plain)
+{
+	unsigned int i, k, nr = nr_changes();
+	struct list l;
+
+	machine.plain = true;
+	start();
+	wait_for_passes(0);
+	for (i = 1; i <= nr; i++) {
+		fill(&l, i, false);
+		for (k = 0; k < l.head.nent; k++)
+			TEST_ASSERT(!ioctl(machine.vm->fd,
+					   KVM_SET_USER_MEMORY_REGION,
+					   &l.entries[k]), "entry %u: %s", k,
+				    strerror(errno));
+		pthread_kill(machine.vcpus[i % NR_VCPUS].thread, SIGUSR1);
+	}
+	wait_for_passes(nr);
+	stop();
 }
 
 KVM_TEST_HARNESS_MAIN(KVM_CAP_MEMORY_REGION_LIST)
