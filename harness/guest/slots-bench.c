@@ -53,8 +53,8 @@ static const char * const way_names[WAYS] = { "list", "plain", "stopped" };
 
 /* Written by the guest: TSC at the last look, longest stall, passes. */
 struct control {
-	volatile uint64_t tsc, longest;
-	volatile uint32_t passes, unused[11];
+	uint64_t tsc, longest;
+	uint32_t passes, unused[11];
 };
 
 static struct vcpu {
@@ -65,7 +65,7 @@ static struct vcpu {
 
 static int vm, nr_vcpus;
 static unsigned char *low, *range, *other;
-static volatile bool quit, stop;
+static bool stop;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t parked_cond = PTHREAD_COND_INITIALIZER;
 static pthread_cond_t go_cond = PTHREAD_COND_INITIALIZER;
@@ -130,7 +130,10 @@ static void set_up_vcpu(int i)
 	v->fd = ioctl(vm, KVM_CREATE_VCPU, i);
 	if (v->fd < 0 || ioctl(v->fd, KVM_GET_SREGS, &sregs))
 		die("a vCPU");
-	sregs.ds = sregs.es = sregs.ss = sregs.cs = flat;
+	sregs.cs = flat;
+	sregs.ds = flat;
+	sregs.es = flat;
+	sregs.ss = flat;
 	sregs.cs.selector = 8;
 	sregs.cs.type = 11;
 	sregs.cr0 |= 1;
@@ -160,12 +163,22 @@ static void create_vm(void)
 
 /* --- running --- */
 
+static bool is_set(const bool *flag)
+{
+	return __atomic_load_n(flag, __ATOMIC_RELAXED);
+}
+
+static void set(bool *flag, bool value)
+{
+	__atomic_store_n(flag, value, __ATOMIC_RELAXED);
+}
+
 static void park(void)
 {
 	pthread_mutex_lock(&lock);
 	nr_parked++;
 	pthread_cond_signal(&parked_cond);
-	while (stop && !quit)
+	while (is_set(&stop))
 		pthread_cond_wait(&go_cond, &lock);
 	nr_parked--;
 	pthread_mutex_unlock(&lock);
@@ -175,8 +188,8 @@ static void *run_vcpu(void *arg)
 {
 	struct vcpu *v = arg;
 
-	while (!quit) {
-		if (stop)
+	for (;;) {
+		if (is_set(&stop))
 			park();
 		if (ioctl(v->fd, KVM_RUN, 0) && errno != EINTR)
 			die("KVM_RUN");
@@ -196,7 +209,7 @@ static void kick_all(void)
 static void stop_all(void)
 {
 	pthread_mutex_lock(&lock);
-	stop = true;
+	set(&stop, true);
 	kick_all();
 	while (nr_parked < nr_vcpus)
 		pthread_cond_wait(&parked_cond, &lock);
@@ -206,9 +219,14 @@ static void stop_all(void)
 static void go_on(void)
 {
 	pthread_mutex_lock(&lock);
-	stop = false;
+	set(&stop, false);
 	pthread_cond_broadcast(&go_cond);
 	pthread_mutex_unlock(&lock);
+}
+
+static uint32_t passes(int vcpu)
+{
+	return __atomic_load_n(&control(vcpu)->passes, __ATOMIC_RELAXED);
 }
 
 /* Until each has gone over all of its memory at least once. */
@@ -217,9 +235,9 @@ static void wait_passes(void)
 	uint32_t first[VCPUS_MAX];
 
 	for (int i = 0; i < nr_vcpus; i++)
-		first[i] = control(i)->passes;
+		first[i] = passes(i);
 	for (int i = 0; i < nr_vcpus; i++)
-		while (control(i)->passes - first[i] < 2)
+		while (passes(i) - first[i] < 2)
 			usleep(1000);
 }
 
@@ -324,11 +342,11 @@ static void bench_instructions(int entries)
 static void bench_way(enum way way, int changes)
 {
 	uint64_t *ns = calloc(changes, sizeof(*ns)), before, faults = 0;
-	uint64_t longest = 0;
+	uint64_t longest = 0, stall;
 	struct region_list l;
 
 	for (int i = 0; i < nr_vcpus; i++)
-		control(i)->longest = 0;
+		__atomic_store_n(&control(i)->longest, 0, __ATOMIC_RELAXED);
 	for (int i = 0; i < changes; i++) {
 		fill(&l, 8, i % 2);
 		before = count_faults();
@@ -336,9 +354,11 @@ static void bench_way(enum way way, int changes)
 		wait_passes();
 		faults += count_faults() - before;
 	}
-	for (int i = 0; i < nr_vcpus; i++)
-		if (control(i)->longest > longest)
-			longest = control(i)->longest;
+	for (int i = 0; i < nr_vcpus; i++) {
+		stall = __atomic_load_n(&control(i)->longest, __ATOMIC_RELAXED);
+		if (stall > longest)
+			longest = stall;
+	}
 	qsort(ns, changes, sizeof(*ns), compare);
 	printf("%s %d %llu %llu %llu %llu\n", way_names[way], nr_vcpus,
 	       (unsigned long long)ns[changes / 2] / 1000,

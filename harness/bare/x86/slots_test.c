@@ -52,7 +52,7 @@ static struct machine {
 } machine;
 
 /* How often each vCPU has gone over the range. */
-static volatile uint32_t passes[NR_VCPUS];
+static uint32_t passes[NR_VCPUS];
 
 /* ---- the guest ---- */
 
@@ -227,8 +227,8 @@ static void wait_for_passes(unsigned int nr)
 	unsigned int i;
 
 	for (i = 0; i < NR_VCPUS; i++) {
-		first = passes[i];
-		STATS_WAIT(passes[i] - first >= 2 ||
+		first = READ_ONCE(passes[i]);
+		STATS_WAIT(READ_ONCE(passes[i]) - first >= 2 ||
 			   READ_ONCE(machine.vcpus[i].failed),
 			   "vCPU %u has stopped after %u changes", i, nr);
 	}
