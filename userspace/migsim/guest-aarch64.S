@@ -64,12 +64,41 @@
 	ldr	w8, [x7]
 	.endm
 
+	/*
+	 * Each vCPU that meets others waits until all of them have been here as
+	 * often. W7 to W10 are free.
+	 */
+	.macro meet
+	ldr	w7, [x0, #BLOCK_MEET]
+	cbz	w7, 6f
+	ldr	w8, [x0, #BLOCK_LEFT]
+	subs	w8, w8, #1
+	str	w8, [x0, #BLOCK_LEFT]
+	b.ne	6f
+	str	w7, [x0, #BLOCK_LEFT]
+	ldr	w7, [x0, #BLOCK_MET]
+	add	w7, w7, #1
+	str	w7, [x0, #BLOCK_MET]
+	ldr	w8, [x0, #BLOCK_BLOCKS]
+	mov	x9, #GUEST_BLOCKS
+4:	ldr	w10, [x9, #BLOCK_MET]
+	subs	w10, w10, w7
+	b.pl	5f
+	str	wzr, [x5, #GUEST_MMIO_YIELD]
+	b	4b
+5:	add	x9, x9, #4096
+	subs	w8, w8, #1
+	b.ne	4b
+6:
+	.endm
+
 	.macro count again
 	ldr	w8, [x0, #BLOCK_PROGRESS]
 	add	w8, w8, #1
 	str	w8, [x0, #BLOCK_PROGRESS]
 	subs	w4, w4, #1
 	b.ne	\again
+	meet
 	str	wzr, [x5]
 	ldr	w4, [x0, #BLOCK_BATCH]
 	b	\again

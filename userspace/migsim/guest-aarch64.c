@@ -83,9 +83,19 @@ int guest_vcpu_init(struct vcpu *vcpu, const char **step)
 			    GUEST_BLOCKS + vcpu->index * PAGE_BYTES);
 }
 
-bool guest_waits(const struct vcpu *vcpu)
+static bool writes_to(const struct vcpu *vcpu, uint64_t address)
 {
 	return vcpu->run->exit_reason == KVM_EXIT_MMIO &&
 	       vcpu->run->mmio.is_write &&
-	       vcpu->run->mmio.phys_addr == GUEST_MMIO;
+	       vcpu->run->mmio.phys_addr == address;
+}
+
+bool guest_waits(const struct vcpu *vcpu)
+{
+	return writes_to(vcpu, GUEST_MMIO);
+}
+
+bool guest_yields(const struct vcpu *vcpu)
+{
+	return writes_to(vcpu, GUEST_MMIO + GUEST_MMIO_YIELD);
 }

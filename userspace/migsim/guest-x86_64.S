@@ -75,10 +75,37 @@
 	movl	(%esi,%eax), %edx
 	.endm
 
+	/*
+	 * Each vCPU that meets others waits until all of them have been here as
+	 * often. What EAX, ECX and EDX hold is not needed any more.
+	 */
+	.macro meet
+	cmpl	$0, BLOCK_MEET(%ebx)
+	je	6f
+	decl	BLOCK_LEFT(%ebx)
+	jnz	6f
+	movl	BLOCK_MEET(%ebx), %eax
+	movl	%eax, BLOCK_LEFT(%ebx)
+	incl	BLOCK_MET(%ebx)
+	movl	BLOCK_BLOCKS(%ebx), %ecx
+	movl	$GUEST_BLOCKS, %eax
+4:	movl	BLOCK_MET(%eax), %edx
+	subl	BLOCK_MET(%ebx), %edx
+	jns	5f
+	movw	$GUEST_PORT_YIELD, %dx
+	outb	%al, %dx
+	jmp	4b
+5:	addl	$4096, %eax
+	decl	%ecx
+	jnz	4b
+6:
+	.endm
+
 	.macro count again
 	incl	BLOCK_PROGRESS(%ebx)
 	decl	%ecx
 	jnz	\again
+	meet
 	movw	$GUEST_PORT, %dx
 	outb	%al, %dx
 	movl	BLOCK_BATCH(%ebx), %ecx

@@ -60,3 +60,9 @@ bool guest_waits(const struct vcpu *vcpu)
 	return vcpu->run->exit_reason == KVM_EXIT_IO &&
 	       vcpu->run->io.port == GUEST_PORT;
 }
+
+bool guest_yields(const struct vcpu *vcpu)
+{
+	return vcpu->run->exit_reason == KVM_EXIT_IO &&
+	       vcpu->run->io.port == GUEST_PORT_YIELD;
+}

@@ -21,6 +21,24 @@ static void on_kick(int number)
 	(void)number;
 }
 
+/*
+ * Reading the log clears nothing then: a page that waits to be sent is free to
+ * be written again. All bits are set when logging begins, if the kernel can.
+ */
+static void clear_by_hand(const struct machine *machine, unsigned int clear_pages)
+{
+	struct kvm_enable_cap enable = {
+		.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2
+	};
+	int flags = ioctl(machine->vm_fd, KVM_CHECK_EXTENSION, enable.cap);
+
+	enable.args[0] = flags & (KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE |
+				  KVM_DIRTY_LOG_INITIALLY_SET);
+	if (flags <= 0 || ioctl(machine->vm_fd, KVM_ENABLE_CAP, &enable) < 0)
+		die_unavailable("--clear-pages %u: this kernel can do 0 only",
+				clear_pages);
+}
+
 static void open_vm(struct sim *sim)
 {
 	struct machine *machine = &sim->machine;
@@ -32,6 +50,8 @@ static void open_vm(struct sim *sim)
 	machine->vm_fd = ioctl(machine->kvm_fd, KVM_CREATE_VM, 0);
 	if (machine->vm_fd < 0)
 		die_unavailable("KVM_CREATE_VM: %s", strerror(errno));
+	if (sim->options.clear_pages)
+		clear_by_hand(machine, sim->options.clear_pages);
 	machine->run_bytes = ioctl(machine->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
 	ret = sim->options.policy->prepare ?
 	      sim->options.policy->prepare(sim) : 0;
@@ -111,6 +131,18 @@ static void set_timer(struct vcpu *vcpu)
 	vcpu->tick_ns = vcpu->block->batch * NS_PER_S / workload->rate;
 }
 
+static void set_meetings(struct vcpu *vcpu)
+{
+	uint64_t ms = vcpu->workload->meet_ms;
+
+	vcpu->block->blocks = vcpu->sim->machine.vcpus;
+	vcpu->block->met = ms ? 0 : NEVER_MEETS;
+	if (!ms)
+		return;
+	vcpu->block->meet = (ms * NS_PER_MS + vcpu->tick_ns - 1) / vcpu->tick_ns;
+	vcpu->block->left = vcpu->block->meet;
+}
+
 static void set_block(struct vcpu *vcpu, uint64_t first_page)
 {
 	const struct workload *workload = vcpu->workload;
@@ -122,6 +154,7 @@ static void set_block(struct vcpu *vcpu, uint64_t first_page)
 	vcpu->block->hot = workload->set_pages / 8 ? workload->set_pages / 8 : 1;
 	vcpu->block->seed = vcpu->index + 1;
 	set_timer(vcpu);
+	set_meetings(vcpu);
 }
 
 static void open_vcpu(struct sim *sim, unsigned int index, uint64_t first_page)
@@ -210,4 +243,16 @@ uint64_t machine_harvest(const struct machine *machine, uint64_t *bitmap)
 	for (size_t i = 0; i < bitmap_bytes(machine->ram_pages) / 8; i++)
 		pages += __builtin_popcountll(bitmap[i]);
 	return pages;
+}
+
+void machine_clear(const struct machine *machine, uint64_t first_page,
+		   uint64_t pages, uint64_t *bitmap)
+{
+	struct kvm_clear_dirty_log log = {
+		.slot = SLOT_RAM, .first_page = first_page, .num_pages = pages,
+		.dirty_bitmap = bitmap + first_page / 64,
+	};
+
+	if (ioctl(machine->vm_fd, KVM_CLEAR_DIRTY_LOG, &log) < 0)
+		die("KVM_CLEAR_DIRTY_LOG: %s", strerror(errno));
 }

@@ -38,6 +38,19 @@ static void send_page(struct migration *migration, uint64_t page)
 		      migration->pages - migration->round.sent_pages);
 }
 
+/* So that what is dirtied from now on is seen again; at the first word of a piece. */
+static void clear_piece(struct migration *migration, uint64_t word)
+{
+	struct sim *sim = migration->sim;
+	uint64_t pages = sim->options.clear_pages;
+	uint64_t left = sim->machine.ram_pages - word * 64;
+
+	if (!pages || word % (pages / 64))
+		return;
+	machine_clear(&sim->machine, word * 64, pages < left ? pages : left,
+		      migration->to_send);
+}
+
 static void send_round(struct migration *migration)
 {
 	uint64_t words = bitmap_bytes(migration->sim->machine.ram_pages) / 8;
@@ -46,6 +59,7 @@ static void send_round(struct migration *migration)
 	for (uint64_t word = 0; word < words; word++) {
 		uint64_t bits = migration->to_send[word];
 
+		clear_piece(migration, word);
 		for (; bits; bits &= bits - 1)
 			send_page(migration, word * 64 + __builtin_ctzll(bits));
 	}
@@ -153,7 +167,7 @@ static void add_bitmap(struct migration *migration)
 static uint64_t stop_and_copy(struct migration *migration)
 {
 	struct sim *sim = migration->sim;
-	uint64_t stopped_ns;
+	uint64_t stopped_ns, before = migration->pages;
 
 	begin_round(migration);
 	policy_thread_stop(sim); /* it talks to threads that end now */
@@ -162,6 +176,9 @@ static uint64_t stop_and_copy(struct migration *migration)
 	migration->round.dirty_pages = machine_harvest(&sim->machine,
 						       migration->dirty);
 	add_bitmap(migration);
+	/* The log still has what was to be sent. */
+	if (sim->options.clear_pages)
+		migration->round.dirty_pages = migration->pages - before;
 	send_round(migration);
 	send_control(sim);
 	link_end(&sim->link);
@@ -184,7 +201,9 @@ void migrate(struct sim *sim, struct result *result)
 	link_start(&sim->link, sim->options.bandwidth);
 	begin_logging(&migration);
 	policy_thread_start(sim);
-	pre_copy(&migration);
+	result->converged = true;
+	if (!sim->options.policy->at_once)
+		pre_copy(&migration);
 	stopped_ns = stop_and_copy(&migration);
 	if (sim->options.policy->finish)
 		sim->options.policy->finish(sim);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
 #include <getopt.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,7 +11,8 @@
 
 enum {
 	O_VCPU = 1, O_POLICY, O_MEMORY, O_BANDWIDTH, O_DOWNTIME, O_INTERVAL,
-	O_PERCENT, O_WARMUP, O_BASELINE, O_SAMPLE, O_ROUNDS, O_SECONDS, O_LOSE,
+	O_PERCENT, O_FROM_START, O_CLEAR, O_WARMUP,
+	O_BASELINE, O_SAMPLE, O_ROUNDS, O_SECONDS, O_LOSE,
 	O_CSV, O_JSON, O_SAMPLES, O_LABEL, O_QUIET, O_HELP,
 };
 
@@ -22,6 +24,8 @@ static const struct option long_options[] = {
 	{ "downtime-ms", required_argument, NULL, O_DOWNTIME },
 	{ "interval-ms", required_argument, NULL, O_INTERVAL },
 	{ "quota-percent", required_argument, NULL, O_PERCENT },
+	{ "from-start", no_argument, NULL, O_FROM_START },
+	{ "clear-pages", required_argument, NULL, O_CLEAR },
 	{ "warmup-ms", required_argument, NULL, O_WARMUP },
 	{ "baseline-ms", required_argument, NULL, O_BASELINE },
 	{ "sample-ms", required_argument, NULL, O_SAMPLE },
@@ -47,16 +51,23 @@ static const char help[] =
 "      rate=UNITS a second (pages, or steps of 1000 additions) or max\n"
 "      set=PAGES  of its own that it goes through (default 1024)\n"
 "      pattern=seq, random or skewed (7 of 8 accesses in 1/8 of the set)\n"
+"      meet=MS  all that have it wait for each other so often, at a tick of\n"
+"          their timers; needs rate=\n"
 "      (default: one write:rate=2000,set=1024 and one compute:rate=1000)\n"
 "  --memory-mib MIB       memory that is migrated (default 16)\n"
 "the migration\n"
-"  --policy NAME          none, auto-converge or dirty-quota (default none)\n"
+"  --policy NAME          one of those below (default none)\n"
 "  --bandwidth BYTES[K|M] of the link, a second (default 8M)\n"
 "  --downtime-ms MS       the rest must fit into this time (default 300)\n"
 "  --max-rounds N         then stop all the same (default 50)\n"
 "  --max-seconds S        likewise (default 300)\n"
 "  --interval-ms MS       of dirty-quota (default 10)\n"
 "  --quota-percent PCT    of the bandwidth that may be dirtied (default 50)\n"
+"  --from-start           dirty-quota holds at once, and not only when\n"
+"                         auto-converge would step in\n"
+"  --clear-pages PAGES    the dirty log is cleared for so many at once, just\n"
+"                         before they are sent: a multiple of 64 (default), or\n"
+"                         0: of all when it is read, at the end of a round\n"
 "measuring\n"
 "  --warmup-ms MS         before anything is measured (default 500)\n"
 "  --baseline-ms MS       to see the guest's speed before (default 1000)\n"
@@ -136,28 +147,65 @@ static int take_policy(struct options *options, const char *text)
 	return options->policy ? 0 : -EINVAL;
 }
 
+/* What is a number and nothing else. */
+static const struct number {
+	int letter;
+	unsigned int least, most;
+	size_t offset;
+} numbers[] = {
+	{ O_DOWNTIME, 1, 60000, offsetof(struct options, downtime_ms) },
+	{ O_INTERVAL, 1, 1000, offsetof(struct options, interval_ms) },
+	{ O_PERCENT, 1, 100, offsetof(struct options, quota_percent) },
+	{ O_CLEAR, 0, 1 << 18, offsetof(struct options, clear_pages) },
+	{ O_WARMUP, 0, 60000, offsetof(struct options, warmup_ms) },
+	{ O_BASELINE, 10, 60000, offsetof(struct options, baseline_ms) },
+	{ O_SAMPLE, 10, 60000, offsetof(struct options, sample_ms) },
+	{ O_ROUNDS, 1, 10000, offsetof(struct options, max_rounds) },
+	{ O_SECONDS, 1, 86400, offsetof(struct options, max_seconds) },
+};
+
+static const struct number *find_number(int letter)
+{
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
+		if (numbers[i].letter == letter)
+			return &numbers[i];
+	return NULL;
+}
+
 static int take_number(struct options *options, int letter, const char *text)
 {
-	switch (letter) {
-	case O_DOWNTIME:
-		return number_between(text, 1, 60000, &options->downtime_ms);
-	case O_INTERVAL:
-		return number_between(text, 1, 1000, &options->interval_ms);
-	case O_PERCENT:
-		return number_between(text, 1, 100, &options->quota_percent);
-	case O_WARMUP:
-		return number_between(text, 0, 60000, &options->warmup_ms);
-	case O_BASELINE:
-		return number_between(text, 10, 60000, &options->baseline_ms);
-	case O_SAMPLE:
-		return number_between(text, 10, 60000, &options->sample_ms);
-	case O_ROUNDS:
-		return number_between(text, 1, 10000, &options->max_rounds);
-	case O_SECONDS:
-		return number_between(text, 1, 86400, &options->max_seconds);
-	default:
+	const struct number *number = find_number(letter);
+	unsigned int value;
+
+	if (!number || number_between(text, number->least, number->most, &value) ||
+	    (letter == O_CLEAR && value % 64))
 		return -EINVAL;
-	}
+	memcpy((char *)options + number->offset, &value, sizeof(value));
+	return 0;
+}
+
+/* Of the option, what it takes. */
+static const char *allowed(int letter, char *text, size_t bytes)
+{
+	const struct number *number = find_number(letter);
+
+	if (number)
+		snprintf(text, bytes, "a whole number from %u to %u%s",
+			 number->least, number->most,
+			 letter == O_CLEAR ? ", a multiple of 64" : "");
+	else if (letter == O_MEMORY)
+		snprintf(text, bytes, "a whole number from 1 to %u",
+			 MAX_MEMORY_MIB);
+	else if (letter == O_BANDWIDTH)
+		snprintf(text, bytes,
+			 "bytes, also with K or M, from %u to 1048576M", PAGE_BYTES);
+	else if (letter == O_POLICY)
+		snprintf(text, bytes, "one of those that --help lists");
+	else if (letter == O_LABEL)
+		snprintf(text, bytes, "of a-z, 0-9, - and _");
+	else
+		snprintf(text, bytes, "a whole number");
+	return text;
 }
 
 static int take_option(struct options *options, int letter, const char *text)
@@ -185,6 +233,9 @@ static int take_option(struct options *options, int letter, const char *text)
 	case O_QUIET:
 		options->quiet = true;
 		return 0;
+	case O_FROM_START:
+		options->from_start = true;
+		return 0;
 	default:
 		return take_number(options, letter, text);
 	}
@@ -194,6 +245,7 @@ static int parse_all(struct options *options, int argc, char **argv,
 		     char *error, size_t error_bytes)
 {
 	int letter, index = 0;
+	char text[TEXT_BYTES];
 
 	optind = 0;
 	opterr = 0;
@@ -211,8 +263,9 @@ static int parse_all(struct options *options, int argc, char **argv,
 			if (workload_parse(options, optarg, error, error_bytes))
 				return -EINVAL;
 		} else if (take_option(options, letter, optarg)) {
-			snprintf(error, error_bytes, "--%s %s: not possible",
-				 long_options[index].name, optarg);
+			snprintf(error, error_bytes, "--%s %s: must be %s",
+				 long_options[index].name, optarg,
+				 allowed(letter, text, sizeof(text)));
 			return -EINVAL;
 		}
 	}
@@ -253,7 +306,7 @@ int options_parse(struct options *options, int argc, char **argv,
 	*options = (struct options){
 		.policy = &policy_none, .memory_pages = 16 * MIB_PAGES,
 		.bandwidth = 8 << 20, .downtime_ms = 300, .interval_ms = 10,
-		.quota_percent = 50, .warmup_ms = 500, .baseline_ms = 1000,
+		.quota_percent = 50, .clear_pages = 64, .warmup_ms = 500, .baseline_ms = 1000,
 		.sample_ms = 100, .max_rounds = 50, .max_seconds = 300,
 		.lose_page = NO_PAGE, .label = "migsim",
 	};

@@ -42,6 +42,7 @@ struct workload {
 	enum pattern pattern;
 	uint32_t rate;		/* units a second, 0 = as fast as it can */
 	uint32_t set_pages;
+	uint32_t meet_ms;	/* from one meeting with others to the next, or 0 */
 	char text[TEXT_BYTES];	/* as it was given */
 };
 
@@ -54,6 +55,8 @@ struct options {
 	unsigned int downtime_ms;
 	unsigned int interval_ms;
 	unsigned int quota_percent;
+	bool from_start;	/* the quota holds before it is needed */
+	unsigned int clear_pages; /* of the log at once; 0: all, when it is read */
 	unsigned int warmup_ms, baseline_ms;
 	unsigned int sample_ms;
 	unsigned int max_rounds;

@@ -8,6 +8,9 @@
  * more than that part of the pages of the one before, and the migration
  * converges whatever the guest does. It is half by default, as auto-converge
  * has it before it slows a guest down. What is saved up is valid for a round.
+ *
+ * It begins when auto-converge would: a guest that converges by itself is never
+ * held, and one that does not runs at full speed for the first rounds.
  */
 #include <errno.h>
 #include <sys/ioctl.h>
@@ -15,12 +18,15 @@
 #include "quota-uapi.h"
 #include "shares.h"
 #include "sim.h"
+#include "throttle.h"
 
 #define WINDOW		32	/* intervals over which the link is measured */
 #define MOST_INTERVALS	4	/* that a late tick pays for */
 
 static struct {
 	pthread_mutex_t lock;
+	bool armed;
+	struct throttle trigger;
 	struct shares shares;
 	struct share share[MAX_VCPUS];
 	uint64_t sent[WINDOW], busy_ns[WINDOW];
@@ -80,6 +86,7 @@ static void start(struct sim *sim)
 	state.last_ns = now_ns();
 	/* what the VMM was told to use, until the first page has gone */
 	state.bandwidth = sim->options.bandwidth;
+	state.armed = sim->options.from_start;
 	read_counts(sim);
 	shares_start(&state.shares);
 }
@@ -115,9 +122,11 @@ static uint64_t budget_of(struct sim *sim, uint64_t now)
 static void begin_interval(struct sim *sim, uint64_t now)
 {
 	state.bandwidth = measure(sim);
-	read_counts(sim);
-	shares_begin(&state.shares, budget_of(sim, now));
-	set_ceilings(sim);
+	if (state.armed) {
+		read_counts(sim);
+		shares_begin(&state.shares, budget_of(sim, now));
+		set_ceilings(sim);
+	}
 	state.last_ns = now;
 }
 
@@ -151,9 +160,13 @@ static void quota_full(struct sim *sim, struct vcpu *vcpu)
 
 static void round_end(struct sim *sim, const struct round *round)
 {
-	(void)sim;
-	(void)round;
 	pthread_mutex_lock(&state.lock);
+	throttle_round(&state.trigger, round->sent_pages, round->dirty_pages);
+	if (!state.armed && state.trigger.percent) {
+		state.armed = true;
+		read_counts(sim);
+		shares_start(&state.shares);
+	}
 	shares_drain(&state.shares);
 	pthread_mutex_unlock(&state.lock);
 }
@@ -171,8 +184,9 @@ static void describe(struct sim *sim, char *text, size_t bytes)
 	for (unsigned int i = 0; i < sim->machine.vcpus; i++)
 		exits += vcpu_quota_exits(&sim->machine.vcpu[i]);
 	pthread_mutex_lock(&state.lock);
-	snprintf(text, bytes, "%ju KiB/s measured, %ju exits",
-		 (uintmax_t)state.bandwidth / 1024, (uintmax_t)exits);
+	snprintf(text, bytes, "%ju KiB/s measured, %ju exits%s",
+		 (uintmax_t)state.bandwidth / 1024, (uintmax_t)exits,
+		 state.armed ? "" : ", not needed yet");
 	pthread_mutex_unlock(&state.lock);
 }
 

@@ -5,7 +5,8 @@
 #include "sim.h"
 
 const struct policy *const policies[] = {
-	&policy_none, &policy_auto_converge, &policy_dirty_quota, NULL
+	&policy_none, &policy_stop_and_copy, &policy_auto_converge,
+	&policy_dirty_quota, NULL
 };
 
 const struct policy *policy_find(const char *name)

@@ -66,8 +66,14 @@ void machine_start(struct sim *sim);
 /* Returns once no vCPU is in the guest, nor will be. */
 void machine_stop(struct sim *sim);
 void machine_log(struct machine *machine, bool on);
-/* Dirty pages into @bitmap, and clean from now on; returns their number. */
+/*
+ * Dirty pages into @bitmap; returns their number. They are clean from now on,
+ * or, with clear_pages, when machine_clear() is called for them.
+ */
 uint64_t machine_harvest(const struct machine *machine, uint64_t *bitmap);
+/* Those of the pages that @bitmap has; first_page is a multiple of 64. */
+void machine_clear(const struct machine *machine, uint64_t first_page,
+		   uint64_t pages, uint64_t *bitmap);
 size_t bitmap_bytes(uint64_t pages);
 
 /* Asleep from now until then, whether it is in the guest or not. */
@@ -158,6 +164,7 @@ struct round {
 struct policy {
 	const char *name;
 	const char *help;
+	bool at_once;	/* the guest stops before anything is copied */
 	/* Before there is a vCPU; -errno if the kernel cannot do it. */
 	int (*prepare)(struct sim *sim);
 	/* The migration begins. */
@@ -174,8 +181,8 @@ struct policy {
 	void (*describe)(struct sim *sim, char *text, size_t bytes);
 };
 
-extern const struct policy policy_none, policy_auto_converge,
-			   policy_dirty_quota;
+extern const struct policy policy_none, policy_stop_and_copy,
+			   policy_auto_converge, policy_dirty_quota;
 extern const struct policy *const policies[];	/* ends in NULL */
 const struct policy *policy_find(const char *name);
 void policy_thread_start(struct sim *sim);

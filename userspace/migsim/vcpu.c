@@ -8,6 +8,9 @@
 #include "guest.h"
 #include "quota-uapi.h"
 
+/* Others need the CPU more; short beside the guest's ticks. */
+#define YIELD_NS	(NS_PER_MS / 10)
+
 static void set_immediate_exit(struct vcpu *vcpu, uint8_t value)
 {
 	__atomic_store_n(&vcpu->run->immediate_exit, value, __ATOMIC_SEQ_CST);
@@ -122,6 +125,8 @@ static void handle_exit(struct vcpu *vcpu)
 
 	if (guest_waits(vcpu))
 		wait_for_tick(vcpu);
+	else if (guest_yields(vcpu))
+		sleep_ns(YIELD_NS);
 	else if (vcpu->run->exit_reason == QUOTA_EXIT_FULL &&
 		 policy->quota_full)
 		policy->quota_full(vcpu->sim, vcpu);

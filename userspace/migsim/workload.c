@@ -9,6 +9,7 @@
 
 #define DEFAULT_SET_PAGES	1024
 #define MAX_RATE		1000000
+#define MAX_MEET_MS		10000
 
 static const char *const works[WORKS] = {
 	[WORK_WRITE]	= "write",
@@ -71,6 +72,16 @@ static int take_set(struct workload *workload, const char *value)
 	return 0;
 }
 
+static int take_meet(struct workload *workload, const char *value)
+{
+	uint64_t ms;
+
+	if (parse_whole(value, MAX_MEET_MS, &ms) || !ms)
+		return -EINVAL;
+	workload->meet_ms = ms;
+	return 0;
+}
+
 static int take_pattern(struct workload *workload, const char *value)
 {
 	int pattern = find(patterns, PATTERNS, value);
@@ -81,7 +92,7 @@ static int take_pattern(struct workload *workload, const char *value)
 	return 0;
 }
 
-/* "key=value"; computing has no pages, so it takes nothing but a rate. */
+/* "key=value"; computing has no pages. */
 static int take_setting(struct workload *workload, char *setting)
 {
 	char *value = strchr(setting, '=');
@@ -91,6 +102,8 @@ static int take_setting(struct workload *workload, char *setting)
 	*value++ = '\0';
 	if (!strcmp(setting, "rate"))
 		return take_rate(workload, value);
+	if (!strcmp(setting, "meet"))
+		return take_meet(workload, value);
 	if (workload->work == WORK_COMPUTE)
 		return -EINVAL;
 	if (!strcmp(setting, "set"))
@@ -126,7 +139,10 @@ static int parse_one(struct workload *workload, const char *text)
 		.set_pages = work == WORK_COMPUTE ? 0 : DEFAULT_SET_PAGES,
 	};
 	strcpy(workload->text, text);
-	return settings ? parse_settings(workload, settings) : 0;
+	if (settings && parse_settings(workload, settings))
+		return -EINVAL;
+	/* It is at the timer's ticks that they meet. */
+	return workload->meet_ms && !workload->rate ? -EINVAL : 0;
 }
 
 /* "3*" in front; 1 without it, 0 if it is no number of vCPUs. */
@@ -154,7 +170,8 @@ int workload_parse(struct options *options, const char *text,
 
 	if (!times || parse_one(&workload, rest)) {
 		snprintf(error, error_bytes,
-			 "--vcpu %s: not [N*]WORK[:KEY=VALUE,...]", text);
+			 "--vcpu %s: not [N*]WORK[:KEY=VALUE,...], or meet= without rate=",
+			 text);
 		return -EINVAL;
 	}
 	if (options->vcpu_count + times > MAX_VCPUS) {

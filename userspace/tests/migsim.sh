@@ -88,6 +88,38 @@ quota_converges()
 		END { exit bad || NR != 5 }' "$tap_dir/csv"
 }
 
+# A guest that converges by itself is never stopped, but from the start.
+quota_only_if_needed()
+{
+	# shellcheck disable=SC2086
+	run 0 --policy dirty-quota $calm && all_equal 1028 &&
+		awk -F, '$1 != "run" || $2 == "label" { next }
+			$16 || $17 { print "stopped: " $0; bad = 1 }
+			END { exit bad || NR != 3 }' "$tap_dir/csv" || return 1
+	# shellcheck disable=SC2086
+	run 0 --policy dirty-quota --from-start $wild && all_equal 1030 &&
+		awk -F, '$11 == "write" && $16 > 4 { n++ } END { exit n != 3 }' \
+			"$tap_dir/csv"
+}
+
+# It stops first, and copies once.
+stop_and_copy()
+{
+	# shellcheck disable=SC2086
+	run 0 --policy stop-and-copy $wild && all_equal 1030 &&
+		grep ": converged after 1 rounds" "$tap_dir/run"
+}
+
+# Whoever has to wait for a slow one is as slow.
+waits_for_others()
+{
+	run 03 --max-rounds 1 --vcpu write:rate=1,meet=1000 \
+		--vcpu compute:rate=500,meet=10 --vcpu compute:rate=500 || return 1
+	awk -F, '$1 == "run" && $2 != "label" { speed[$10] = $12 }
+		END { print speed[0], speed[1], speed[2]
+			exit !(speed[1] < speed[2] / 2) }' "$tap_dir/csv"
+}
+
 number() # KEY: its values in the JSON, one a line
 {
 	grep -o "\"$1\":[0-9]*" "$tap_dir/json" | cut -d: -f2
@@ -96,9 +128,9 @@ number() # KEY: its values in the JSON, one a line
 # Every bit that was harvested was charged to a vCPU, and every charge is a bit.
 counts_are_exact()
 {
-	for policy in none auto-converge dirty-quota; do
+	for policy in none auto-converge dirty-quota "none --clear-pages 0"; do
 		# shellcheck disable=SC2086
-		run 03 --policy "$policy" --max-rounds 12 $wild || return 1
+		run 03 --policy $policy --max-rounds 12 $wild || return 1
 		bits=$(number dirty_pages | awk '{ n += $1 } END { print n }')
 		counts=$(number pages_dirtied | awk '{ n += $1 } END { print n }')
 		echo "$policy: $bits bits, $counts charged"
@@ -143,7 +175,7 @@ no_quota_here()
 
 refused()
 {
-	run 2 --bandwidth fast && grep -e "--bandwidth fast: not possible" \
+	run 2 --bandwidth fast && grep -e "--bandwidth fast: must be bytes, also with K or M," \
 		"$tap_dir/run" && run 0 --help && grep "^usage: migsim" "$tap_dir/run"
 }
 
@@ -190,6 +222,8 @@ check "bad options are named, help is given" refused
 check "none" converges none
 check "auto-converge" converges auto-converge
 [ -n "$busybox" ] || check "JSON lines" json_is_json
+check "stop-and-copy" stop_and_copy
+check "vCPUs that wait for each other" waits_for_others
 check "what does not converge is copied and said" does_not_converge
 check "so is what takes too long" time_limit
 check "a lost page is noticed" lost_page
@@ -198,6 +232,8 @@ check "pages dirtied until the very end are copied" dirty_to_the_end
 if [ -n "$quota" ]; then
 	check "dirty-quota" converges dirty-quota
 	check "dirty-quota converges, readers go on" quota_converges
+	check "dirty-quota holds no guest that converges by itself" \
+		quota_only_if_needed
 	check "counts are exact" counts_are_exact
 elif ! "$migsim" --policy dirty-quota --max-rounds 1 --quiet >/dev/null 2>&1; then
 	check "no dirty quota here: said so" no_quota_here

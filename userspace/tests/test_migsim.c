@@ -48,6 +48,8 @@ static void defaults(void **state)
 	assert_int_equal(options.memory_pages, 4096);
 	assert_int_equal(options.bandwidth, 8 << 20);
 	assert_true(options.lose_page == NO_PAGE);
+	assert_int_equal(options.clear_pages, 64);
+	assert_false(options.from_start);
 	assert_int_equal(parse("--help"), 1);
 	assert_int_equal(parse("--policy none --help"), 1);
 }
@@ -65,6 +67,12 @@ static void all_options(void **state)
 	assert_int_equal(parse("--interval-ms 20 --quota-percent 75"), 0);
 	assert_int_equal(options.interval_ms, 20);
 	assert_int_equal(options.quota_percent, 75);
+	assert_int_equal(parse("--from-start --clear-pages 0"), 0);
+	assert_true(options.from_start);
+	assert_int_equal(options.clear_pages, 0);
+	assert_int_equal(parse("--policy stop-and-copy --clear-pages 4096"), 0);
+	assert_true(options.policy->at_once);
+	assert_int_equal(options.clear_pages, 4096);
 	assert_int_equal(parse("--max-rounds 7 --max-seconds 9"), 0);
 	assert_int_equal(options.max_rounds, 7);
 	assert_int_equal(options.max_seconds, 9);
@@ -97,6 +105,9 @@ static void workloads(void **state)
 	assert_int_equal(options.vcpus[3].set_pages, 1024);
 	assert_int_equal(options.vcpus[4].set_pages, 0);
 	assert_int_equal(options.vcpus[5].rate, 9);
+	assert_int_equal(options.vcpus[5].meet_ms, 0);
+	assert_int_equal(parse("--vcpu compute:rate=9,meet=10"), 0);
+	assert_int_equal(options.vcpus[0].meet_ms, 10);
 }
 
 static void bad_workloads(void **state)
@@ -108,6 +119,8 @@ static void bad_workloads(void **state)
 		"write:pattern=zigzag", "write:speed=5", "compute:set=5",
 		"compute:pattern=seq", "0*write", "x*write", "*write",
 		"write:rate=5,", "123456789*write", "write:rate=max=5",
+		"write:meet=10", "compute:rate=max,meet=10",
+		"write:rate=5,meet=0", "write:rate=5,meet=10001",
 	};
 	char line[128];
 
@@ -132,6 +145,7 @@ static void bad_options(void **state)
 		"--quota-percent 0", "--quota-percent 101", "--baseline-ms 9",
 		"--max-rounds 0", "--max-seconds 0", "--label A/b",
 		"--lose-page x", "--sample-ms 1e3", "--warmup-ms 1.5",
+		"--clear-pages 65", "--clear-pages 262208",
 	};
 
 	(void)state;
