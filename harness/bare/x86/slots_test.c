@@ -205,6 +205,8 @@ static void start(void)
 	stats_open(&m->stats, stats_get_fd(vm_get_fd(m->vm)));
 	change(0, true);
 	for (i = 0; i < NR_VCPUS; i++) {
+		/* Also so that the compiler knows that it is written. */
+		WRITE_ONCE(passes[i], 0);
 		m->vcpus[i].fd = vcpu_find(m->vm, i)->fd;
 		set_registers(&m->vcpus[i]);
 		TEST_ASSERT(!pthread_create(&m->vcpus[i].thread, NULL, run_vcpu,
