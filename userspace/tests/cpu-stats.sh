@@ -139,20 +139,25 @@ only_cgroup_v2()
 }
 
 # QEMU 7.2 on mainline: no statistics, and its threads all the same.
+shows_bare_vcpus()
+{
+	"$kvmstat" cpu-stats --pid "$bare" --json >"$tap_dir/bare" &&
+		jq -e '(.cpus | length) == 4 and
+			(.cpus | all(.params.cpu_time > 0)) and
+			.total.params.cpu_time > 0' "$tap_dir/bare"
+}
+
 without_statistics()
 {
 	local status
 
 	"$build/demo/demo-vmm" --no-stats --seconds 36000 >/dev/null 2>&1 &
 	bare=$!
-	sleep 1
-	"$kvmstat" cpu-stats --pid $bare --json >"$tap_dir/bare"
+	wait_until $bare shows_bare_vcpus
 	status=$?
 	kill -9 $bare
 	cat "$tap_dir/bare"
-	[ $status = 0 ] && jq -e '(.cpus | length) == 4 and
-		(.cpus | all(.params.cpu_time > 0)) and
-		.total.params.cpu_time > 0' "$tap_dir/bare"
+	return $status
 }
 
 # A VM that several descriptors stand for is one; by its name as well. Its one

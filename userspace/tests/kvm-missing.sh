@@ -346,6 +346,15 @@ blocked_show()
 	return $verdict
 }
 
+# The command of this kvmstat run.
+vmm_has_ended()
+{
+	local child
+
+	child=$(pgrep -P "$runner" -x demo-vmm)
+	[ -z "$child" ] || grep -q '^State:.*Z' "/proc/$child/status"
+}
+
 # The VMM has ended: nobody is left to whom the signal could be passed on.
 blocked_run()
 {
@@ -353,9 +362,10 @@ blocked_run()
 
 	open_fifo
 	"$kvmstat" run --json --interval 0.01 --all --output "$tap_dir/fifo" -- \
-		"$build/demo/demo-vmm" --no-stats --seconds 3 >/dev/null &
+		"$build/demo/demo-vmm" --no-stats --seconds 15 >/dev/null &
 	runner=$!
-	wait_until "$runner" grep -q pipe_write "/proc/$runner/wchan" && sleep 4
+	wait_until "$runner" grep -q pipe_write "/proc/$runner/wchan" &&
+		wait_until "$runner" vmm_has_ended
 	ends_when_blocked "$runner"
 	verdict=$?
 	kill "$sleeper"
