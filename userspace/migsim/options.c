@@ -61,8 +61,8 @@ static const char help[] =
 "  --downtime-ms MS       the rest must fit into this time (default 300)\n"
 "  --max-rounds N         then stop all the same (default 50)\n"
 "  --max-seconds S        likewise (default 300)\n"
-"  --interval-ms MS       of dirty-quota (default 10)\n"
-"  --quota-percent PCT    of the bandwidth that may be dirtied (default 50)\n"
+"  --interval-ms MS       of dirty-quota (default 200)\n"
+"  --quota-percent PCT    of the bandwidth that may be dirtied (default 30)\n"
 "  --from-start           dirty-quota holds at once, and not only when\n"
 "                         auto-converge would step in\n"
 "  --clear-pages PAGES    the dirty log is cleared for so many at once, just\n"
@@ -305,8 +305,8 @@ int options_parse(struct options *options, int argc, char **argv,
 
 	*options = (struct options){
 		.policy = &policy_none, .memory_pages = 16 * MIB_PAGES,
-		.bandwidth = 8 << 20, .downtime_ms = 300, .interval_ms = 10,
-		.quota_percent = 50, .clear_pages = 64, .warmup_ms = 500, .baseline_ms = 1000,
+		.bandwidth = 8 << 20, .downtime_ms = 300, .interval_ms = 200,
+		.quota_percent = 30, .clear_pages = 64, .warmup_ms = 500, .baseline_ms = 1000,
 		.sample_ms = 100, .max_rounds = 50, .max_seconds = 300,
 		.lose_page = NO_PAGE, .label = "migsim",
 	};

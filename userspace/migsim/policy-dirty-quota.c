@@ -6,8 +6,9 @@
  *
  * The guest may dirty quota_percent of what is sent meanwhile. So no round has
  * more than that part of the pages of the one before, and the migration
- * converges whatever the guest does. It is half by default, as auto-converge
- * has it before it slows a guest down. What is saved up is valid for a round.
+ * converges whatever the guest does. What is saved up is valid for a round. The
+ * smaller the part, the sooner it is over: with the defaults a guest loses least
+ * (make lab), and is held no longer at a time than a usual downtime.
  *
  * It begins when auto-converge would: a guest that converges by itself is never
  * held, and one that does not runs at full speed for the first rounds.

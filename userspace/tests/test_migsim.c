@@ -58,7 +58,7 @@ static void all_options(void **state)
 {
 	(void)state;
 	assert_int_equal(parse("--policy dirty-quota --memory-mib 64"), 0);
-	assert_int_equal(options.interval_ms, 100);
+	assert_int_equal(options.interval_ms, 200);
 	assert_ptr_equal(options.policy, &policy_dirty_quota);
 	assert_int_equal(options.memory_pages, 16384);
 	assert_int_equal(parse("--bandwidth 2560K --downtime-ms 100"), 0);
