@@ -5,9 +5,3 @@ const struct policy policy_none = {
 	.name = "none",
 	.help = "the guest runs as fast as it can",
 };
-
-const struct policy policy_stop_and_copy = {
-	.name = "stop-and-copy",
-	.help = "the guest stops, everything is copied: no live migration",
-	.at_once = true,
-};

@@ -164,10 +164,10 @@ static void print_comparison(const struct comparison *comparison)
 static void print_result(struct sim *sim, const struct result *result)
 {
 	print_vcpus(sim, result);
-	printf("\n%s, %s: %s after %u rounds, ", sim->options.label,
+	printf("\n%s, %s: %s after %u round%s, ", sim->options.label,
 	       sim->options.policy->name,
 	       result->converged ? "converged" : "DID NOT CONVERGE",
-	       result->rounds);
+	       result->rounds, result->rounds == 1 ? "" : "s");
 	printf("total %.0f ms, downtime %.0f ms, sent %.1f MiB\n",
 	       result->total_ns / 1e6, result->downtime_ns / 1e6,
 	       result->sent_bytes / 1048576.0);

@@ -170,7 +170,7 @@ int workload_parse(struct options *options, const char *text,
 
 	if (!times || parse_one(&workload, rest)) {
 		snprintf(error, error_bytes,
-			 "--vcpu %s: not [N*]WORK[:KEY=VALUE,...], or meet= without rate=",
+			 "--vcpu %s: must be [N*]WORK[:KEY=VALUE,...], meet= only with rate=",
 			 text);
 		return -EINVAL;
 	}

@@ -138,7 +138,6 @@ only_cgroup_v2()
 			"$tap_dir/host"
 }
 
-# QEMU 7.2 on mainline: no statistics, and its threads all the same.
 shows_bare_vcpus()
 {
 	"$kvmstat" cpu-stats --pid "$bare" --json >"$tap_dir/bare" &&
@@ -147,13 +146,14 @@ shows_bare_vcpus()
 			.total.params.cpu_time > 0' "$tap_dir/bare"
 }
 
+# QEMU 7.2 on mainline: no statistics, and its threads all the same.
 without_statistics()
 {
 	local status
 
 	"$build/demo/demo-vmm" --no-stats --seconds 36000 >/dev/null 2>&1 &
 	bare=$!
-	wait_until $bare shows_bare_vcpus
+	wait_until "$bare" shows_bare_vcpus
 	status=$?
 	kill -9 $bare
 	cat "$tap_dir/bare"

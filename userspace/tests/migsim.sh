@@ -104,7 +104,7 @@ stop_and_copy()
 {
 	# shellcheck disable=SC2086
 	run 0 --policy stop-and-copy $wild && all_equal 1030 &&
-		grep ": converged after 1 rounds" "$tap_dir/run"
+		grep ": converged after 1 round," "$tap_dir/run"
 }
 
 # Whoever has to wait for a slow one is as slow.
