@@ -149,11 +149,14 @@ run_machine() {
 	timeout -k 5 "$limit_s" "${command[@]}" </dev/null 2>"$dir/qemu.log" \
 		> >(stamp >"$stamped") &
 	pid=$!
+	# The machine ends with the boot, and with it what reads its output.
+	trap 'kill "$pid"; exit 143' TERM INT HUP
 	progress "$pid" &
 	[ -z "${SHOW-}" ] || show_output "$pid" &
 	qemu_status=0
 	wait "$pid" || qemu_status=$?
 	wait
+	trap - TERM INT HUP
 	if [ "${MACHINE-}" = bochs ] && [ "$qemu_status" = 1 ]; then
 		qemu_status=0
 	fi
