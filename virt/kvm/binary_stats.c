@@ -19,6 +19,7 @@
  */
 
 #include <linux/anon_inodes.h>
+#include <linux/atomic.h>
 #include <linux/build_bug.h>
 #include <linux/fcntl.h>
 #include <linux/file.h>
@@ -277,12 +278,23 @@ static int kvm_stats_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
+/* For fdinfo of each file of a VM or vCPU; the file keeps the VM alive. */
+void kvm_show_serial(struct seq_file *m, const struct kvm_stats_source *source)
+{
+	const struct kvm_stats_source *vm = &source->kvm->stats_source;
+
+	seq_printf(m, "kvm-vm-serial:\t%llu\n", vm->serial);
+	if (source != vm)
+		seq_printf(m, "kvm-vcpu-serial:\t%llu\n", source->serial);
+}
+
 #ifdef CONFIG_PROC_FS
 static void kvm_stats_show_fdinfo(struct seq_file *m, struct file *file)
 {
 	const struct kvm_stats_source *source = file->private_data;
 
 	seq_printf(m, "kvm-stats-id:\t%s\n", source->id);
+	kvm_show_serial(m, source);
 }
 #endif
 
@@ -298,6 +310,17 @@ static const struct file_operations kvm_stats_fops = {
 #endif
 };
 
+/*
+ * VMs and vCPUs are numbered together, from 1.  Nothing but the number itself is
+ * shared, so its order to other memory does not matter; 64 bits do not wrap.
+ */
+static u64 kvm_next_serial(void)
+{
+	static atomic64_t last = ATOMIC64_INIT(0);
+
+	return atomic64_inc_return_relaxed(&last);
+}
+
 /* Called before userspace can reach the VM. */
 void kvm_init_vm_stats_source(struct kvm *kvm)
 {
@@ -308,6 +331,7 @@ void kvm_init_vm_stats_source(struct kvm *kvm)
 	source->schema = &kvm_vm_stats_schema;
 	source->data = &kvm->stat;
 	source->kvm = kvm;
+	source->serial = kvm_next_serial();
 }
 
 /* Called before userspace can reach the vCPU; vcpu->kvm and the id are set. */
@@ -321,6 +345,7 @@ void kvm_init_vcpu_stats_source(struct kvm_vcpu *vcpu)
 	source->schema = &kvm_vcpu_stats_schema;
 	source->data = &vcpu->stat;
 	source->kvm = vcpu->kvm;
+	source->serial = kvm_next_serial();
 }
 
 /*

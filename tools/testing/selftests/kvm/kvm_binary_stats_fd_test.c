@@ -111,6 +111,124 @@ TEST_F(file, fdinfo)
 		    stats_id(&self->s));
 }
 
+/* ---- what is unique in fdinfo ---- */
+
+/* The VM's own file and those of its statistics show the same. */
+static uint64_t vm_serial(struct kvm_vm *vm)
+{
+	uint64_t serial = stats_fdinfo(vm_get_fd(vm), "kvm-vm-serial");
+	int fd = stats_get_fd(vm_get_fd(vm));
+
+	TEST_ASSERT(serial, "the VM's fdinfo has no kvm-vm-serial");
+	TEST_ASSERT_EQ(stats_fdinfo(fd, "kvm-vm-serial"), serial);
+	TEST_ASSERT_EQ(stats_fdinfo(fd, "kvm-vcpu-serial"), 0);
+	TEST_ASSERT_EQ(stats_fdinfo(vm_get_fd(vm), "kvm-vcpu-serial"), 0);
+	close(fd);
+	return serial;
+}
+
+static uint64_t vcpu_serial(struct kvm_vm *vm, uint32_t vcpu_id)
+{
+	int vcpu_fd = stats_vcpu_fd(vm, vcpu_id);
+	uint64_t serial = stats_fdinfo(vcpu_fd, "kvm-vcpu-serial");
+	int fd = stats_get_fd(vcpu_fd);
+
+	TEST_ASSERT(serial, "the vCPU's fdinfo has no kvm-vcpu-serial");
+	TEST_ASSERT_EQ(stats_fdinfo(fd, "kvm-vcpu-serial"), serial);
+	TEST_ASSERT_EQ(stats_fdinfo(fd, "kvm-vm-serial"), vm_serial(vm));
+	TEST_ASSERT_EQ(stats_fdinfo(vcpu_fd, "kvm-vm-serial"), vm_serial(vm));
+	close(fd);
+	return serial;
+}
+
+/* Not even a VM that has the place in memory of an earlier one has its number. */
+TEST(serial_unique)
+{
+	uint64_t serial, last = 0;
+	struct kvm_vm *vm;
+	int i;
+
+	TEST_ASSERT_EQ(kvm_check_cap(KVM_CAP_FDINFO_SERIAL), 1);
+	for (i = 0; i < 20; i++) {
+		vm = stats_create_vm();
+		serial = vm_serial(vm);
+		TEST_ASSERT(serial > last, "a VM has %llu after %llu",
+			    (unsigned long long)serial,
+			    (unsigned long long)last);
+		last = vcpu_serial(vm, STATS_VCPU_ID);
+		TEST_ASSERT(last > serial, "a vCPU has %llu in VM %llu",
+			    (unsigned long long)last,
+			    (unsigned long long)serial);
+		vm_vcpu_add(vm, STATS_VCPU_ID + 1);
+		serial = vcpu_serial(vm, STATS_VCPU_ID + 1);
+		TEST_ASSERT(serial > last, "two vCPUs have %llu and %llu",
+			    (unsigned long long)last,
+			    (unsigned long long)serial);
+		last = serial;
+		kvm_vm_free(vm);
+	}
+}
+
+/* The id cannot tell the VMs of one task apart, nor their vCPUs. */
+TEST(serial_of_two_vms)
+{
+	struct kvm_vm *a = stats_create_vm(), *b = stats_create_vm();
+
+	TEST_ASSERT(vm_serial(a) != vm_serial(b), "two VMs of one number");
+	TEST_ASSERT(vcpu_serial(a, STATS_VCPU_ID) !=
+		    vcpu_serial(b, STATS_VCPU_ID), "two vCPUs of one number");
+}
+
+#define NR_CREATORS	4
+#define NR_CREATED	50
+
+static void *create_vms(void *arg)
+{
+	uint64_t *serials = arg;
+	int i, fd, kvm_fd = open("/dev/kvm", O_RDWR);
+
+	for (i = 0; i < NR_CREATED; i++) {
+		fd = ioctl(kvm_fd, KVM_CREATE_VM, 0);
+		TEST_ASSERT(fd >= 0, "KVM_CREATE_VM");
+		serials[i] = stats_fdinfo(fd, "kvm-vm-serial");
+		close(fd);
+	}
+	close(kvm_fd);
+	return NULL;
+}
+
+TEST(serial_of_threads)
+{
+	static uint64_t serials[NR_CREATORS][NR_CREATED];
+	uint64_t *all = serials[0];
+	pthread_t threads[NR_CREATORS];
+	int i, j;
+
+	for (i = 0; i < NR_CREATORS; i++)
+		TEST_ASSERT(!pthread_create(&threads[i], NULL, create_vms,
+					    serials[i]), "pthread_create");
+	for (i = 0; i < NR_CREATORS; i++)
+		pthread_join(threads[i], NULL);
+	for (i = 0; i < NR_CREATORS * NR_CREATED; i++) {
+		TEST_ASSERT(all[i], "a VM has no number");
+		for (j = 0; j < i; j++)
+			TEST_ASSERT(all[i] != all[j], "two VMs have %llu",
+				    (unsigned long long)all[i]);
+	}
+}
+
+/* It is what it was after the VMM has closed its own descriptors. */
+TEST_F(file, serial_outlives_vm)
+{
+	const char *key = variant->scope == STATS_VM ? "kvm-vm-serial" :
+						      "kvm-vcpu-serial";
+	uint64_t serial = stats_fdinfo(self->owner_fd, key);
+
+	kvm_vm_free(self->vm);
+	TEST_ASSERT(serial, "no %s", key);
+	TEST_ASSERT_EQ(stats_fdinfo(self->s.fd, key), serial);
+}
+
 static void check_refused(const char *what, int fd)
 {
 	int ret = ioctl(fd, KVM_GET_STATS_FD, NULL);

@@ -89,6 +89,8 @@ void stats_check_file(int fd, pid_t pid, enum stats_scope scope);
 /* True if the byte at @pos belongs to a block that never changes. */
 bool stats_is_immutable(const struct stats_file *s, size_t pos);
 
+/* The number behind @key in fdinfo of @fd; 0 if there is no such line. */
+uint64_t stats_fdinfo(int fd, const char *key);
 const char *stats_id(const struct stats_file *s);
 /* The id must name the creator @pid, and the vCPU if @vcpu_id is not -1. */
 void stats_check_id(const struct stats_file *s, pid_t pid, int vcpu_id);

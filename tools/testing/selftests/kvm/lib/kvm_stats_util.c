@@ -222,6 +222,25 @@ void stats_check_unchanged(const struct stats_file *s, int fd)
 	free(now);
 }
 
+uint64_t stats_fdinfo(int fd, const char *key)
+{
+	unsigned long long number, found = 0;
+	char path[64], line[128], name[64];
+	FILE *info;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	info = fopen(path, "r");
+	TEST_ASSERT(info, "%s", path);
+	while (fgets(line, sizeof(line), info))
+		if (sscanf(line, "%63[^:]:\t%llu", name, &number) == 2 &&
+		    !strcmp(name, key)) {
+			TEST_ASSERT(!found, "fdinfo has %s twice", key);
+			found = number;
+		}
+	fclose(info);
+	return found;
+}
+
 const char *stats_id(const struct stats_file *s)
 {
 	return (const char *)s->image + s->header.id_offset;
