@@ -169,7 +169,8 @@ size_t kvmstats_cache_count(const struct kvmstats_cache *cache);
  *   -ENOMEM, or what readlink on /proc/self/fd or pread failed with
  *
  * The kernel keeps the VM's memory alive for as long as the descriptor is
- * open: watch the VMM's life (kvmstats_peer_pidfd) and close.
+ * open: watch the VMM's life (kvmstats_peer_pidfd), or wait for POLLHUP on the
+ * descriptor (KVM_CAP_STATS_FD_HANGUP), and close.
  */
 int kvmstats_source_open(int fd, struct kvmstats_cache *cache,
 			 struct kvmstats_source **source);
@@ -694,13 +695,14 @@ void kvmstats_text_clean(char *text);
  *   vmm    a process with one or more VMs, under observation: copies of its
  *	    statistics descriptors, as sources
  *
- * A VM is known by the kernel's object (by kcmp), not by a descriptor's number
- * or by who holds it: one that was duplicated, inherited by fork or passed to
- * another process is one VM, that of the process that was looked at first, or
- * of the one whose child has inherited it. One that is closed and made again
- * with the same numbers is another. Where kcmp is refused, numbers have to do:
- * VMs of one process are taken for one, what another process holds for another,
- * and the same numbers for the same.
+ * A VM is known by the kernel's object (by the serial numbers in fdinfo, else by
+ * kcmp), not by a descriptor's number or by who holds it: one that was
+ * duplicated, inherited by fork or passed to another process is one VM, that of
+ * the process that was looked at first, or of the one whose child has inherited
+ * it. One that is closed and made again with the same numbers is another. Where
+ * the kernel has no serial numbers and kcmp is refused, numbers of descriptors
+ * have to do: VMs of one process are taken for one, what another process holds
+ * for another, and the same numbers for the same.
  *
  * All that can wait for a foreign process (reading its command line, listing and
  * comparing its files, copying and closing descriptors that may be anything by

@@ -17,6 +17,8 @@ struct kvm_file {
 	int vcpu;		/* -1: the VM's; or DEVICE_VCPU */
 	int number;
 	bool matched;		/* is a source, or what one was made from */
+	/* Of the VM or vCPU, from fdinfo; no other's, ever. 0: unknown */
+	uint64_t serial;
 };
 
 struct kvm_files {
@@ -30,6 +32,11 @@ bool kvm_file_from_link(const char *link, struct kvm_file *file);
 bool kvm_file_from_fd(int dir_fd, const char *name, struct kvm_file *file);
 /* Of a descriptor of this process; false if it is none of KVM's. */
 bool kvm_file_of_own(int fd, struct kvm_file *file);
+/*
+ * Of one VM or vCPU, by what fdinfo says? 1 or 0; -1 if it does not say: then
+ * same_file has to do, which finds the copies of one open file.
+ */
+int same_serial(uint64_t a, uint64_t b);
 /* 1 for the same open file, 0 for another, or -errno. */
 int same_file(pid_t tid_a, int a, pid_t tid_b, int b);
 
@@ -41,7 +48,7 @@ int kvm_files_list(struct kvm_files *files, const char *directory);
 int kvm_files_list_table(struct kvm_files *files, pid_t pid, pid_t tid);
 /* Of the table of thread *tid, or that of another thread if it has no VM. */
 int kvm_files_of_process(struct kvm_files *files, pid_t pid, pid_t *tid);
-/* By vCPU and kind; of descriptors of one file, one stays. */
+/* By vCPU and kind; of descriptors of one VM or vCPU, or of one file, one stays. */
 void kvm_files_unique(struct kvm_files *files, pid_t tid);
 size_t kvm_files_count(const struct kvm_files *files,
 		       enum kvmstats_fd_kind kind);
@@ -114,7 +121,7 @@ void worker_stop(struct worker *worker);
 /* finder_same.c: are these two of one file? What for is the asker's own affair. */
 struct pair {
 	struct place places[2];
-	int same;		/* as same_file */
+	int same;		/* as same_serial, then as same_file */
 	size_t own, other;
 };
 
@@ -124,7 +131,7 @@ struct pairs {
 };
 
 int pairs_add(struct pairs *pairs, const struct pair *pair);
-/* 0 or -errno of asking. */
+/* Those with same < 0. 0 or -errno of asking. */
 int worker_compare(struct worker *worker, struct pairs *pairs);
 
 /* A process that did not answer is asked again rarely: it costs the others. */
@@ -147,10 +154,14 @@ struct kvmstats_finder {
 struct held {
 	struct kvmstats_source *source;
 	int number;		/* over there */
+	uint64_t serial;
 	bool made;
 };
 
-/* A copy of a VM's own descriptor: what a VM is known by if we made its sources. */
+/*
+ * A copy of a VM's own descriptor: what a VM without a serial number is known by
+ * if we made its sources.
+ */
 struct token {
 	int fd;			/* here */
 	int number;		/* over there */

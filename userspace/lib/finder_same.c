@@ -25,32 +25,42 @@ int pairs_add(struct pairs *pairs, const struct pair *pair)
 	return 0;
 }
 
+/* Pairs that are asked about in one question. */
+struct asked {
+	struct pair *pairs[ASK_FILES];
+};
+
 static int keep_same(void *context, const struct answer *answer, int *fds,
 		     size_t count)
 {
-	struct pair *pairs = context;
+	const struct asked *asked = context;
 
 	(void)fds;
 	(void)count;
 	for (size_t i = 0; i < answer->count; i++)
-		pairs[i].same = answer->errors[i];
+		asked->pairs[i]->same = answer->errors[i];
 	return 0;
 }
 
 int worker_compare(struct worker *worker, struct pairs *pairs)
 {
 	struct ask ask = { .about = ASK_SAME };
+	struct asked asked;
 	int ret = 0;
 
-	for (size_t done = 0; done < pairs->count && !ret; done += ask.count) {
-		size_t left = pairs->count - done;
+	for (size_t i = 0; i < pairs->count && !ret; i++) {
+		struct pair *pair = &pairs->list[i];
 
-		ask.count = left < ASK_FILES ? left : ASK_FILES;
-		for (size_t i = 0; i < ask.count; i++)
-			memcpy(ask.pairs[i], pairs->list[done + i].places,
-			       sizeof(ask.pairs[i]));
-		ret = worker_ask(worker, &ask, -1, keep_same,
-				 &pairs->list[done]);
+		if (pair->same < 0) {
+			asked.pairs[ask.count] = pair;
+			memcpy(ask.pairs[ask.count++], pair->places,
+			       sizeof(pair->places));
+		}
+		if (ask.count == ASK_FILES ||
+		    (ask.count && i + 1 == pairs->count)) {
+			ret = worker_ask(worker, &ask, -1, keep_same, &asked);
+			ask.count = 0;
+		}
 	}
 	return ret;
 }
@@ -117,7 +127,8 @@ static bool was_there(const struct kvmstats_vmm *vmm,
 		const struct kvm_file *before = &vmm->files.list[i];
 
 		if (before->kind == file->kind && before->vcpu == file->vcpu &&
-		    before->number == file->number)
+		    before->number == file->number &&
+		    before->serial == file->serial)
 			return true;
 	}
 	return false;
@@ -165,6 +176,8 @@ static int mark_shared(const struct kvmstats_vmm *vmm, struct kvm_files *files,
 					.places = { { tid, file->number },
 						    { others->list[j].tid,
 						      theirs->number } },
+					.same = same_serial(file->serial,
+							    theirs->serial),
 					.own = i, .other = j,
 				};
 
@@ -188,7 +201,8 @@ static int ask_itself(const struct kvmstats_vmm *vmm, pid_t tid,
 		      const struct kvm_files *files)
 {
 	struct pair pair = { .places = { { tid, files->list[0].number },
-					 { tid, files->list[0].number } } };
+					 { tid, files->list[0].number } },
+			     .same = -1 };
 	struct pairs pairs = { .list = &pair, .count = 1 };
 
 	return worker_compare(&vmm->finder->worker, &pairs);

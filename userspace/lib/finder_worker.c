@@ -336,7 +336,8 @@ static int take_one(struct work *work, size_t index)
 	if (fd < 0)
 		return fd;
 	if (!kvm_file_of_own(fd, &now) || now.kind != wanted.kind ||
-	    now.vcpu != wanted.vcpu) {
+	    now.vcpu != wanted.vcpu ||
+	    !same_serial(now.serial, wanted.serial)) {
 		discard(work, fd);
 		return -EBADF;
 	}

@@ -131,7 +131,10 @@ bool has_machine(const struct kvm_files *files)
 	       kvm_files_count(files, KVMSTATS_FD_VCPU);
 }
 
-/* The kernel gives open files an order, in which equal ones are neighbours. */
+/*
+ * By serial number; the kernel gives open files without one an order, too, in
+ * which equal ones are neighbours.
+ */
 static int compare(const void *a, const void *b, void *context)
 {
 	const struct kvm_file *x = a, *y = b;
@@ -142,6 +145,10 @@ static int compare(const void *a, const void *b, void *context)
 		return x->vcpu < y->vcpu ? -1 : 1;
 	if (x->kind != y->kind)
 		return x->kind < y->kind ? -1 : 1;
+	if (x->serial != y->serial)
+		return x->serial < y->serial ? -1 : 1;
+	if (x->serial)
+		return (x->number > y->number) - (x->number < y->number);
 	order = syscall(SYS_kcmp, tid, tid, KCMP_FILE, x->number, y->number);
 	if (order == 1 || order == 2)
 		return order == 1 ? -1 : 1;
@@ -152,10 +159,14 @@ static int compare(const void *a, const void *b, void *context)
  * Where kcmp is refused, equal names stand for one object: a second descriptor
  * of one VM is met more often than a second VM in one process.
  */
-static bool is_same(pid_t tid, int a, int b)
+static bool is_same(pid_t tid, const struct kvm_file *a,
+		    const struct kvm_file *b)
 {
-	int same = same_file(tid, a, tid, b);
+	int same = same_serial(a->serial, b->serial);
 
+	if (same >= 0)
+		return same;
+	same = same_file(tid, a->number, tid, b->number);
 	return same == 1 || (same < 0 && same != -EBADF && same != -ESRCH);
 }
 
@@ -175,7 +186,7 @@ void kvm_files_unique(struct kvm_files *files, pid_t tid)
 		    last->vcpu == file->vcpu &&
 		    (file->kind == KVMSTATS_FD_DEVICE ?
 		     same_file(tid, last->number, tid, file->number) == 1 :
-		     is_same(tid, last->number, file->number)))
+		     is_same(tid, last, file)))
 			continue;
 		files->list[kept++] = *file;
 	}

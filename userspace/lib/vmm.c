@@ -16,6 +16,7 @@ void vmm_drop_token(struct kvmstats_vmm *vmm, size_t index)
 struct own {
 	int fd;			/* -1: made, and not known by a file */
 	int number, vcpu;
+	uint64_t serial;
 	enum kvmstats_fd_kind kind;
 	struct kvm_file *file;
 };
@@ -25,6 +26,18 @@ static int vcpu_of(const struct held *held)
 {
 	return kvmstats_source_scope(held->source) == KVMSTATS_SCOPE_DEVICE ?
 	       DEVICE_VCPU : kvmstats_source_vcpu(held->source);
+}
+
+/* Of the file that it is, or was made from. */
+static enum kvmstats_fd_kind kind_of(const struct held *held)
+{
+	int vcpu = vcpu_of(held);
+
+	if (vcpu == DEVICE_VCPU)
+		return KVMSTATS_FD_DEVICE;
+	if (held->made)
+		return vcpu < 0 ? KVMSTATS_FD_VM : KVMSTATS_FD_VCPU;
+	return vcpu < 0 ? KVMSTATS_FD_VM_STATS : KVMSTATS_FD_VCPU_STATS;
 }
 
 static void list_own(const struct kvmstats_vmm *vmm, struct own *own)
@@ -43,9 +56,8 @@ static void list_own(const struct kvmstats_vmm *vmm, struct own *own)
 			.fd = held->made ? -1 :
 			      kvmstats_source_fd(held->source),
 			.number = held->number, .vcpu = vcpu,
-			.kind = vcpu < 0 ? KVMSTATS_FD_VM_STATS :
-				vcpu == DEVICE_VCPU ? KVMSTATS_FD_DEVICE :
-				KVMSTATS_FD_VCPU_STATS,
+			.serial = held->serial,
+			.kind = kind_of(held),
 		};
 	}
 }
@@ -72,11 +84,13 @@ static int find_files(struct kvmstats_vmm *vmm, struct own *own, size_t count,
 			struct pair pair = {
 				.places = { { 0, own[i].fd },
 					    { vmm->tid, files[j].number } },
+				.same = same_serial(own[i].serial,
+						    files[j].serial),
 				.own = i, .other = j,
 			};
 			bool moved = files[j].number != own[i].number;
 
-			if (own[i].fd >= 0 && !own[i].file &&
+			if ((own[i].fd >= 0 || pair.same == 1) && !own[i].file &&
 			    files[j].kind == own[i].kind &&
 			    files[j].vcpu == own[i].vcpu &&
 			    !files[j].matched &&
@@ -140,9 +154,8 @@ static void keep_held(struct kvmstats_vmm *vmm, const struct own *own,
 		struct kvm_file *file = own[i].file;
 
 		/* as long as the VMs are the same, so are their vCPUs' numbers */
-		if (held->made && same_vms)
-			file = find_number(vmm, held->number, vcpu < 0 ?
-					   KVMSTATS_FD_VM : KVMSTATS_FD_VCPU,
+		if (held->made && !held->serial && same_vms)
+			file = find_number(vmm, held->number, kind_of(held),
 					   vcpu);
 		if (!file) {
 			vmm->gone[vmm->gone_count++] = *held;
@@ -200,7 +213,8 @@ struct taking {
 	bool grew;
 };
 
-static int add_held(struct kvmstats_vmm *vmm, int fd, int number, bool made)
+static int add_held(struct kvmstats_vmm *vmm, int fd,
+		    const struct kvm_file *file, bool made)
 {
 	struct held *list = realloc(vmm->held, (vmm->count + 1) *
 				    sizeof(*list));
@@ -213,7 +227,8 @@ static int add_held(struct kvmstats_vmm *vmm, int fd, int number, bool made)
 	ret = kvmstats_source_open(fd, vmm->finder->cache, &source);
 	if (!ret)
 		list[vmm->count++] = (struct held){
-			.source = source, .number = number, .made = made,
+			.source = source, .number = file->number,
+			.serial = file->serial, .made = made,
 		};
 	return ret;
 }
@@ -257,7 +272,7 @@ static int keep_taken(void *context, const struct answer *answer, int *fds,
 			}
 			ret = taking->tokens ?
 			      add_token(vmm, fds[next], file->number) :
-			      add_held(vmm, fds[next], file->number,
+			      add_held(vmm, fds[next], file,
 				       what == ASK_STATS);
 			if (!ret) {
 				fds[next] = -1;
@@ -372,7 +387,9 @@ static int take_tokens(struct kvmstats_vmm *vmm)
 	for (size_t i = 0; i < vmm->files.count && !ret; i++) {
 		const struct kvm_file *file = &vmm->files.list[i];
 
-		if (file->kind == KVMSTATS_FD_VM && !file->matched)
+		/* a VM that we had open would not come to its end */
+		if (file->kind == KVMSTATS_FD_VM && !file->matched &&
+		    !file->serial)
 			ret = want(&taking, file, ASK_COPY);
 	}
 	return ret ? ret : flush(&taking);
