@@ -52,6 +52,8 @@ static bool open_file(struct worker *w, struct handle *file)
 
 	file->position = 0;
 	file->flags = O_RDONLY;
+	file->box = nr == 3 ? NULL : box;
+	file->nr_closed = box->nr_closed;
 	if (nr == 3) {
 		file->fd = chaos_open_file(&w->rng, &file->ref);
 		return file->fd >= 0;
@@ -357,6 +359,23 @@ static void do_ioctl(struct worker *w)
 	REFUSED("ioctl", ioctl(file->fd, request, rng_next(&w->rng)), ENOTTY);
 }
 
+/* Nobody but its worker closes a VM, except for the one that all share. */
+static bool has_ended(const struct handle *file)
+{
+	return file->box && file->box->nr_closed != file->nr_closed &&
+	       wrong != WRONG_HANGUP;
+}
+
+static void judge_events(const struct handle *file, const char *what,
+			 uint32_t events, uint32_t always)
+{
+	if (!file->box)
+		events &= ~POLLHUP;
+	if (has_ended(file))
+		always |= POLLHUP;
+	CHECK(events == always, "%s gave %#x, not %#x", what, events, always);
+}
+
 static void do_poll(struct worker *w)
 {
 	const short always = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM;
@@ -367,12 +386,25 @@ static void do_poll(struct worker *w)
 
 	if (!file)
 		return;
-	entry = (struct pollfd){ .fd = file->fd, .events = always };
-	CHECK(poll(&entry, 1, 0) == 1 && entry.revents == always,
-	      "poll gave %#x", entry.revents);
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	REFUSED("epoll_ctl", epoll_ctl(epoll_fd, EPOLL_CTL_ADD, file->fd,
-				       &event), EPERM);
+	if (!own_kernel) {
+		REFUSED("epoll_ctl", epoll_ctl(epoll_fd, EPOLL_CTL_ADD,
+					       file->fd, &event), EPERM);
+		close(epoll_fd);
+		return;
+	}
+	entry = (struct pollfd){ .fd = file->fd, .events = always };
+	CHECK(poll(&entry, 1, 0) == 1, "poll: nothing");
+	judge_events(file, "poll", entry.revents, always);
+	CHECK(!epoll_ctl(epoll_fd, EPOLL_CTL_ADD, file->fd, &event),
+	      "EPOLL_CTL_ADD: %s", strerror(errno));
+	CHECK(epoll_wait(epoll_fd, &event, 1, 0) == 1, "epoll_wait: nothing");
+	judge_events(file, "epoll_wait", event.events, EPOLLIN);
+	/* out of the set with the file, now and then */
+	if (one_in(&w->rng, 4)) {
+		close_file(file);
+		CHECK(!epoll_wait(epoll_fd, &event, 1, 0), "it is still there");
+	}
 	close(epoll_fd);
 }
 
@@ -464,7 +496,7 @@ struct op file_ops[] = {
 	OP("write",	4, do_write),
 	OP("mmap",	6, do_mmap),
 	OP("ioctl",	6, do_ioctl),
-	OP("poll",	3, do_poll),
+	OP("poll",	8, do_poll),
 	OP("look",	5, do_look),
 	OP("setfl",	4, do_setfl),
 	OP("dup",	6, do_dup),

@@ -20,6 +20,8 @@ static struct box *pick_box(struct worker *w)
 
 static void close_box(struct box *box)
 {
+	const uint64_t nr_closed = box->nr_closed + 1;
+
 	if (box->vm_fd < 0)
 		return;
 	for (unsigned int i = 0; i < box->nr_vcpus; i++)
@@ -27,6 +29,7 @@ static void close_box(struct box *box)
 	close(box->vm_fd);
 	memset(box, 0, sizeof(*box));
 	box->vm_fd = -1;
+	box->nr_closed = nr_closed;
 }
 
 /* Elsewhere the number may be of another namespace. */

@@ -26,6 +26,7 @@ enum wrong wrong;
 static const char * const wrong_names[NR_WRONG] = {
 	"nothing", "byte", "counter", "size", "fault", "seek", "enabled",
 	"default", "rewrite", "late", "harvest", "bound", "sum", "carry",
+	"hangup",
 };
 
 static struct {

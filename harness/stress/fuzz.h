@@ -27,6 +27,7 @@ enum wrong {
 	WRONG_BOUND,		/* vCPUs stop a page before their quota */
 	WRONG_SUM,		/* one page more is charged than was in the log */
 	WRONG_CARRY,		/* a list of memory slots loses the log */
+	WRONG_HANGUP,		/* a VM that is closed has not ended */
 	NR_WRONG,
 };
 
@@ -44,6 +45,7 @@ struct box {
 	unsigned int nr_vcpus;
 	char id[ID_BYTES];
 	bool quota_enabled;
+	uint64_t nr_closed;		/* VMs that were here */
 };
 
 /* A statistics fd that nobody else has, so that its position is known. */
@@ -52,6 +54,8 @@ struct handle {
 	int64_t position;
 	int flags;			/* as F_GETFL says */
 	struct stats_ref ref;
+	const struct box *box;		/* whose VM; NULL: of the shared one */
+	uint64_t nr_closed;		/* as it was: if the same, it lives */
 };
 
 /* fuzz-quota.c: a VM with one vCPU that only its worker runs. */

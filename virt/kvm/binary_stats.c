@@ -28,11 +28,13 @@
 #include <linux/kvm.h>
 #include <linux/kvm_host.h>
 #include <linux/module.h>
+#include <linux/poll.h>
 #include <linux/sched.h>
 #include <linux/seq_file.h>
 #include <linux/stddef.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
+#include <linux/wait.h>
 
 /*
  * struct kvm_stats_desc with a name of fixed size, as it is in the file.  Spelt
@@ -269,6 +271,42 @@ static loff_t kvm_stats_llseek(struct file *file, loff_t offset, int whence)
 				 kvm_stats_file_size(source->schema));
 }
 
+/*
+ * What a file without ->poll says, and EPOLLHUP when the VM can never run again.
+ *
+ * The queue is in the VM, of which the file has a reference until release().  By
+ * then nobody is in the queue: poll, io_uring and aio hold the file for as long as
+ * they are in it, and epoll leaves it before release() (eventpoll_release()).  So
+ * nobody has to be told of the queue's end (POLLFREE).
+ */
+static __poll_t kvm_stats_poll(struct file *file, poll_table *wait)
+{
+	const struct kvm_stats_source *source = file->private_data;
+	struct kvm *kvm = source->kvm;
+
+	/*
+	 * Takes the queue's lock to add to it, as kvm_stats_hang_up() does after
+	 * it has set stats_ended: either this sees that, or is woken up.
+	 */
+	poll_wait(file, &kvm->stats_wait, wait);
+	return DEFAULT_POLLMASK |
+	       (READ_ONCE(kvm->stats_ended) ? EPOLLHUP : 0);
+}
+
+/*
+ * The VM can never run again: its mm is gone, or its last VM or vCPU file.  Both
+ * happen, in any order or at once.  What keeps the VM meanwhile is the reference
+ * of the file that is closed, or that unregistering the mmu notifier waits.
+ *
+ * All are woken up, those too that are in the queue exclusively (EPOLLEXCLUSIVE):
+ * there is something to do for each.
+ */
+void kvm_stats_hang_up(struct kvm *kvm)
+{
+	WRITE_ONCE(kvm->stats_ended, true);
+	wake_up_all(&kvm->stats_wait);
+}
+
 static int kvm_stats_release(struct inode *inode, struct file *file)
 {
 	const struct kvm_stats_source *source = file->private_data;
@@ -304,6 +342,7 @@ static const struct file_operations kvm_stats_fops = {
 	.read = kvm_stats_read,
 	.read_iter = kvm_stats_read_iter,
 	.llseek = kvm_stats_llseek,
+	.poll = kvm_stats_poll,
 	.release = kvm_stats_release,
 #ifdef CONFIG_PROC_FS
 	.show_fdinfo = kvm_stats_show_fdinfo,
@@ -332,6 +371,7 @@ void kvm_init_vm_stats_source(struct kvm *kvm)
 	source->data = &kvm->stat;
 	source->kvm = kvm;
 	source->serial = kvm_next_serial();
+	init_waitqueue_head(&kvm->stats_wait);
 }
 
 /* Called before userspace can reach the vCPU; vcpu->kvm and the id are set. */

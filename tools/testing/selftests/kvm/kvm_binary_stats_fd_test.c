@@ -10,8 +10,11 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <grp.h>
+#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -341,6 +344,266 @@ TEST_F(file, same_name)
 	TEST_ASSERT(!exists(path), "%s is there", path);
 }
 
+/* ---- the end of a VM ---- */
+
+/* What poll() says without waiting, if it is asked for all that there is. */
+static short polled(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = ~0 };
+
+	TEST_ASSERT(poll(&pfd, 1, 0) == 1, "not even readable");
+	return pfd.revents;
+}
+
+/* As for a file whose kernel does not know poll, until the VM's end. */
+#define POLL_ALIVE	(POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM)
+
+static bool hangs_up(int fd)
+{
+	short events = polled(fd);
+
+	TEST_ASSERT((events & ~POLLHUP) == POLL_ALIVE, "poll says %#x", events);
+	return events & POLLHUP;
+}
+
+TEST(hangup_capability)
+{
+	TEST_ASSERT_EQ(kvm_check_cap(KVM_CAP_STATS_FD_HANGUP), 1);
+}
+
+/* The last of all descriptors, in whatever order, and nothing but the last. */
+TEST_F(file, hangup_at_last_close)
+{
+	int vm_fd = dup(vm_get_fd(self->vm));
+	int vcpu_fd = dup(stats_vcpu_fd(self->vm, STATS_VCPU_ID));
+	int first = variant->scope == STATS_VM ? vm_fd : vcpu_fd;
+
+	TEST_ASSERT(vm_fd >= 0 && vcpu_fd >= 0, "dup");
+	TEST_ASSERT(!hangs_up(self->s.fd), "at the beginning");
+	kvm_vm_free(self->vm);
+	TEST_ASSERT(!hangs_up(self->s.fd), "while both are open");
+	close(first);
+	TEST_ASSERT(!hangs_up(self->s.fd), "while one is open");
+	close(first == vm_fd ? vcpu_fd : vm_fd);
+	TEST_ASSERT(hangs_up(self->s.fd), "the VM's end is not noticed");
+	stats_check_unchanged(&self->s, self->s.fd);
+	TEST_ASSERT(hangs_up(self->s.fd), "it does not stay");
+}
+
+/* A vCPU that could not be created, or was closed, is none. */
+TEST_F(file, hangup_counts)
+{
+	int vm_fd = vm_get_fd(self->vm), fd;
+
+	TEST_ASSERT(ioctl(vm_fd, KVM_CREATE_VCPU, STATS_VCPU_ID) == -1 &&
+		    errno == EEXIST, "KVM_CREATE_VCPU of one that exists");
+	fd = ioctl(vm_fd, KVM_CREATE_VCPU, STATS_VCPU_ID + 1);
+	TEST_ASSERT(fd >= 0, "KVM_CREATE_VCPU");
+	close(fd);
+	TEST_ASSERT(!hangs_up(self->s.fd), "with the last new vCPU");
+	kvm_vm_free(self->vm);
+	TEST_ASSERT(hangs_up(self->s.fd), "one was counted twice");
+}
+
+/* Another process that has the VM could not run it, but one could. */
+TEST_F(file, hangup_after_other_process)
+{
+	int hold[2];
+	pid_t pid;
+
+	TEST_ASSERT(!pipe(hold), "pipe");
+	pid = stats_fork();
+	if (!pid) {
+		char c;
+
+		close(hold[1]);
+		_exit(read(hold[0], &c, 1) != 0);
+	}
+	kvm_vm_free(self->vm);
+	TEST_ASSERT(!hangs_up(self->s.fd), "the child has the VM open");
+	close(hold[1]);
+	stats_join(pid);
+	TEST_ASSERT(hangs_up(self->s.fd), "the VM's end is not noticed");
+}
+
+/* A vCPU that is mapped could run, if somebody had a descriptor of it again. */
+TEST_F(file, hangup_after_mapping)
+{
+	int vcpu_fd = stats_vcpu_fd(self->vm, STATS_VCPU_ID);
+	size_t size = getpagesize();
+	void *run = mmap(NULL, size, PROT_READ, MAP_SHARED, vcpu_fd, 0);
+
+	TEST_ASSERT(run != MAP_FAILED, "mmap of the vCPU");
+	kvm_vm_free(self->vm);
+	TEST_ASSERT(!hangs_up(self->s.fd), "the vCPU is mapped");
+	munmap(run, size);
+	TEST_ASSERT(hangs_up(self->s.fd), "the VM's end is not noticed");
+}
+
+/* Whoever receives it can run the VM; a statistics file is no such thing. */
+TEST_F(file, hangup_after_flight)
+{
+	int socks[2], fd;
+
+	TEST_ASSERT(!socketpair(AF_UNIX, SOCK_SEQPACKET, 0, socks),
+		    "socketpair");
+	stats_send_fd(socks[1], self->s.fd);
+	stats_send_fd(socks[1], self->owner_fd);
+	kvm_vm_free(self->vm);
+	close(stats_receive_fd(socks[0]));
+	TEST_ASSERT(!hangs_up(self->s.fd), "it is in the socket's queue");
+	fd = stats_receive_fd(socks[0]);
+	stats_send_fd(socks[1], fd);
+	close(fd);
+	TEST_ASSERT(!hangs_up(self->s.fd), "it is there again");
+	close(socks[0]);
+	close(socks[1]);
+	TEST_ASSERT(hangs_up(self->s.fd), "the VM's end is not noticed");
+}
+
+static void wait_for_hangup(int fd)
+{
+	struct pollfd pfd = { .fd = fd };
+	int nr = poll(&pfd, 1, STATS_WAIT_MS);
+
+	TEST_ASSERT(nr == 1 && pfd.revents == POLLHUP,
+		    "poll returned %d, revents %#x", nr, pfd.revents);
+}
+
+/* Killed, while this process has all that there is of the VM. */
+TEST_F(file, hangup_at_death)
+{
+	int socks[2], stats_fd, vm_fd, vcpu_fd;
+	pid_t vmm;
+
+#ifdef __s390x__
+	SKIP(return, "KVM does not see the end of the mm here");
+#endif
+	TEST_ASSERT(!socketpair(AF_UNIX, SOCK_SEQPACKET, 0, socks),
+		    "socketpair");
+	vmm = fork();
+	TEST_ASSERT(vmm >= 0, "fork");
+	if (!vmm) {
+		struct stats_file s;
+		struct kvm_vm *vm = stats_setup(&s, variant->scope);
+
+		stats_send_fd(socks[1], s.fd);
+		stats_send_fd(socks[1], vm_get_fd(vm));
+		stats_send_fd(socks[1], stats_vcpu_fd(vm, STATS_VCPU_ID));
+		for (;;)
+			pause();
+	}
+	stats_fd = stats_receive_fd(socks[0]);
+	vm_fd = stats_receive_fd(socks[0]);
+	vcpu_fd = stats_receive_fd(socks[0]);
+	TEST_ASSERT(!hangs_up(stats_fd), "before the VMM's death");
+	kill(vmm, SIGKILL);
+	wait_for_hangup(stats_fd);
+	close(stats_fd);
+	/* A file that is opened later knows at once. */
+	stats_fd = stats_get_fd(variant->scope == STATS_VM ? vm_fd : vcpu_fd);
+	TEST_ASSERT(hangs_up(stats_fd), "not known later");
+	stats_check_file(stats_fd, vmm, variant->scope);
+}
+
+static void *wait_in_poll(void *fd)
+{
+	wait_for_hangup((long)fd);
+	return NULL;
+}
+
+static void wait_in_set(int fd, uint32_t events)
+{
+	struct epoll_event event = { .events = events };
+	int nr, epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+
+	TEST_ASSERT(!epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event),
+		    "EPOLL_CTL_ADD: %s", strerror(errno));
+	nr = epoll_wait(epoll_fd, &event, 1, STATS_WAIT_MS);
+	TEST_ASSERT(nr == 1 && event.events == EPOLLHUP,
+		    "epoll_wait returned %d, events %#x", nr, event.events);
+	close(epoll_fd);
+}
+
+static void *wait_in_epoll(void *fd)
+{
+	wait_in_set((long)fd, 0);
+	return NULL;
+}
+
+/* Of sets that wait so, an event wakes up one: not this event. */
+static void *wait_in_exclusive_epoll(void *fd)
+{
+	wait_in_set((long)fd, EPOLLEXCLUSIVE);
+	return NULL;
+}
+
+/* Those that wait already are woken up, all of them. */
+TEST_F(file, hangup_wakes_up)
+{
+	void *(*const waits[])(void *) = {
+		wait_in_exclusive_epoll, wait_in_exclusive_epoll,
+		wait_in_poll, wait_in_epoll, wait_in_poll, wait_in_epoll,
+		wait_in_exclusive_epoll,
+	};
+	void *fd = (void *)(long)self->s.fd;
+	pthread_t threads[ARRAY_SIZE(waits)];
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(threads); i++)
+		TEST_ASSERT(!pthread_create(&threads[i], NULL, waits[i], fd),
+			    "pthread_create");
+	usleep(100000);
+	kvm_vm_free(self->vm);
+	for (i = 0; i < ARRAY_SIZE(threads); i++)
+		pthread_join(threads[i], NULL);
+}
+
+/* epoll sets that come and go, and files that do, while the VM ends. */
+static void *poll_and_close(void *owner_fd)
+{
+	struct epoll_event event = { 0 };
+	int fd, epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+
+	for (;;) {
+		fd = ioctl((long)owner_fd, KVM_GET_STATS_FD, NULL);
+		if (fd < 0)
+			break;
+		TEST_ASSERT(!epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event),
+			    "EPOLL_CTL_ADD: %s", strerror(errno));
+		epoll_wait(epoll_fd, &event, 1, 0);
+		polled(fd);
+		/* The file's end takes it out of the set. */
+		close(fd);
+	}
+	close(epoll_fd);
+	return NULL;
+}
+
+TEST(hangup_races)
+{
+	pthread_t threads[2];
+	struct kvm_vm *vm;
+	int i, round, fd;
+	void *owner_fd;
+
+	for (round = 0; round < 20; round++) {
+		vm = stats_create_vm();
+		fd = stats_get_fd(vm_get_fd(vm));
+		owner_fd = (void *)(long)vm_get_fd(vm);
+		for (i = 0; i < ARRAY_SIZE(threads); i++)
+			TEST_ASSERT(!pthread_create(&threads[i], NULL,
+						    poll_and_close, owner_fd),
+				    "pthread_create");
+		usleep(round * 500);
+		kvm_vm_free(vm);
+		for (i = 0; i < ARRAY_SIZE(threads); i++)
+			pthread_join(threads[i], NULL);
+		wait_for_hangup(fd);
+		close(fd);
+	}
+}
+
 /* ---- io_uring ---- */
 
 /* The least of io_uring that one request takes. */
@@ -379,12 +642,31 @@ static __u32 *ring_word(uint8_t *ring, __u32 offset)
 	return (__u32 *)(ring + offset);
 }
 
+static void submit(struct ring *r)
+{
+	*ring_word(r->sq, r->p.sq_off.array) = 0;
+	__atomic_store_n(ring_word(r->sq, r->p.sq_off.tail), 1,
+			 __ATOMIC_RELEASE);
+	TEST_ASSERT_EQ(syscall(__NR_io_uring_enter, r->fd, 1, 0, 0, NULL, 0),
+		       1);
+}
+
+static bool is_complete(struct ring *r)
+{
+	return __atomic_load_n(ring_word(r->cq, r->p.cq_off.tail),
+			       __ATOMIC_ACQUIRE);
+}
+
+static int ring_result(struct ring *r)
+{
+	return ((struct io_uring_cqe *)(r->cq + r->p.cq_off.cqes))->res;
+}
+
 /* A batch of reads is served in the system call that submits it. */
 TEST_F(file, io_uring)
 {
 	struct stats_file *s = &self->s;
 	uint8_t *buf = malloc(s->size);
-	struct io_uring_cqe *cqe;
 	struct ring r;
 
 	if (!open_ring(&r))
@@ -393,16 +675,32 @@ TEST_F(file, io_uring)
 	r.sqe->fd = s->fd;
 	r.sqe->addr = (unsigned long)buf;
 	r.sqe->len = s->size;
-	*ring_word(r.sq, r.p.sq_off.array) = 0;
-	__atomic_store_n(ring_word(r.sq, r.p.sq_off.tail), 1, __ATOMIC_RELEASE);
-	TEST_ASSERT_EQ(syscall(__NR_io_uring_enter, r.fd, 1, 0, 0, NULL, 0), 1);
-	TEST_ASSERT(__atomic_load_n(ring_word(r.cq, r.p.cq_off.tail),
-				    __ATOMIC_ACQUIRE) == 1,
-		    "the read was not complete at once");
-	cqe = (void *)(r.cq + r.p.cq_off.cqes);
-	TEST_ASSERT_EQ(cqe->res, s->size);
+	submit(&r);
+	TEST_ASSERT(is_complete(&r), "the read was not complete at once");
+	TEST_ASSERT_EQ(ring_result(&r), s->size);
 	TEST_ASSERT(!memcmp(buf, s->image, s->header.data_offset),
 		    "the read differs from pread");
+}
+
+/* It waits for the end like the others, or is given up before. */
+TEST_F(file, hangup_io_uring)
+{
+	struct ring r, given_up;
+
+	if (!open_ring(&r) || !open_ring(&given_up))
+		SKIP(return, "no io_uring here: %s", strerror(errno));
+	r.sqe->opcode = IORING_OP_POLL_ADD;
+	r.sqe->fd = self->s.fd;
+	submit(&r);
+	TEST_ASSERT(!is_complete(&r), "poll gave %#x", ring_result(&r));
+	*given_up.sqe = *r.sqe;
+	submit(&given_up);
+	close(given_up.fd);
+	kvm_vm_free(self->vm);
+	TEST_ASSERT(!syscall(__NR_io_uring_enter, r.fd, 0, 1,
+			     IORING_ENTER_GETEVENTS, NULL, 0) &&
+		    is_complete(&r), "io_uring_enter: %s", strerror(errno));
+	TEST_ASSERT_EQ(ring_result(&r), POLLHUP);
 }
 
 /* ---- several processes ---- */
