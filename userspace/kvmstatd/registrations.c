@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #include "../common/log.h"
-#include "registrations.h"
+#include "connections.h"
 #include "store.h"
 
 #define EVENTS		64
@@ -15,151 +14,8 @@
 /* HTTP, the store's boxes, one message on its way in, the program's own */
 #define SPARE_FDS	768
 
-static const char *const reject_texts[REJECTS] = {
-	[REJECT_CREDENTIALS] = "the user may not register VMs, see --allow-uid and --allow-gid",
-	[REJECT_MALFORMED] = "a message is not of the protocol",
-	[REJECT_SILENT] = "it has brought no statistics descriptor for 10 s",
-	[REJECT_VMS] = "there are as many VMs as --max-vms or --max-vms-per-uid allows",
-	[REJECT_DESCRIPTORS] = "it has more descriptors than --max-fds-per-vm allows",
-	[REJECT_MESSAGES] = "it has sent more messages than --max-messages allows",
-	[REJECT_BEHALF] = "it may not register VMs of others (--helper-uid), or the VM is gone",
-	[REJECT_CLOSING] = "too many of the descriptors that it sent wait to be closed",
-};
-
-static struct log_limit reject_limit = LOG_LIMIT(20), park_limit = LOG_LIMIT(5),
+static struct log_limit fd_limit = LOG_LIMIT(20), park_limit = LOG_LIMIT(5),
 			vm_limit = LOG_LIMIT(1000);
-
-/* ----------------------------------------------------------- connections */
-
-static struct conn *conn_new(struct receiver *receiver, struct kvmstats_peer *peer)
-{
-	struct conn *conn = calloc(1, sizeof(*conn));
-
-	if (!conn)
-		return NULL;
-	conn->peer = peer;
-	conn->since_ns = clock_ns();
-	conn->socket = (struct watch){ WATCH_SOCKET, -1, conn };
-	conn->pidfd = (struct watch){ WATCH_PIDFD, -1, conn };
-	conn->next = receiver->conns;
-	if (conn->next)
-		conn->next->previous = conn;
-	receiver->conns = conn;
-	receiver->count++;
-	return conn;
-}
-
-static void unlink_conn(struct receiver *receiver, struct conn *conn)
-{
-	if (conn->previous)
-		conn->previous->next = conn->next;
-	else
-		receiver->conns = conn->next;
-	if (conn->next)
-		conn->next->previous = conn->previous;
-	receiver->count--;
-}
-
-int receiver_watch(struct receiver *receiver, struct watch *watch)
-{
-	struct epoll_event event = { .events = EPOLLIN, .data.ptr = watch };
-
-	if (epoll_ctl(receiver->epoll_fd, EPOLL_CTL_ADD, watch->fd, &event) < 0)
-		return -errno;
-	return 0;
-}
-
-/*
- * By number, not by closing: systemd may hold the pidfd as well, and epoll
- * would go on telling of it.
- */
-static void unwatch(struct receiver *receiver, struct watch *watch)
-{
-	if (watch->fd >= 0)
-		epoll_ctl(receiver->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
-}
-
-static void drop_vm(struct receiver *receiver, struct conn *conn, const char *why)
-{
-	if (!conn->vm)
-		return;
-	log_limited(&vm_limit, LOG_LEVEL_INFO, "VM \"%s\" has gone: %s",
-		    conn->vm->key, why);
-	registry_remove(receiver->registry, conn->vm);
-	vm_unref(conn->vm);
-	conn->vm = NULL;
-}
-
-static void unpark(struct receiver *receiver, struct conn *conn)
-{
-	if (!conn->parked)
-		return;
-	conn->parked = false;
-	receiver->registry->counters.parked--;
-}
-
-static void end_conn(struct receiver *receiver, struct conn *conn, const char *why);
-
-/* The helper comes again with the VM if its process lives. */
-static void end_shadowed(struct receiver *receiver, const struct conn *gone)
-{
-	for (struct conn *conn = receiver->conns; conn; conn = conn->next)
-		if (conn->shadowed && !conn->ended && conn->pid == gone->pid &&
-		    conn->start_ticks == gone->start_ticks) {
-			end_conn(receiver, conn, "");
-			return;
-		}
-}
-
-/* Freed at the end of the turn: events of it may still be waiting. */
-static void end_conn(struct receiver *receiver, struct conn *conn, const char *why)
-{
-	if (conn->ended)
-		return;
-	conn->ended = true;
-	unpark(receiver, conn);
-	unwatch(receiver, &conn->socket);
-	unwatch(receiver, &conn->pidfd);
-	drop_vm(receiver, conn, why);
-	if (!conn->peer && conn->pidfd.fd >= 0)
-		close(conn->pidfd.fd);
-	kvmstats_peer_free(conn->peer);
-	conn->peer = NULL;
-	receiver->try_again = true;
-	receiver->num_ended++;
-	if (conn->introduced && !conn->on_behalf)
-		end_shadowed(receiver, conn);
-}
-
-static void free_ended(struct receiver *receiver)
-{
-	struct conn *next;
-
-	if (!receiver->num_ended)
-		return;
-	receiver->num_ended = 0;
-	for (struct conn *conn = receiver->conns; conn; conn = next) {
-		next = conn->next;
-		if (!conn->ended)
-			continue;
-		unlink_conn(receiver, conn);
-		free(conn);
-	}
-}
-
-static void reject(struct receiver *receiver, struct conn *conn, enum reject reason)
-{
-	const char *name = conn->introduced && conn->peer ?
-			   kvmstats_peer_name(conn->peer) : "";
-
-	receiver->registry->counters.rejected[reason]++;
-	log_limited(&reject_limit, LOG_LEVEL_WARNING,
-		    "registration%s%s%s by process %d of user %u is refused: %s",
-		    *name ? " of VM \"" : "", name, *name ? "\"" : "",
-		    conn->peer ? kvmstats_peer_pid(conn->peer) : conn->pid,
-		    conn->uid, reject_texts[reason]);
-	end_conn(receiver, conn, "its registration was refused");
-}
 
 /* -------------------------------------------------------------- accepting */
 
@@ -218,12 +74,12 @@ static void take_connection(struct receiver *receiver, struct kvmstats_peer *pee
 	conn->pid = kvmstats_peer_pid(peer);
 	reason = check_peer(receiver, conn);
 	if (reason) {
-		reject(receiver, conn, reason);
+		conn_reject(receiver, conn, reason);
 		return;
 	}
 	conn->socket.fd = kvmstats_peer_fd(peer);
 	if (receiver_watch(receiver, &conn->socket))
-		end_conn(receiver, conn, "");
+		conn_end(receiver, conn, "");
 }
 
 static size_t fds_in_use(const struct receiver *receiver)
@@ -242,7 +98,7 @@ static void pause_listening(struct receiver *receiver)
 	log_limited(&park_limit, LOG_LEVEL_WARNING,
 		    "no descriptors are left (LimitNOFILE=, ulimit -n): new registrations wait");
 	receiver->paused = true;
-	unwatch(receiver, &receiver->listen);
+	receiver_unwatch(receiver, &receiver->listen);
 }
 
 static void accept_some(struct receiver *receiver)
@@ -295,12 +151,12 @@ static void settle(struct receiver *receiver, struct conn *conn)
 		if (conn->on_behalf && !c->on_behalf && c->vm) {
 			conn->shadowed = true;
 		} else if (!conn->on_behalf && c->on_behalf) {
-			drop_vm(receiver, c, "its VMM registers it itself");
+			conn_drop_vm(receiver, c, "its VMM registers it itself");
 			c->shadowed = c->peer;
 			if (!c->peer)
-				end_conn(receiver, c, "");
+				conn_end(receiver, c, "");
 		} else if (!c->peer && c->vm && same_vm(c->vm, conn)) {
-			end_conn(receiver, c, "its VMM has connected again");
+			conn_end(receiver, c, "its VMM has connected again");
 		}
 	}
 }
@@ -347,6 +203,7 @@ static enum reject enter_vm(struct receiver *receiver, struct conn *conn)
 			 &settings->filters, &conn->vm))
 		return REJECT_VMS;
 	conn->vm->pidfd = conn->pidfd.fd;
+	conn->vm_ended = false;
 	log_limited(&vm_limit, LOG_LEVEL_INFO,
 		    "VM \"%s\" is registered: process %d of user %u%s",
 		    conn->vm->key, conn->pid, conn->uid,
@@ -363,6 +220,7 @@ static enum reject take_message(struct receiver *receiver, struct conn *conn,
 	enum reject reason = REJECT_NONE;
 	bool changed, again;
 
+	conn_check_vm_end(receiver, conn);
 	if (++conn->messages > settings->max_messages)
 		reason = REJECT_MESSAGES;
 	else if (!conn->introduced)
@@ -373,6 +231,7 @@ static enum reject take_message(struct receiver *receiver, struct conn *conn,
 		close_sources(sources, count, false);
 		return reason;
 	}
+	conn_watch_stats(receiver, conn, sources, count);
 	/* before they are the registry's: a scrape may drop what it cannot read */
 	again = store_add(registry, conn->vm, sources, count);
 	if (registry_add_sources(registry, conn->vm, sources, count, settings,
@@ -402,7 +261,7 @@ static enum reject reject_of(int error)
 /* What it sends stays in the socket until something else ends. */
 static void park(struct receiver *receiver, struct conn *conn)
 {
-	unwatch(receiver, &conn->socket);
+	receiver_unwatch(receiver, &conn->socket);
 	conn->parked = true;
 	receiver->registry->counters.parked++;
 	if (conn->park_logged)
@@ -432,17 +291,17 @@ static void receive_one(struct receiver *receiver, struct conn *conn)
 	if (count == -EAGAIN)
 		return;
 	if (count == -EPIPE) {
-		end_conn(receiver, conn, "the connection was closed");
+		conn_end(receiver, conn, "the connection was closed");
 		return;
 	}
 	if (rejected)
-		log_limited(&reject_limit, LOG_LEVEL_WARNING,
+		log_limited(&fd_limit, LOG_LEVEL_WARNING,
 			    "%u of the descriptors that process %d of user %u sent have no KVM statistics",
 			    rejected, conn->pid, conn->uid);
 	reason = count < 0 ? reject_of(count) :
 		 take_message(receiver, conn, sources, count);
 	if (reason)
-		reject(receiver, conn, reason);
+		conn_reject(receiver, conn, reason);
 }
 
 /* ------------------------------------------------------------------ turns */
@@ -484,9 +343,9 @@ void receiver_close(struct receiver *receiver)
 		vm_unref(conn->vm);
 		conn->vm = NULL;
 		conn->introduced = false;
-		end_conn(receiver, conn, "");
+		conn_end(receiver, conn, "");
 	}
-	free_ended(receiver);
+	receiver_free_ended(receiver);
 	kvmstats_cache_free(receiver->cache);
 	close(receiver->epoll_fd);
 }
@@ -514,7 +373,7 @@ struct vm *receiver_restore(struct receiver *receiver,
 		registry->next_serial = serial;
 	if (registry_add(registry, identity, key, &receiver->settings->filters,
 			 &conn->vm)) {
-		end_conn(receiver, conn, "");
+		conn_end(receiver, conn, "");
 		return NULL;
 	}
 	conn->vm->serial = serial;
@@ -535,7 +394,10 @@ static bool handle(struct receiver *receiver, const struct watch *watch)
 		receive_one(receiver, watch->conn);
 		return false;
 	case WATCH_PIDFD:
-		end_conn(receiver, watch->conn, "its process has ended");
+		conn_end(receiver, watch->conn, "its process has ended");
+		return false;
+	case WATCH_STATS:
+		conn_check_vm_end(receiver, watch->conn);
 		return false;
 	default:
 		return true;
@@ -546,10 +408,10 @@ static bool handle(struct receiver *receiver, const struct watch *watch)
 static void end_silent(struct receiver *receiver, uint64_t now_ns)
 {
 	for (struct conn *conn = receiver->conns; conn; conn = conn->next)
-		if (!conn->vm && !conn->shadowed && !conn->parked &&
-		    !conn->ended &&
+		if (!conn->vm && !conn->vm_ended && !conn->shadowed &&
+		    !conn->parked && !conn->ended &&
 		    now_ns - conn->since_ns > SILENT_S * 1000000000ull)
-			reject(receiver, conn, REJECT_SILENT);
+			conn_reject(receiver, conn, REJECT_SILENT);
 }
 
 /* What waits for descriptors is looked at again. */
@@ -564,9 +426,9 @@ static void resume(struct receiver *receiver)
 	for (struct conn *conn = receiver->conns; conn; conn = conn->next) {
 		if (!conn->parked)
 			continue;
-		unpark(receiver, conn);
+		conn_unpark(receiver, conn);
 		if (receiver_watch(receiver, &conn->socket))
-			end_conn(receiver, conn, "");
+			conn_end(receiver, conn, "");
 	}
 }
 
@@ -594,6 +456,6 @@ bool receiver_turn(struct receiver *receiver, int timeout_ms)
 	for (int i = 0; i < count; i++)
 		signalled |= handle(receiver, events[i].data.ptr);
 	sweep(receiver);
-	free_ended(receiver);
+	receiver_free_ended(receiver);
 	return signalled;
 }

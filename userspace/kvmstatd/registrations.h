@@ -9,7 +9,8 @@ struct conn;
 
 /* What an event of epoll points to. */
 struct watch {
-	enum { WATCH_LISTEN, WATCH_SIGNAL, WATCH_SOCKET, WATCH_PIDFD } kind;
+	enum { WATCH_LISTEN, WATCH_SIGNAL, WATCH_SOCKET, WATCH_PIDFD,
+	       WATCH_STATS } kind;
 	int fd;
 	struct conn *conn;
 };
@@ -20,12 +21,14 @@ struct conn {
 	struct kvmstats_peer *peer;	/* NULL: from the descriptor store */
 	struct vm *vm;			/* NULL: no descriptor yet, or shadowed */
 	struct watch socket, pidfd;
+	struct watch stats;		/* a copy; -1 if there is a pidfd */
 	uid_t uid;
 	pid_t pid;			/* whose VM it is, once that is known */
 	uint64_t start_ticks;
 	uint64_t since_ns;		/* monotonic */
 	unsigned long messages;
 	bool introduced, on_behalf;
+	bool vm_ended;			/* and no other was brought yet */
 	bool shadowed;			/* the VMM registered its VM itself */
 	bool parked;			/* waits until descriptors are free */
 	bool park_logged;

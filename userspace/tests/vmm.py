@@ -12,7 +12,9 @@ exits     print what each vCPU has counted as exits, instead of "done"
 close     close the VMs and all of them
 remake N  close, and make a VM with N vCPUs: it has the same numbers
 fork S    leave a child that holds everything for S seconds
+exec      become another program, which ends as this one would
 name X    give its thread a name
+register SOCKET  pass what it has of statistics to an agent, as a VM called vmm
 many N    open N descriptors of other kinds
 
 Each line is answered by "done" or an error. It ends with its input. Its
@@ -22,6 +24,7 @@ import ctypes
 import fcntl
 import mmap
 import os
+import socket
 import struct
 import sys
 import time
@@ -36,6 +39,7 @@ KVM_GET_STATS_FD = 0xAECE
 kvm = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
 run_bytes = fcntl.ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0)
 vms, vcpus, stats, others, maps, memory = [], [], [], [], [], []
+agents = []
 
 
 def create_vm():
@@ -77,6 +81,17 @@ def exits_of(fd):
     return None
 
 
+# One connection, however often.
+def register(path):
+    if not agents:
+        agents.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        agents[0].connect(path)
+    name = b"vmm"
+    header = struct.pack("8sHHIIIQHHI", b"KVMSTATS", 1, 40, len(stats), 0, 0, 0,
+                         len(name), 0, 0)
+    socket.send_fds(agents[0], [header + name], stats)
+
+
 def obey(word, argument):
     if word == "vm":
         create_vm()
@@ -109,9 +124,14 @@ def obey(word, argument):
         if not os.fork():
             time.sleep(float(argument))
             os._exit(0)
+    elif word == "exec":
+        print("done", flush=True)
+        os.execvp("cat", ["cat"])
     elif word == "name":
         with open("/proc/self/comm", "w") as comm:
             comm.write(argument)
+    elif word == "register":
+        register(argument)
     elif word == "many":
         for _ in range(int(argument)):
             os.dup(0)
