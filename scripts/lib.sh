@@ -5,19 +5,31 @@
 set -euo pipefail
 umask 022
 
+ME=${0##*/}
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 CACHE=${KVMSTATS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kvmstats}
 BUILD=$TOP/build
 LOGS=$BUILD/log
-PATCHES=$TOP/patches/linux-5.10
-TREE_DEFAULT=$BUILD/linux-5.10
-BASE_TREE=$BUILD/base/linux-5.10
+SERIES=${SERIES:-linux-5.10} # or another directory of patches/
+PATCHES=$TOP/patches/$SERIES
+TREE_DEFAULT=$BUILD/$SERIES
+BASE_TREE=$BUILD/base/$SERIES
+SUFFIX= FOR= # of what the kernel's series has without; behind "make tree" in messages
+[ "$SERIES" = linux-5.10 ] || SUFFIX=-$SERIES FOR=" SERIES=$SERIES"
+STATE=$BUILD/series-state$SUFFIX
 JOBS=${JOBS:-$(nproc)}
 RESULTS=${RESULTS:-$BUILD/results.tsv}
-ME=${0##*/}
 
-# The directories in which the series may have files of its own.
-KERNEL_ROOTS=(arch include virt Documentation tools)
+# Where a series has its new files, and which directories there are its own: the
+# kernel's at the top, QEMU's below qemu/.
+case $SERIES in
+linux-*) TITLE=Linux NEW_FILES=$TOP ROOTS=(arch include virt Documentation tools) ;;
+qemu-*) TITLE=QEMU NEW_FILES=$TOP/qemu ROOTS=(.) ;;
+*)
+	echo "$ME: SERIES=$SERIES: must be one of: $(cd "$TOP/patches" && echo *)" >&2
+	exit 2
+	;;
+esac
 
 export LC_ALL=C
 
@@ -66,7 +78,7 @@ plain_git()
 		-c gc.auto=0 -c advice.detachedHead=false "$@"
 }
 
-# The version that patches/linux-5.10/BASE pins.
+# The version that BASE pins.
 base_version()
 {
 	local version
@@ -166,13 +178,23 @@ series_new_files()
 	done
 }
 
+files_of_roots()
+{
+	local root
+
+	[ -d "$NEW_FILES" ] && cd "$NEW_FILES" || return 0
+	for root in "${ROOTS[@]}"; do
+		[ ! -d "$root" ] || find "$root" ! -type d | sed 's,^\./,,'
+	done
+}
+
 # One digest over all that the composed tree is made from.
 series_state()
 {
 	local patch
 
 	(
-		cd "$TOP"
+		cd "$NEW_FILES" 2>/dev/null || true
 		cat "$PATCHES/BASE" "$PATCHES/series" 2>/dev/null || true
 		for patch in $(series_patches); do
 			cat "$PATCHES/$patch"
