@@ -10,7 +10,8 @@ SHELL := /bin/bash
 KERNEL_SOURCE ?= ## kernel tree or tarball to use; empty: cache, Debian, kernel.org
 KVMSTATS_CACHE ?= $(HOME)/.cache/kvmstats ## downloads and compiler cache
 JOBS ?= $(shell nproc) ## parallel jobs of a kernel build
-TREE ?= build/linux-5.10 ## tree that refresh reads
+SERIES ?= linux-5.10 ## or qemu-7.2: the series of tree, refresh, series
+TREE ?= ## tree that refresh reads; empty: build/SERIES
 REV ?= HEAD ## last commit of the series in TREE
 FORCE ?= 0 ## 1: tree and refresh may overwrite unsaved work
 EVERY ?= 0 ## 1: check-builds builds at every patch, not only the last
@@ -36,8 +37,11 @@ refresh: ## write the commits of TREE back to patches/ and the new files
 series: ## write the mailable series, signed off by you, into build/series/
 	scripts/series
 
-check-series: ## prove that the series is sound (see CONTRIBUTING.md)
-	scripts/run-parts 'check-series=scripts/check-series'
+CHECK_SERIES := 'check-series=scripts/check-series' \
+	'check-series-qemu=SERIES=qemu-7.2 scripts/check-series'
+
+check-series: ## prove that both series are sound (see CONTRIBUTING.md)
+	scripts/run-parts $(CHECK_SERIES)
 
 check-builds: ## KVM's objects on all architectures, with gcc and sparse
 	scripts/run-parts 'check-builds=scripts/check-builds' \
@@ -62,6 +66,9 @@ source: ## fetch and verify the kernel source
 kernel: ## build the kernel ARCH, CONFIG
 	scripts/build-kernel "$(ARCH)" "$(CONFIG)"
 
+qemu: ## build QEMU with the patches of patches/qemu-7.2, into build/qemu
+	scripts/build-qemu
+
 kernels: ## build all kernels that "make test" boots
 	scripts/build-all
 
@@ -84,6 +91,7 @@ CHECK_PARTS := \
 	'shell=scripts/check-shell' \
 	'tooling=scripts/selftest' \
 	'series=scripts/check-series --quick' \
+	'series-qemu=SERIES=qemu-7.2 scripts/check-series --quick' \
 	'style=scripts/check-style' \
 	'docs=scripts/check-docs' \
 	'abi=scripts/result run "docs: abi.md agrees with the patches" scripts/check-abi'
@@ -97,6 +105,7 @@ EVERY_PATCH := $(if $(filter 1,$(ALL)),EVERY=1 BOOT=1 VARIANTS=1)
 LONG_PARTS := $(if $(filter 1,$(ALL)),\
 	'check-debian=scripts/check-debian' \
 	'check-deb=packaging/tests/check-deb' \
+	'qemu-every=scripts/build-qemu --every' \
 	'debug-selftest=harness/selftest-debug' \
 	'agent-tsan=make -C userspace O=$(CURDIR)/build/userspace/host check-tsan' \
 	'coverage=harness/coverage')
@@ -113,7 +122,7 @@ test: ## check, the series, all builds, all architectures' boots
 # What "make test" does beside the kernels.
 checks:
 	scripts/run-parts 'check=make check' \
-		'check-series=scripts/check-series' \
+		$(CHECK_SERIES) \
 		'htmldocs=scripts/check-htmldocs' \
 		'examples=scripts/check-examples'
 
@@ -139,12 +148,12 @@ distclean: ## remove build/, unless the tree there holds unsaved work
 help: ## this list
 	@awk -f scripts/help.awk $(MAKEFILE_LIST)
 
-.PHONY: all checks tree refresh series check-series check-builds check-debian check-deb deb source kernel \
+.PHONY: all checks tree refresh series check-series check-builds check-debian check-deb deb source kernel qemu \
 	kernels userspace bench-agent bench-read check test test-all run packages clean distclean help
 
 -include harness/harness.mk
 
-boot boot-tests harness-selftest run-demo bench-quota bench-slots bench-stats lab: | boot-packages
+boot boot-tests harness-selftest run-demo run-migration bench-quota bench-slots bench-stats lab: | boot-packages
 boot-packages:
 	@scripts/packages need build boot \
 		$(if $(filter host,$(ROOT))$(filter boot-tests,$(MAKECMDGOALS)),check) \

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# A minimal version of the config: a PC with a disk and a serial line. This
+# avoids bringing in any of the numerous devices that a PC may have, for
+# binaries that are built to test what has nothing to do with devices.
+#
+
+CONFIG_I440FX=y
+CONFIG_VIRTIO_PCI=y
+CONFIG_VIRTIO_BLK=y
+CONFIG_SERIAL_ISA=y
