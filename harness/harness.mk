@@ -30,6 +30,11 @@ run-demo: ## ten seconds of live statistics from inside the booted kernel
 	NO_COMPAT=1 harness/prepare x86_64 plain
 	harness/run-demo
 
+run-migration: ## a migration between two QEMUs in the booted kernel, under three policies
+	harness/prepare x86_64 plain
+	scripts/build-qemu
+	harness/run-migration
+
 bench-quota: ## what dirty quota costs a write fault, in instructions
 	for arch in x86_64 arm64; do for config in base-plain plain; do \
 		harness/prepare $$arch $$config || exit 1; done; done
@@ -49,4 +54,4 @@ lab: ## migration policies compared, into docs/dirty-quota.md; minutes
 	harness/prepare x86_64 plain
 	harness/run-lab
 
-.PHONY: lab boot boot-tests harness-selftest run-demo bench-quota bench-slots bench-stats
+.PHONY: lab boot boot-tests harness-selftest run-demo run-migration bench-quota bench-slots bench-stats

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A guest for migrations that is its own firmware: qemu -machine pc -bios IMAGE
+ *
+ * Up to 8 vCPUs. Each does some work whenever its APIC timer ticks, counts it in
+ * memory, and halts until the next tick. What it does is in the table at the
+ * beginning of the image, which migrate.py fills in:
+ *
+ *   writes    adds STEP to one word of each of RATE pages a tick, going round and
+ *             round PAGES pages at START, and counts pages; with STEP 0 pages are
+ *             written that stay all zeros
+ *   computes  (RATE 0) counts down from LOOPS, and counts ticks
+ *   halts     (RATE -1) for ever, with interrupts off
+ */
+	.set	APIC, 0xfee00000
+	.set	APIC_EOI, 0xb0
+	.set	APIC_SPURIOUS, 0xf0
+	.set	APIC_COMMAND, 0x300
+	.set	APIC_TIMER, 0x320
+	.set	APIC_TIMER_COUNT, 0x380
+	.set	APIC_TIMER_DIVIDE, 0x3e0
+
+	.set	STACKS, 0x7000		/* downwards, 256 bytes for each vCPU */
+	.set	AP_START, 0x8000
+	.set	STARTED, 0x9000		/* vCPUs that have a number */
+	.set	PROGRESS, 0xa000	/* 64 bytes for each vCPU */
+
+	/* of a vCPU's line of the table */
+	.set	RATE, 0
+	.set	PAGES, 4
+	.set	START, 8
+	.set	STEP, 12
+
+	.text
+image:
+	.ascii	"MIGRATE1"
+tick_ns: .long	0
+loops:	.long	0
+table:	.fill	8 * 4, 4, 0
+
+/*
+ * From real mode to flat 32-bit segments. The bootstrap vCPU runs this in the
+ * image, others run a copy at AP_START; both find what they need by %cs.
+ */
+	.code16
+	.macro	protected_mode from, to, base
+	cli
+	lgdtl	%cs:(gdt_pointer_of_\from - \base)
+	movl	%cr0, %eax
+	andl	$~0x60000000, %eax	/* caches on */
+	orl	$1, %eax
+	movl	%eax, %cr0
+	ljmpl	$8, $\to
+	.balign	4
+gdt_pointer_of_\from:
+	.word	gdt_end - gdt - 1
+	.long	gdt
+	.endm
+
+	.balign	16
+first16:
+	protected_mode first16, first32, image
+	.balign	16
+other16:
+	protected_mode other16, other32, other16
+other16_end:
+
+	.code32
+	.macro	flat_segments
+	movw	$16, %ax
+	movw	%ax, %ds
+	movw	%ax, %es
+	movw	%ax, %fs
+	movw	%ax, %gs
+	movw	%ax, %ss
+	.endm
+
+first32:
+	flat_segments
+	movl	$STACKS, %esp
+	movl	$other16, %esi
+	movl	$AP_START, %edi
+	movl	$(other16_end - other16), %ecx
+	cld
+	rep movsb
+
+	/* INIT, then twice "start at AP_START", to all but this one */
+	movl	$APIC, %ebx
+	movl	$0x1ff, APIC_SPURIOUS(%ebx)
+	movl	$0x000c4500, APIC_COMMAND(%ebx)
+	call	pause_a_while
+	movl	$(0x000c4600 | AP_START >> 12), APIC_COMMAND(%ebx)
+	call	pause_a_while
+	movl	$(0x000c4600 | AP_START >> 12), APIC_COMMAND(%ebx)
+	xorl	%edi, %edi
+	jmp	vcpu
+
+other32:
+	flat_segments
+	movl	$1, %edi
+	lock xaddl %edi, STARTED
+	incl	%edi
+
+vcpu:	/* %edi is its number */
+	movl	%edi, %eax
+	shll	$8, %eax
+	movl	$STACKS, %esp
+	subl	%eax, %esp
+	movl	%edi, %ebp
+	shll	$6, %ebp
+	addl	$PROGRESS, %ebp
+	movl	%edi, %esi
+	shll	$4, %esi
+	addl	$table, %esi
+
+	cmpl	$-1, RATE(%esi)
+	je	halt
+	lidt	idt_pointer
+	movl	$APIC, %ebx
+	movl	$0x1ff, APIC_SPURIOUS(%ebx)
+	movl	$0xb, APIC_TIMER_DIVIDE(%ebx)
+	movl	$0x20020, APIC_TIMER(%ebx)	/* again and again, vector 0x20 */
+	movl	tick_ns, %eax			/* KVM's has 1 GHz */
+	movl	%eax, APIC_TIMER_COUNT(%ebx)
+	cmpl	$0, RATE(%esi)
+	je	compute
+
+	movl	PAGES(%esi), %edi
+	shll	$12, %edi
+	addl	START(%esi), %edi		/* the end */
+	movl	START(%esi), %edx
+write:
+	movl	RATE(%esi), %ecx
+1:	movl	STEP(%esi), %eax
+	addl	%eax, (%edx)
+	incl	(%ebp)
+	addl	$4096, %edx
+	cmpl	%edi, %edx
+	jb	2f
+	movl	START(%esi), %edx
+2:	decl	%ecx
+	jnz	1b
+	sti
+	hlt
+	jmp	write
+
+compute:
+	movl	loops, %ecx
+1:	decl	%ecx
+	jnz	1b
+	incl	(%ebp)
+	sti
+	hlt
+	jmp	compute
+
+halt:	cli
+	hlt
+	jmp	halt
+
+	/* Only ever comes at a hlt, and goes on there with interrupts off */
+tick:	movl	$0, APIC + APIC_EOI
+	ret	$8
+
+pause_a_while:
+	movl	$20000, %ecx
+1:	pause
+	decl	%ecx
+	jnz	1b
+	ret
+
+	.balign	8
+gdt:	.quad	0
+	.quad	0x00cf9b000000ffff	/* code */
+	.quad	0x00cf93000000ffff	/* data */
+gdt_end:
+idt_pointer:
+	.word	256 * 8 - 1
+	.long	idt
+	.balign	8
+idt:	.rept	256			/* image is linked to 0xffff0000 */
+	.word	tick - image, 8, 0x8e00, 0xffff
+	.endr
+
+	.org	0xfff0
+	.code16
+	jmp	first16
+	.org	0x10000
