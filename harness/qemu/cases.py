@@ -222,28 +222,6 @@ def slow_link():
     vm.goes_on(target, before)
 
 
-def zero_pages():
-    """Rounds of zero pages send little, and cost the guest nothing"""
-    # The vCPU that writes once makes 8 MiB that fill the stream at first.
-    guest = vm.Guest(vm.writer(100, 16, vm.REGION, 0),
-                     vm.writer(8, 8, vm.REGION + 16 * MIB), memory_mib=64)
-    source = vm.source(guest, "dirty-quota")
-    time.sleep(2)
-    target, uri = vm.destination(guest)
-    source.ask("migrate", uri=uri)
-    vm.limited(source)
-    least = []
-
-    def seen():
-        info = source.migration()
-        least.append(info["dirty-quota"]["pages-per-second"])
-        return vm.ended(source)
-    vm.until(seen, "the end")
-    expect(min(least) >= HALF_LINK * 0.8, f"pages a second: {min(least)}, "
-           f"{HALF_LINK} expected")
-    vm.same_memory(source, target)
-
-
 def paused():
     """vCPUs that wait are stopped at once, and a guest that is paused migrates"""
     source = vm.source(small(), "dirty-quota")
@@ -345,7 +323,7 @@ def no_capability():
 
 
 CASES = [several, cancelled, destination_killed, tcp, multifd, postcopy,
-         bandwidth_changes, slow_link, zero_pages, paused, halted,
+         bandwidth_changes, slow_link, paused, halted,
          needs_nothing, refused, documented]
 
 
