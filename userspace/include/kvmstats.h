@@ -1040,11 +1040,16 @@ void kvmstats_block_tick(struct kvmstats_block *block);
  * 253 takes several messages; more may follow at any time (hot-added vCPUs).
  * A reader refuses another version, and ignores header bytes past the 40.
  *
+ * The process with the VM is the one that sends the first message, by the kernel's
+ * word (SCM_CREDENTIALS): mostly that which has connected, but a connection can be
+ * passed to a VMM that may not connect itself. Its user is who has connected.
+ *
  * On behalf: who found a VM that does not register itself, registers it with
  * the id and start time of the process that has the VM, as the reader numbers
  * and sees that process (both are in one pid namespace). One connection is for
  * one process, and ends when that process or its VM has ended. A reader takes
- * such messages only from users of its choice.
+ * such messages only from users of its choice, and only from the process that
+ * has connected.
  */
 #define KVMSTATS_MAX_MESSAGE_FDS	253	/* what SCM_RIGHTS carries at most */
 #define KVMSTATS_MAX_PEER_FDS	16384	/* from one connection, in all */
@@ -1108,6 +1113,17 @@ int kvmstats_sender_on_behalf(struct kvmstats_sender *sender, pid_t pid,
  */
 int kvmstats_sender_connect(struct kvmstats_sender *sender, const char *path);
 /*
+ * Use a connection that somebody else has made, for a VMM that may not connect.
+ * The sender owns @socket_fd on success, which becomes close-on-exec. All
+ * descriptors count as not yet sent. 0, or
+ *   -EBADF, -ENOTSOCK  it is no socket
+ *   -EPROTOTYPE  it is no UNIX socket of type SOCK_SEQPACKET
+ *   -ENOTCONN    it has no peer
+ * [single]
+ */
+int kvmstats_sender_take_connection(struct kvmstats_sender *sender,
+				    int socket_fd);
+/*
  * Send what has not been sent. Returns the number of descriptors sent by this
  * call, or, when not everything could be sent,
  *   -ENOTCONN  not connected
@@ -1124,7 +1140,8 @@ int kvmstats_sender_flush(struct kvmstats_sender *sender);
  * and after *@wait_ms milliseconds (100 to 60000), which grow while there is no
  * reader. Returns 1 when all has been sent, 0 while the socket is full, or what the
  * last try failed with (-EPIPE: the reader has closed the connection); it will be
- * tried again. [single]
+ * tried again. With NULL for @path nothing is connected: when the reader has closed a
+ * connection that was taken, -EPIPE and from then on -ENOTCONN. [single]
  */
 int kvmstats_sender_maintain(struct kvmstats_sender *sender, const char *path,
 			     int *wait_ms);
@@ -1208,8 +1225,8 @@ int kvmstats_peer_pidfd(const struct kvmstats_peer *peer);
 /* 1 if the first message was on behalf of another process, else 0. [const] */
 int kvmstats_peer_is_on_behalf(const struct kvmstats_peer *peer);
 /*
- * The process that has the VM: the sender's, or the one on whose behalf it
- * sends; and when it started, as /proc shows it to this process. Together they
+ * The process that has the VM: the one that sent the first message, or on whose behalf
+ * it was sent; and when it started, as /proc shows it to this process. Together they
  * are a VMM's identity. Both are 0 before the first message; the start time is 0
  * also if there is no pidfd, and if the process was in an exec that did not come
  * to its end within KVMSTATS_FINDER_PATIENCE_MS: newer kernels show it to nobody

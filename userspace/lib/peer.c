@@ -97,28 +97,24 @@ static void find_process(struct kvmstats_peer *peer)
 	peer->start_time_ticks = 0;
 }
 
-/*
- * A process of which a helper tells, that sees what we see, by its number and the
- * time of its start.
- */
-static int find_process_of_helper(struct kvmstats_peer *peer,
-				  const struct wire_message *message)
+/* A process by its number here, and the time of its start as the message has it. */
+static int find_process_that_began(struct kvmstats_peer *peer, pid_t pid,
+				   uint64_t start_time_ticks)
 {
-	pid_t pid = message->pid;
 	int pidfd;
 
-	if (pid <= 0 || !message->start_time_ticks)
+	if (pid <= 0 || !start_time_ticks)
 		return -ESRCH;
 	pidfd = syscall(SYS_pidfd_open, pid, 0);
 	if (pidfd < 0)
 		return -ESRCH;
-	if (process_start_ticks_in_time(pid) != message->start_time_ticks) {
+	if (process_start_ticks_in_time(pid) != start_time_ticks) {
 		close(pidfd);
 		return -ESRCH;
 	}
 	peer->vm_pid = pid;
 	peer->pidfd = pidfd;
-	peer->start_time_ticks = message->start_time_ticks;
+	peer->start_time_ticks = start_time_ticks;
 	return 0;
 }
 
@@ -136,19 +132,30 @@ static bool says_the_same(const struct kvmstats_peer *peer,
 
 /*
  * The pid of a message is believed only where it was allowed: anybody could
- * name the process of somebody else.
+ * name the process of somebody else. @sender is the kernel's word. If it is not
+ * the process that connected, that one has passed the connection on, and with it
+ * no right to speak of others.
  */
 static int introduce(struct kvmstats_peer *peer,
-		     const struct wire_message *message)
+		     const struct wire_message *message, pid_t sender)
 {
-	if (message->on_behalf && !peer->may_be_on_behalf)
+	bool passed_on = sender > 0 && sender != peer->pid;
+
+	if (message->on_behalf && (!peer->may_be_on_behalf || passed_on))
 		return -EPERM;
 	if (peer->introduced)
 		return says_the_same(peer, message) ? 0 : -EBADMSG;
-	if (!message->on_behalf)
+	if (message->on_behalf) {
+		if (find_process_that_began(peer, message->pid,
+					    message->start_time_ticks))
+			return -ESRCH;
+	} else if (passed_on) {
+		/* another time namespace: then it is not watched */
+		peer->vm_pid = sender;
+		find_process_that_began(peer, sender, message->start_time_ticks);
+	} else {
 		find_process(peer);
-	else if (find_process_of_helper(peer, message))
-		return -ESRCH;
+	}
 	strcpy(peer->name, message->name);
 	strcpy(peer->uuid, message->uuid);
 	peer->on_behalf = message->on_behalf;
@@ -160,6 +167,7 @@ static int introduce(struct kvmstats_peer *peer,
 struct fd_list {
 	int fd[KVMSTATS_MAX_MESSAGE_FDS];
 	size_t count;
+	pid_t sender;	/* of the message; 0: not known, or not visible from here */
 };
 
 static void take_fds(const struct cmsghdr *cmsg, struct fd_list *list)
@@ -181,9 +189,11 @@ static ssize_t receive(int socket_fd, void *bytes, size_t size_bytes,
 		       struct fd_list *list)
 {
 	union {
-		char bytes[CMSG_SPACE(KVMSTATS_MAX_MESSAGE_FDS * sizeof(int))];
+		char bytes[CMSG_SPACE(KVMSTATS_MAX_MESSAGE_FDS * sizeof(int)) +
+			   CMSG_SPACE(sizeof(struct ucred))];
 		struct cmsghdr align;
 	} control;
+	struct ucred cred;
 	struct iovec iov = { .iov_base = bytes, .iov_len = size_bytes };
 	struct msghdr msg = {
 		.msg_iov = &iov, .msg_iovlen = 1,
@@ -196,10 +206,16 @@ static ssize_t receive(int socket_fd, void *bytes, size_t size_bytes,
 	if (length < 0)
 		return -errno;
 	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg); cmsg;
-	     cmsg = CMSG_NXTHDR(&msg, cmsg))
-		if (cmsg->cmsg_level == SOL_SOCKET &&
-		    cmsg->cmsg_type == SCM_RIGHTS)
+	     cmsg = CMSG_NXTHDR(&msg, cmsg)) {
+		if (cmsg->cmsg_level != SOL_SOCKET)
+			continue;
+		if (cmsg->cmsg_type == SCM_RIGHTS) {
 			take_fds(cmsg, list);
+		} else if (cmsg->cmsg_type == SCM_CREDENTIALS) {
+			memcpy(&cred, CMSG_DATA(cmsg), sizeof(cred));
+			list->sender = cred.pid;
+		}
+	}
 	/* the buffer has room for all that the kernel passes: it is numbers that lack */
 	if (msg.msg_flags & MSG_CTRUNC)
 		return -EMFILE;
@@ -235,6 +251,17 @@ static int receive_connection(int fd)
 	return length && !list.count ? -ENOMSG : length ? -EBADMSG : -EPIPE;
 }
 
+/*
+ * Each message then says who sends it. What was sent before the connection was
+ * accepted says so anyway, and a listening socket hands the wish on.
+ */
+static void ask_for_senders(int fd)
+{
+	int on = 1;
+
+	setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
+}
+
 int kvmstats_peer_accept(int fd, struct kvmstats_peer **result)
 {
 	struct kvmstats_peer *peer = calloc(1, sizeof(*peer));
@@ -244,12 +271,14 @@ int kvmstats_peer_accept(int fd, struct kvmstats_peer **result)
 		return -ENOMEM;
 	peer->pidfd = -1;
 	if (get_option(fd, SO_ACCEPTCONN)) {
+		ask_for_senders(fd);
 		ret = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		ret = ret < 0 ? -errno : ret;
 	} else {
 		ret = receive_connection(fd);
 	}
 	peer->socket_fd = ret;
+	ask_for_senders(ret);
 	peer->accepted_ticks = now_ticks();
 	ret = ret < 0 ? ret : read_credentials(peer);
 	if (ret) {
@@ -291,7 +320,7 @@ static int check_message(struct kvmstats_peer *peer, const void *bytes,
 		return -EBADMSG;
 	if (list->count > KVMSTATS_MAX_PEER_FDS - peer->total_fds)
 		return -E2BIG;
-	return introduce(peer, &message);
+	return introduce(peer, &message, list->sender);
 }
 
 /*

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -164,6 +165,37 @@ int kvmstats_sender_connect(struct kvmstats_sender *sender, const char *path)
 	return ret;
 }
 
+static int option_is(int fd, int option, int wanted)
+{
+	socklen_t size_bytes = sizeof(int);
+	int value = -1;
+
+	if (getsockopt(fd, SOL_SOCKET, option, &value, &size_bytes))
+		return -errno;
+	return value == wanted ? 0 : -EPROTOTYPE;
+}
+
+int kvmstats_sender_take_connection(struct kvmstats_sender *sender,
+				    int socket_fd)
+{
+	struct sockaddr_un address;
+	socklen_t size_bytes = sizeof(address);
+	int ret = option_is(socket_fd, SO_DOMAIN, AF_UNIX);
+
+	if (!ret)
+		ret = option_is(socket_fd, SO_TYPE, SOCK_SEQPACKET);
+	if (!ret && getpeername(socket_fd, (struct sockaddr *)&address,
+				&size_bytes) < 0)
+		ret = -errno;
+	if (!ret && fcntl(socket_fd, F_SETFD, FD_CLOEXEC) < 0)
+		ret = -errno;
+	if (ret)
+		return ret;
+	disconnect(sender);
+	sender->socket_fd = socket_fd;
+	return 0;
+}
+
 static void fill_message(const struct kvmstats_sender *sender,
 			 uint32_t num_fds, struct wire_message *message)
 {
@@ -255,6 +287,8 @@ int kvmstats_sender_maintain(struct kvmstats_sender *sender, const char *path,
 	if (sender->socket_fd >= 0 && has_ended(sender))
 		return try_later(sender, -EPIPE, wait_ms);
 	if (sender->socket_fd < 0) {
+		if (!path)
+			return -ENOTCONN;
 		if (now_ns < sender->retry_ns) {
 			*wait_ms = (sender->retry_ns - now_ns) / 1000000 + 1;
 			return sender->last_error;

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -147,6 +148,77 @@ static void own_vm_is_the_peers(void **state)
 	assert_true(kvmstats_peer_pidfd(line->peer) >= 0);
 }
 
+/* It has inherited the connection, and uses it; ends with this process at the latest. */
+static pid_t start_vmm_with(struct line *line, bool on_behalf)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		send_about(line, getpid(), process_start_ticks("self"), on_behalf);
+		pause();
+		_exit(0);
+	}
+	return pid;
+}
+
+static int receive_in_time(struct line *line)
+{
+	struct pollfd poll_fd = {
+		.fd = kvmstats_peer_fd(line->peer), .events = POLLIN,
+	};
+
+	assert_int_equal(poll(&poll_fd, 1, 30000), 1);
+	return receive(line);
+}
+
+/* The VM is that of who sends, as a VMM that may not connect gets a connection. */
+static void connection_passed_on(void **state)
+{
+	struct line *line = *state;
+	struct pollfd poll_fd = { .events = POLLIN };
+	pid_t vmm = start_vmm_with(line, false);
+
+	assert_int_equal(receive_in_time(line), 0);
+	assert_int_equal(kvmstats_peer_is_on_behalf(line->peer), 0);
+	assert_int_equal(kvmstats_peer_vm_pid(line->peer), vmm);
+	assert_int_equal(kvmstats_peer_pid(line->peer), getpid());
+	assert_true(kvmstats_peer_start_ticks(line->peer) > 0);
+	poll_fd.fd = kvmstats_peer_pidfd(line->peer);
+	assert_int_equal(poll(&poll_fd, 1, 0), 0);
+	end_vmm(vmm);
+	assert_int_equal(poll(&poll_fd, 1, 30000), 1);
+}
+
+/* A right to register for others is not passed on with it. */
+static void right_is_not_passed_on(void **state)
+{
+	struct line *line = *state;
+	pid_t vmm;
+
+	kvmstats_peer_allow_on_behalf(line->peer);
+	vmm = start_vmm_with(line, true);
+	assert_int_equal(receive_in_time(line), -EPERM);
+	assert_int_equal(kvmstats_peer_vm_pid(line->peer), 0);
+	end_vmm(vmm);
+}
+
+/* Before the reader has accepted the connection, too. */
+static void sent_before_accept(void **state)
+{
+	struct line *line = *state;
+	struct line second = { .raw_fd = connect_raw(line->path) };
+	pid_t vmm = start_vmm_with(&second, false);
+
+	usleep(300000);
+	assert_int_equal(kvmstats_peer_accept(line->listen_fd, &second.peer), 0);
+	assert_int_equal(receive_in_time(&second), 0);
+	assert_int_equal(kvmstats_peer_vm_pid(second.peer), vmm);
+	end_vmm(vmm);
+	kvmstats_peer_free(second.peer);
+	close(second.raw_fd);
+}
+
 static void other_flags_are_malformed(void **state)
 {
 	struct wire_message message = { .pid = 1, .on_behalf = true };
@@ -199,6 +271,9 @@ int main(void)
 		ON_LINE(no_such_process),
 		ON_LINE(one_process_a_connection),
 		ON_LINE(own_vm_is_the_peers),
+		ON_LINE(connection_passed_on),
+		ON_LINE(right_is_not_passed_on),
+		ON_LINE(sent_before_accept),
 		cmocka_unit_test(other_flags_are_malformed),
 		ON_LINE(sender_on_behalf),
 	};

@@ -149,6 +149,61 @@ static void sender_without_fds_greets(void **state)
 	kvmstats_sender_free(sender);
 }
 
+/* Made by somebody else; when it has ended, there is no other. */
+static void sender_takes_connection(void **state)
+{
+	struct line *line = *state;
+	struct kvmstats_sender *sender;
+	struct kvmstats_peer *peer;
+	int wait_ms;
+
+	assert_int_equal(kvmstats_sender_new("taken", "", &sender), 0);
+	assert_int_equal(kvmstats_sender_add_stats(sender, dup(0)), 0);
+	assert_int_equal(kvmstats_sender_maintain(sender, NULL, &wait_ms),
+			 -ENOTCONN);
+	assert_int_equal(kvmstats_sender_take_connection(sender,
+							 connect_raw(line->path)), 0);
+	assert_int_equal(fcntl(kvmstats_sender_fd(sender), F_GETFD), FD_CLOEXEC);
+	assert_int_equal(kvmstats_sender_maintain(sender, NULL, &wait_ms), 1);
+	assert_int_equal(kvmstats_peer_accept(line->listen_fd, &peer), 0);
+	kvmstats_peer_free(peer);
+	assert_int_equal(kvmstats_sender_maintain(sender, NULL, &wait_ms), -EPIPE);
+	assert_int_equal(kvmstats_sender_fd(sender), -1);
+	assert_int_equal(kvmstats_sender_maintain(sender, NULL, &wait_ms),
+			 -ENOTCONN);
+	/* and another one gets all again */
+	assert_int_equal(kvmstats_sender_take_connection(sender,
+							 connect_raw(line->path)), 0);
+	assert_int_equal(kvmstats_sender_flush(sender), 1);
+	assert_int_equal(receive_all(line->listen_fd), 1);
+	kvmstats_sender_free(sender);
+}
+
+/* What is refused stays the caller's, and the sender as it was. */
+static void no_such_connection(void **state)
+{
+	struct line *line = *state;
+	struct kvmstats_sender *sender;
+	int fds[] = { socket(AF_UNIX, SOCK_SEQPACKET, 0),
+		      socket(AF_UNIX, SOCK_STREAM, 0),
+		      open("/dev/null", O_RDONLY) };
+
+	assert_int_equal(kvmstats_sender_new("refused", "", &sender), 0);
+	assert_int_equal(kvmstats_sender_connect(sender, line->path), 0);
+	assert_int_equal(kvmstats_sender_take_connection(sender, fds[0]), -ENOTCONN);
+	assert_int_equal(kvmstats_sender_take_connection(sender, fds[1]),
+			 -EPROTOTYPE);
+	assert_int_equal(kvmstats_sender_take_connection(sender, fds[2]), -ENOTSOCK);
+	assert_int_equal(kvmstats_sender_take_connection(sender, -1), -EBADF);
+	assert_int_equal(kvmstats_sender_take_connection(sender, line->listen_fd),
+			 -ENOTCONN);
+	assert_int_equal(kvmstats_sender_flush(sender), 0);
+	assert_int_equal(receive_all(line->listen_fd), 0);
+	for (size_t i = 0; i < 3; i++)
+		assert_int_equal(close(fds[i]), 0);
+	kvmstats_sender_free(sender);
+}
+
 /* A reader that does not read must not stop the VMM. */
 static void sender_does_not_wait(void **state)
 {
@@ -231,6 +286,8 @@ int main(void)
 		cmocka_unit_test(path_lengths),
 		ON_LINE(sender_sends),
 		ON_LINE(sender_without_fds_greets),
+		ON_LINE(sender_takes_connection),
+		ON_LINE(no_such_connection),
 		ON_LINE(sender_does_not_wait),
 		ON_LINE(listen_paths),
 		ON_LINE(stream_socket_stays),
