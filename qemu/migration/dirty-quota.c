@@ -5,7 +5,7 @@
  *
  * KVM charges a vCPU for each page whose bit it sets in the dirty log, that is,
  * for memory that has to be sent again because of it. Time is divided into
- * intervals, and what the stream carries in one of them, reduced by
+ * intervals, and a part of what the stream carries in one of them, less than
  * throttle-trigger-threshold, is the budget. Each vCPU may claim an equal share
  * of it. Shares that nobody has claimed when the interval is over go into a
  * pool, from which vCPUs that have used up their share take more, first come,
@@ -34,7 +34,19 @@
 #include "migration.h"
 #include "trace.h"
 
-#define DIRTY_QUOTA_INTERVAL_NS     (10 * SCALE_MS)
+/*
+ * A vCPU that is held stands still for an interval at most. Within that,
+ * longer is better: what a guest needs does not come evenly.
+ */
+#define DIRTY_QUOTA_INTERVAL_NS     (200 * SCALE_MS)
+
+/*
+ * The part of throttle-trigger-threshold that the guest may use up, in
+ * percent: 30 % of what the stream carries by default. Each round is shorter
+ * than the one before by this factor. With less the migration is shorter, and
+ * the guest gets on slower meanwhile.
+ */
+#define DIRTY_QUOTA_PART            60
 
 /* The least that is taken from the pool at once, if it has so much */
 #define DIRTY_QUOTA_CHUNK           16
@@ -83,7 +95,7 @@ static uint64_t dirty_quota_rate(void)
     uint64_t bandwidth = qatomic_read_u64(&s->stream_bandwidth);
 
     return bandwidth / (qemu_target_page_size() + DIRTY_QUOTA_PAGE_HEADER) *
-           s->parameters.throttle_trigger_threshold / 100;
+           s->parameters.throttle_trigger_threshold * DIRTY_QUOTA_PART / 10000;
 }
 
 /* Account for the intervals that have gone by. */

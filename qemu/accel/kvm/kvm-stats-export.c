@@ -1,0 +1,324 @@
+/*
+ * Pass the statistics descriptors of the VM and of its vCPUs to an agent
+ *
+ *   -object kvm-stats-export,id=stats,socket=/run/kvmstatd/register.sock
+ *
+ * The agent reads them from then on, without QEMU's help. It may begin later
+ * than QEMU, end and begin anew: libkvmstats says when to look for it again.
+ *
+ * All of this runs in the main loop, or at least with the BQL held, and
+ * nothing in it waits for the agent.
+ *
+ * Copyright (c) 2026 kvmstats developers
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <sys/un.h>
+#include <kvmstats.h>
+#include "qapi/error.h"
+#include "qemu/ctype.h"
+#include "qemu/cutils.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "qemu/module.h"
+#include "qemu/timer.h"
+#include "qemu/uuid.h"
+#include "qom/object_interfaces.h"
+#include "monitor/monitor.h"
+#include "sysemu/kvm.h"
+#include "sysemu/kvm_int.h"
+#include "sysemu/sysemu.h"
+#include "trace.h"
+
+#define TYPE_KVM_STATS_EXPORT "kvm-stats-export"
+OBJECT_DECLARE_SIMPLE_TYPE(KVMStatsExport, KVM_STATS_EXPORT)
+
+struct KVMStatsExport {
+    Object parent_obj;
+
+    char *socket;
+    const char *path;               /* NULL: a connection was passed to us */
+    struct kvmstats_sender *sender;
+    int connection;                 /* the sender's, watched; -1: none */
+    int error;                      /* the last one, negative; 0: none */
+    QEMUTimer *timer;               /* NULL until the machine is there */
+    Notifier machine_done;
+    Notifier stats_fd;
+};
+
+static const char *export_id(KVMStatsExport *e)
+{
+    return object_get_canonical_path_component(OBJECT(e));
+}
+
+/* An agent that is not there is no error: it may come yet. */
+static void export_report(KVMStatsExport *e, int ret)
+{
+    int error = MIN(ret, 0);
+
+    if (error == e->error) {
+        return;
+    }
+    e->error = error;
+    trace_kvm_stats_export(export_id(e), e->connection >= 0, error);
+    switch (-error) {
+    case 0:
+    case ENOENT:
+    case ECONNREFUSED:
+    case EAGAIN:
+        break;
+    case EPIPE:
+    case ECONNRESET:
+        if (!e->path) {
+            warn_report("kvm-stats-export '%s': the agent has closed '%s', "
+                        "and only a new object takes another connection",
+                        export_id(e), e->socket);
+        }
+        break;
+    case ENOTCONN:      /* as said when it was closed */
+        break;
+    default:
+        warn_report("kvm-stats-export '%s': cannot register at '%s', will try "
+                    "again: %s", export_id(e), e->socket, strerror(-error));
+        break;
+    }
+}
+
+/* Connect or send, whichever is due: when the timer or the socket says so. */
+static void export_maintain(void *opaque)
+{
+    KVMStatsExport *e = opaque;
+    int ret, wait_ms;
+
+    if (e->connection >= 0) {
+        qemu_set_fd_handler(e->connection, NULL, NULL, NULL);
+    }
+    ret = kvmstats_sender_maintain(e->sender, e->path, &wait_ms);
+    e->connection = kvmstats_sender_fd(e->sender);
+    if (e->connection >= 0) {
+        /* The agent says nothing: if there is something to read, it is gone. */
+        qemu_set_fd_handler(e->connection, export_maintain, NULL, e);
+    }
+    export_report(e, ret);
+    if (e->path || e->connection >= 0) {
+        timer_mod(e->timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + wait_ms);
+    } else {
+        timer_del(e->timer);
+    }
+}
+
+/* May run in the thread of a new vCPU, which has better things to do. */
+static void export_add(Notifier *notifier, void *data)
+{
+    KVMStatsExport *e = container_of(notifier, KVMStatsExport, stats_fd);
+    int fd = *(int *)data;
+    int ret = fd;
+
+    if (fd >= 0) {
+        fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        ret = fd < 0 ? -errno : kvmstats_sender_add_stats(e->sender, fd);
+        if (ret < 0 && fd >= 0) {
+            close(fd);
+        }
+    }
+    if (ret < 0) {
+        warn_report("kvm-stats-export '%s': the statistics of the VM or of a "
+                    "vCPU are missing: %s", export_id(e), strerror(-ret));
+        return;
+    }
+    timer_mod(e->timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME));
+}
+
+static void export_start(Notifier *notifier, void *data)
+{
+    KVMStatsExport *e = container_of(notifier, KVMStatsExport, machine_done);
+
+    e->timer = timer_new_ms(QEMU_CLOCK_REALTIME, export_maintain, e);
+    e->stats_fd.notify = export_add;
+    kvm_add_stats_fd_notifier(&e->stats_fd);
+}
+
+static int export_is_same(Object *obj, void *opaque)
+{
+    KVMStatsExport *e = opaque, *other =
+        (KVMStatsExport *)object_dynamic_cast(obj, TYPE_KVM_STATS_EXPORT);
+
+    return other && other != e && !g_strcmp0(other->socket, e->socket);
+}
+
+/* The agent would take one VM for two. */
+static bool export_is_alone(KVMStatsExport *e, Error **errp)
+{
+    if (object_child_foreach(object_get_objects_root(), export_is_same, e)) {
+        error_setg(errp, "another kvm-stats-export object has the socket '%s'",
+                   e->socket);
+        return false;
+    }
+    return true;
+}
+
+static bool export_take_connection(KVMStatsExport *e, const char *name,
+                                   Error **errp)
+{
+    int fd = monitor_fd_param(monitor_cur(), name, errp);
+    int ret;
+
+    if (fd < 0) {
+        return false;
+    }
+    ret = kvmstats_sender_take_connection(e->sender, fd);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "'%s' is no connected UNIX socket of type "
+                         "SOCK_SEQPACKET", e->socket);
+        /* A number can be that of something else in QEMU. */
+        if (!qemu_isdigit(name[0])) {
+            close(fd);
+        }
+        return false;
+    }
+    return true;
+}
+
+static bool export_set_address(KVMStatsExport *e, Error **errp)
+{
+    const char *name;
+
+    if (strstart(e->socket, "fd:", &name)) {
+        return export_take_connection(e, name, errp);
+    }
+    if (!g_path_is_absolute(e->socket)) {
+        error_setg(errp, "Parameter 'socket' must be an absolute path, or "
+                   "'fd:' and the name or number of a descriptor");
+        return false;
+    }
+    if (strlen(e->socket) >= sizeof_field(struct sockaddr_un, sun_path)) {
+        error_setg(errp, "Parameter 'socket' must be shorter than %zu bytes",
+                   sizeof_field(struct sockaddr_un, sun_path));
+        return false;
+    }
+    e->path = e->socket;
+    return true;
+}
+
+static bool export_new_sender(KVMStatsExport *e, Error **errp)
+{
+    g_autofree char *uuid = qemu_uuid_set ? qemu_uuid_unparse_strdup(&qemu_uuid)
+                                          : g_strdup("");
+    int ret = kvmstats_sender_new(qemu_get_vm_name() ?: "", uuid, &e->sender);
+
+    if (ret == -EINVAL) {
+        error_setg(errp, "The name of the VM must be UTF-8 without control "
+                   "characters, and have at most %d bytes",
+                   KVMSTATS_MAX_VM_NAME);
+    } else if (ret < 0) {
+        error_setg_errno(errp, -ret, "kvm-stats-export");
+    }
+    return ret >= 0;
+}
+
+static void export_complete(UserCreatable *uc, Error **errp)
+{
+    KVMStatsExport *e = KVM_STATS_EXPORT(uc);
+
+    if (!e->socket) {
+        error_setg(errp, "Parameter 'socket' is missing");
+        return;
+    }
+    if (!kvm_enabled()) {
+        error_setg(errp, "kvm-stats-export needs KVM (-accel kvm)");
+        return;
+    }
+    if (kvm_state->stats_fd < 0) {
+        error_setg_errno(errp, -kvm_state->stats_fd,
+                         "kvm-stats-export: the VM has no statistics "
+                         "descriptor (KVM_CAP_BINARY_STATS_FD)");
+        return;
+    }
+    if (!export_is_alone(e, errp) || !export_new_sender(e, errp) ||
+        !export_set_address(e, errp)) {
+        return;
+    }
+    /* At once if the machine is there already. */
+    e->machine_done.notify = export_start;
+    qemu_add_machine_init_done_notifier(&e->machine_done);
+}
+
+static char *export_get_socket(Object *obj, Error **errp)
+{
+    return g_strdup(KVM_STATS_EXPORT(obj)->socket);
+}
+
+static void export_set_socket(Object *obj, const char *value, Error **errp)
+{
+    KVMStatsExport *e = KVM_STATS_EXPORT(obj);
+
+    if (e->sender) {
+        error_setg(errp, "Property 'socket' can no longer be set");
+        return;
+    }
+    g_free(e->socket);
+    e->socket = g_strdup(value);
+}
+
+static bool export_get_connected(Object *obj, Error **errp)
+{
+    return KVM_STATS_EXPORT(obj)->connection >= 0;
+}
+
+static void export_init(Object *obj)
+{
+    KVM_STATS_EXPORT(obj)->connection = -1;
+}
+
+static void export_finalize(Object *obj)
+{
+    KVMStatsExport *e = KVM_STATS_EXPORT(obj);
+
+    if (e->machine_done.notify) {
+        qemu_remove_machine_init_done_notifier(&e->machine_done);
+    }
+    if (e->stats_fd.notify) {
+        notifier_remove(&e->stats_fd);
+    }
+    if (e->connection >= 0) {
+        qemu_set_fd_handler(e->connection, NULL, NULL, NULL);
+    }
+    timer_free(e->timer);
+    kvmstats_sender_free(e->sender);
+    g_free(e->socket);
+}
+
+static void export_class_init(ObjectClass *oc, void *data)
+{
+    USER_CREATABLE_CLASS(oc)->complete = export_complete;
+
+    object_class_property_add_str(oc, "socket", export_get_socket,
+                                  export_set_socket);
+    object_class_property_set_description(oc, "socket",
+        "UNIX socket of the agent, or fd:NAME for a connection to it");
+    object_class_property_add_bool(oc, "connected", export_get_connected, NULL);
+    object_class_property_set_description(oc, "connected",
+        "Whether there is a connection to the agent (read-only)");
+}
+
+static const TypeInfo kvm_stats_export_info = {
+    .name = TYPE_KVM_STATS_EXPORT,
+    .parent = TYPE_OBJECT,
+    .instance_size = sizeof(KVMStatsExport),
+    .instance_init = export_init,
+    .instance_finalize = export_finalize,
+    .class_init = export_class_init,
+    .interfaces = (InterfaceInfo[]) {
+        { TYPE_USER_CREATABLE },
+        { }
+    }
+};
+
+static void kvm_stats_export_register_types(void)
+{
+    type_register_static(&kvm_stats_export_info);
+}
+
+type_init(kvm_stats_export_register_types);
