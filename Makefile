@@ -69,6 +69,12 @@ kernel: ## build the kernel ARCH, CONFIG
 qemu: ## build QEMU with the patches of patches/qemu-7.2, into build/qemu
 	scripts/build-qemu
 
+check-qemu: qemu ## its kvm-stats-export with kvmstatd and libvirt, on this machine's /dev/kvm
+	scripts/packages need build check
+	$(MAKE) -C userspace O="$(CURDIR)/build/userspace/host"
+	scripts/run-parts 'qemu-export=userspace/tests/run-tests \
+		$(CURDIR)/build/userspace/host qemu $(CURDIR)/build/qemu/qemu-system-x86_64'
+
 kernels: ## build all kernels that "make test" boots
 	scripts/build-all
 
@@ -148,7 +154,7 @@ distclean: ## remove build/, unless the tree there holds unsaved work
 help: ## this list
 	@awk -f scripts/help.awk $(MAKEFILE_LIST)
 
-.PHONY: all checks tree refresh series check-series check-builds check-debian check-deb deb source kernel qemu \
+.PHONY: all checks tree refresh series check-series check-builds check-debian check-deb deb source kernel qemu check-qemu \
 	kernels userspace bench-agent bench-read check test test-all run packages clean distclean help
 
 -include harness/harness.mk

@@ -388,6 +388,18 @@ def query_stats_says_what_kvmstat_says():
 
 
 @test
+def kvmstat_finds_the_descriptors_without_object():
+    with Qemu("-S", vcpus="2") as qemu:
+        shown = json.loads(subprocess.check_output(
+            [f"{build}/kvmstat/kvmstat", "show", "--pid", str(qemu.process.pid),
+             "--json"], timeout=LIMIT_S))
+        assert sorted((source["scope"], source["vcpu"]) for source in
+                      shown["sources"] if source["scope"] == "vcpu") == \
+            [("vcpu", 0), ("vcpu", 1)]
+        assert [source["scope"] for source in shown["sources"]].count("vm") == 1
+
+
+@test
 def one_object_for_a_socket():
     with Agent() as agent, Qemu(*export()) as qemu:
         agent.waits_for(1, 2)
