@@ -17,8 +17,9 @@ import traceback
 import vm
 from vm import COMPUTES, HALTED, MIB, expect
 
-# Pages of 4 KiB and 8 bytes that half of 8 MiB/s is
-HALF_LINK = 8 * MIB // 4104 // 2
+# What a guest may dirty, all vCPUs together: pages of 4 KiB and 8 bytes that 30 % of
+# 8 MiB/s is
+QUOTA = 8 * MIB // 4104 * 30 // 100
 
 
 def small(*vcpus, **options):
@@ -105,7 +106,7 @@ def multifd():
     source.ask("migrate", uri=uri)
     quota = vm.limited(source)["dirty-quota"]["pages-per-second"]
     # It sends 128 pages at once, and so goes beyond the limit.
-    expect(0.8 < quota / HALF_LINK < 1.5, f"{quota} pages a second")
+    expect(0.8 < quota / QUOTA < 1.5, f"{quota} pages a second")
     vm.completed(source)
     vm.same_memory(source, target)
     vm.goes_on(target, before)
@@ -156,11 +157,11 @@ def bandwidth_changes():
     target, uri = vm.destination(guest)
     source.ask("migrate", uri=uri)
     vm.limited(source)
-    is_quota(source, HALF_LINK, "8 MiB/s")
+    is_quota(source, QUOTA, "8 MiB/s")
     source.ask("migrate-set-parameters", max_bandwidth=4 * MIB)
-    is_quota(source, HALF_LINK / 2, "4 MiB/s")
+    is_quota(source, QUOTA / 2, "4 MiB/s")
     source.ask("migrate-set-parameters", max_bandwidth=16 * MIB)
-    is_quota(source, HALF_LINK * 2, "16 MiB/s")
+    is_quota(source, QUOTA * 2, "16 MiB/s")
     vm.completed(source)
     vm.same_memory(source, target)
     vm.goes_on(target, before)
@@ -204,19 +205,19 @@ def slow_link():
     link = Link(uri, 8)
     source.ask("migrate", uri=f"unix:{link.uri}")
     vm.limited(source)
-    is_quota(source, HALF_LINK, "a link of 8 MiB/s")
+    is_quota(source, QUOTA, "a link of 8 MiB/s")
     link.step //= 2
-    is_quota(source, HALF_LINK / 2, "a link of 4 MiB/s")
+    is_quota(source, QUOTA / 2, "a link of 4 MiB/s")
     link.open.clear()
     time.sleep(0.5)     # until the sockets are full
     stopped = source.rates(1)
     link.step *= 2
     link.open.set()
-    expect(stopped[0] >= HALF_LINK / 4, "pages a second that the guest writes "
+    expect(stopped[0] >= QUOTA / 4, "pages a second that the guest writes "
            f"while nothing goes over the link: {stopped[0]}")
     least = min(quota_now(source, 0.02) for _ in range(25))
-    expect(least >= HALF_LINK / 16, f"pages a second after it: {least}")
-    is_quota(source, HALF_LINK, "a link of 8 MiB/s again")
+    expect(least >= QUOTA / 16, f"pages a second after it: {least}")
+    is_quota(source, QUOTA, "a link of 8 MiB/s again")
     vm.completed(source)
     vm.same_memory(source, target)
     vm.goes_on(target, before)
@@ -237,8 +238,9 @@ def paused():
         source.ask("stop")
         times.append(time.monotonic() - start)
         source.ask("cont")
+    # The time of a machine whose clock counts instructions (ICOUNT=1)
     middle = sorted(times)[len(times) // 2]
-    expect(middle < 0.002, f"stop takes {middle * 1000:.1f} ms")
+    expect(middle < 0.02, f"stop takes {middle * 1000:.1f} ms")
     source.ask("stop")
     source.ask("migrate-set-parameters", max_bandwidth=64 * MIB)
     vm.completed(source)
@@ -316,7 +318,7 @@ def documented():
 
 def no_capability():
     """Refused with a reason by a kernel that has no dirty quota"""
-    source = vm.source(small())
+    source = vm.Qemu(small(), "-S")
     is_refused(source, "dirty-quota", "requires a kernel with KVM_CAP_DIRTY_QUOTA")
     # All else is as ever.
     source.capability("auto-converge")

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """QEMUs that run guest.S, and what it takes to migrate from one to another"""
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -17,7 +16,6 @@ REGION = 0x200000       # the first page that a guest writes
 PAGE = 4096
 MIB = 1 << 20
 HALTS = 0xffffffff      # a rate
-RNDADDENTROPY = 0x40085203
 
 qemu = guest_image = None       # set by setup()
 directory = tempfile.mkdtemp(prefix="qemu-migration.")
@@ -28,19 +26,6 @@ count = 0
 def setup(program, image):
     global qemu, guest_image
     qemu, guest_image = program, image
-    with contextlib.suppress(OSError):
-        seed()
-
-
-def seed():
-    """QEMU waits for random numbers, which a machine that was just booted has
-    none of for a minute. Nothing here needs good ones."""
-    try:
-        os.getrandom(1, os.GRND_NONBLOCK)
-    except BlockingIOError:
-        with open("/dev/random", "wb") as file:
-            fcntl.ioctl(file, RNDADDENTROPY,
-                        struct.pack("ii64s", 512, 64, bytes(range(64))))
 
 
 class Failure(Exception):
