@@ -14,7 +14,7 @@ SERIES=${SERIES:-linux-5.10} # or another directory of patches/
 PATCHES=$TOP/patches/$SERIES
 TREE_DEFAULT=$BUILD/$SERIES
 BASE_TREE=$BUILD/base/$SERIES
-SUFFIX= FOR= # of what the kernel's series has without; behind "make tree" in messages
+SUFFIX='' FOR='' # of what the kernel's series has without; behind "make tree" in messages
 [ "$SERIES" = linux-5.10 ] || SUFFIX=-$SERIES FOR=" SERIES=$SERIES"
 STATE=$BUILD/series-state$SUFFIX
 JOBS=${JOBS:-$(nproc)}

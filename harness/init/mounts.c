@@ -2,8 +2,10 @@
 /* File systems, in the initramfs and over the host's root. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/random.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -124,6 +126,24 @@ int mounts_basic(void)
 }
 
 /*
+ * The host's programs, QEMU for one, wait for random numbers, which a machine
+ * that has nothing to do has none of for minutes. These are good enough here.
+ */
+static void seed_random(void)
+{
+	struct {
+		struct rand_pool_info info;
+		unsigned char bytes[64];
+	} seed = { { 8 * sizeof(seed.bytes), sizeof(seed.bytes) }, "kvmstats" };
+	int fd = open("/dev/random", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || ioctl(fd, RNDADDENTROPY, &seed))
+		perror("init: /dev/random");
+	if (fd >= 0)
+		close(fd);
+}
+
+/*
  * The host's own proc is visible through 9p, and a shell that re-executes
  * /proc/self/exe would run the host's program: fresh mounts go over it before
  * the first program starts. The initramfs stays reachable in /mnt, and the
@@ -132,6 +152,7 @@ int mounts_basic(void)
  */
 int mounts_host_root(void)
 {
+	seed_random();
 	mkdir(NEW_ROOT, 0755);
 	if (mount("root", NEW_ROOT, "9p", MS_RDONLY, NINEP_OPTIONS))
 		goto fail;

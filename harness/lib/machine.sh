@@ -59,8 +59,7 @@ kernel_arguments() {
 	[[ $config != *debug ]] || echo "panic_on_warn=1 page_poison=1"
 	# ACPI's interrupt routing takes that kernel more than ACPI's time limit
 	[[ $arch-$config != x86_64-*debug ]] || echo "pci=noacpi"
-	# The host's programs wait for random numbers, those of the emulated CPU will do.
-	[ "${ROOT-}" != host ] || echo "kvmstats.root=host random.trust_cpu=on"
+	[ "${ROOT-}" != host ] || echo "kvmstats.root=host"
 	[ ! -f "$harness/parts/config-$config.list" ] || echo "rdinit=/load-modules"
 	[ -z "${APPEND-}" ] || echo "${APPEND//+/ }"
 }
