@@ -340,6 +340,7 @@ def main():
     for number, case in enumerate(cases, 1):
         start = time.monotonic()
         name = f"{number} - {case.__name__}: {case.__doc__}"
+        print(f"# {case.__name__} begins", flush=True)
         try:
             case()
             print(f"ok {name}\n# {time.monotonic() - start:.1f} s", flush=True)

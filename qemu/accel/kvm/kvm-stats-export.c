@@ -1,4 +1,6 @@
 /*
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
  * Pass the statistics descriptors of the VM and of its vCPUs to an agent
  *
  *   -object kvm-stats-export,id=stats,socket=/run/kvmstatd/register.sock
@@ -10,8 +12,6 @@
  * nothing in it waits for the agent.
  *
  * Copyright (c) 2026 kvmstats developers
- *
- * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"

@@ -1,9 +1,9 @@
 /*
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
  * QTest of the object kvm-stats-export, with an agent of its own
  *
  * Copyright (c) 2026 kvmstats developers
- *
- * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
