@@ -72,8 +72,10 @@ qemu: ## build QEMU with the patches of patches/qemu-7.2, into build/qemu
 check-qemu: qemu ## its kvm-stats-export with kvmstatd and libvirt, on this machine's /dev/kvm
 	scripts/packages need build check
 	$(MAKE) -C userspace O="$(CURDIR)/build/userspace/host"
-	scripts/run-parts 'qemu-export=userspace/tests/run-tests \
-		$(CURDIR)/build/userspace/host qemu $(CURDIR)/build/qemu/qemu-system-x86_64'
+	$(MAKE) -C harness ARCH=x86_64 O="$(CURDIR)/build/harness/x86_64" \
+		"$(CURDIR)/build/harness/x86_64/qemu-guest.bin"
+	scripts/run-parts 'qemu-suites=userspace/tests/run-tests $(CURDIR)/build/userspace/host qemu \
+		$(CURDIR)/build/qemu/qemu-system-x86_64 $(CURDIR)/build/harness/x86_64/qemu-guest.bin'
 
 kernels: ## build all kernels that "make test" boots
 	scripts/build-all

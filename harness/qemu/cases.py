@@ -336,7 +336,7 @@ def main():
         cases = [no_capability]
     else:
         cases = [case for case in CASES if part in case.__name__]
-    subprocess.run("ip link set lo up || ifconfig lo up", shell=True, check=True)
+        subprocess.run("ip link set lo up || ifconfig lo up", shell=True, check=True)
     for number, case in enumerate(cases, 1):
         start = time.monotonic()
         name = f"{number} - {case.__name__}: {case.__doc__}"
