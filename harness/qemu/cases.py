@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 
 import vm
 from vm import COMPUTES, HALTED, MIB, expect
@@ -337,22 +336,7 @@ def main():
     else:
         cases = [case for case in CASES if part in case.__name__]
         subprocess.run("ip link set lo up || ifconfig lo up", shell=True, check=True)
-    for number, case in enumerate(cases, 1):
-        start = time.monotonic()
-        name = f"{number} - {case.__name__}: {case.__doc__}"
-        print(f"# {case.__name__} begins", flush=True)
-        try:
-            case()
-            print(f"ok {name}\n# {time.monotonic() - start:.1f} s", flush=True)
-        except Exception: # of whatever kind, it is this case that failed
-            print(f"not ok {name}", flush=True)
-            for line in traceback.format_exc().splitlines():
-                print("#", line, flush=True)
-            for each in vm.running:
-                print("#", each.said().replace("\n", "\n# "), flush=True)
-        vm.end_all()
-    print(f"1..{len(cases)}")
-    vm.clean()
+    vm.run(cases)
 
 
 main()

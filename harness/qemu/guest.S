@@ -11,6 +11,14 @@
  *             written that stay all zeros
  *   computes  (RATE 0) counts down from LOOPS, and counts ticks
  *   halts     (RATE -1) for ever, with interrupts off
+ *   resizes   (RATE -2) moves the border of the RAM that begins at 1 MiB 64 KiB
+ *             down and up again, by the chipset's register for 0xf0000, and counts
+ *             moves
+ *   stays     (RATE -3) runs a copy of its code at START, where it counts, compares
+ *             with a register, and counts in the second word of its progress how
+ *             often they differed
+ *
+ * The last two do not wait for a tick.
  */
 	.set	APIC, 0xfee00000
 	.set	APIC_EOI, 0xb0
@@ -19,6 +27,10 @@
 	.set	APIC_TIMER, 0x320
 	.set	APIC_TIMER_COUNT, 0x380
 	.set	APIC_TIMER_DIVIDE, 0x3e0
+
+	.set	PCI_ADDRESS, 0xcf8
+	.set	PAM0, 0x80000059	/* of bus 0, device 0 */
+	.set	PAM0_DATA, 0xcfd
 
 	.set	STACKS, 0x7000		/* downwards, 256 bytes for each vCPU */
 	.set	AP_START, 0x8000
@@ -115,6 +127,10 @@ vcpu:	/* %edi is its number */
 
 	cmpl	$-1, RATE(%esi)
 	je	halt
+	cmpl	$-2, RATE(%esi)
+	je	resize
+	cmpl	$-3, RATE(%esi)
+	je	stay
 	lidt	idt_pointer
 	movl	$APIC, %ebx
 	movl	$0x1ff, APIC_SPURIOUS(%ebx)
@@ -152,6 +168,34 @@ compute:
 	sti
 	hlt
 	jmp	compute
+
+resize:	movl	$(PAM0 & ~3), %eax
+	movw	$PCI_ADDRESS, %dx
+	outl	%eax, %dx
+	movw	$PAM0_DATA, %dx
+	movb	$0x30, %al
+1:	outb	%al, %dx
+	incl	(%ebp)
+	xorb	$0x30, %al		/* RAM, or the firmware */
+	jmp	1b
+
+stay:	movl	START(%esi), %edx
+	movl	$copied, %esi
+	movl	%edx, %edi
+	movl	$(copied_end - copied), %ecx
+	cld
+	rep movsb
+	xorl	%edi, %edi
+	jmp	*%edx
+copied:	incl	%edi
+	incl	0x800(%edx)
+	cmpl	%edi, 0x800(%edx)
+	je	1f
+	incl	4(%ebp)
+	movl	%edi, 0x800(%edx)
+1:	incl	(%ebp)
+	jmp	copied
+copied_end:
 
 halt:	cli
 	hlt

@@ -9,13 +9,14 @@ import struct
 import subprocess
 import tempfile
 import time
+import traceback
 
 TICK_S = 0.005
 PROGRESS = 0xa000       # of guest.S
 REGION = 0x200000       # the first page that a guest writes
 PAGE = 4096
 MIB = 1 << 20
-HALTS = 0xffffffff      # a rate
+HALTS, RESIZES, STAYS = 0xffffffff, 0xfffffffe, 0xfffffffd # rates
 
 qemu = guest_image = None       # set by setup()
 directory = tempfile.mkdtemp(prefix="qemu-migration.")
@@ -55,6 +56,12 @@ def writer(mib_per_s, mib, start=REGION, step=1):
 
 COMPUTES = 0, 0, 0, 0
 HALTED = HALTS, 0, 0, 0
+RESIZER = RESIZES, 0, 0, 0
+
+
+def stays(start):
+    """A vCPU that counts there, in a page of code and data"""
+    return STAYS, 0, start, 0
 
 
 class Guest:
@@ -83,7 +90,7 @@ class Qemu:
         self.log = open(self.name + ".log", "w+")
         self.process = subprocess.Popen(
             [qemu, "-nodefaults", "-no-user-config", "-display", "none",
-             "-machine", f"pc,accel={accel}", "-cpu", "qemu64",
+             "-machine", "pc", "-accel", accel, "-cpu", "qemu64",
              "-m", str(guest.memory_mib), "-smp", str(len(guest.vcpus)),
              "-bios", guest.image, "-qmp",
              f"unix:{self.name}.qmp,server=on,wait=off", *options],
@@ -143,6 +150,12 @@ class Qemu:
         data = self.memory(PROGRESS, 64 * len(self.guest.vcpus))
         return time.monotonic(), [struct.unpack_from("<I", data, 64 * n)[0]
                                   for n in range(len(self.guest.vcpus))]
+
+    def differences(self):
+        """How often what a vCPU that stays had counted was something else"""
+        data = self.memory(PROGRESS, 64 * len(self.guest.vcpus))
+        return [struct.unpack_from("<I", data, 64 * n + 4)[0]
+                for n in range(len(self.guest.vcpus))]
 
     def rates(self, seconds=0.5):
         """What each vCPU does in a second"""
@@ -259,3 +272,23 @@ def goes_on(vm, before, least=90):
     expect(all(part is None or part >= least for part in now),
            f"progress in percent, {least} expected: {now}")
     return now
+
+
+def run(cases):
+    """A line of TAP for each"""
+    for number, case in enumerate(cases, 1):
+        start = time.monotonic()
+        name = f"{number} - {case.__name__}: {case.__doc__}"
+        print(f"# {case.__name__} begins", flush=True)
+        try:
+            case()
+            print(f"ok {name}\n# {time.monotonic() - start:.1f} s", flush=True)
+        except Exception: # of whatever kind, it is this case that failed
+            print(f"not ok {name}", flush=True)
+            for line in traceback.format_exc().splitlines():
+                print("#", line, flush=True)
+            for each in running:
+                print("#", each.said().replace("\n", "\n# "), flush=True)
+        end_all()
+    print(f"1..{len(cases)}")
+    clean()

@@ -243,11 +243,29 @@ static void dirty_quota_new_round(void)
     }
 }
 
+/* Let those go on that wait, at once. */
+static void dirty_quota_end_waits(void)
+{
+    int64_t now = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+    CPUState *cs;
+
+    RCU_READ_LOCK_GUARD();
+    CPU_FOREACH(cs) {
+        DirtyQuotaCPU *cpu = &quota.cpu[cs->cpu_index];
+
+        if (cpu->wait_start) {
+            dirty_quota_account(cpu, now);
+            qemu_cpu_kick(cs);
+        }
+    }
+}
+
 static void dirty_quota_stop(void)
 {
     QEMU_LOCK_GUARD(&quota.lock);
     if (quota.state == DIRTY_QUOTA_ACTIVE) {
         dirty_quota_set_all(0);
+        dirty_quota_end_waits();
         trace_dirty_quota_stop(quota.exits, quota.waited);
     }
     quota.state = DIRTY_QUOTA_OFF;
