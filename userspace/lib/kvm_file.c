@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -54,6 +53,17 @@ static bool from_fd(int dir_fd, const char *name, struct kvm_file *file)
 	return kvm_file_from_link(link, file);
 }
 
+/* glibc's strto...() have versions, which other C libraries do not have. */
+static uint64_t number_at(const char *text)
+{
+	uint64_t number = 0;
+
+	text += strspn(text, " \t");
+	for (; *text >= '0' && *text <= '9'; text++)
+		number = 10 * number + (uint64_t)(*text - '0');
+	return number;
+}
+
 /* The kernel has no such line, or does not let us see it: 0. */
 static uint64_t read_serial(int dir_fd, const char *path,
 			    enum kvmstats_fd_kind kind)
@@ -74,7 +84,7 @@ static uint64_t read_serial(int dir_fd, const char *path,
 		return 0;
 	text[length] = 0;
 	line = strstr(text, key);
-	return line ? strtoull(line + strlen(key), NULL, 10) : 0;
+	return line ? number_at(line + strlen(key)) : 0;
 }
 
 bool kvm_file_from_fd(int dir_fd, const char *name, struct kvm_file *file)

@@ -271,7 +271,7 @@ static void cpu_time_in_an_exec(void **state)
  */
 static void exec_that_never_returns(void **state)
 {
-	struct pair pair = { .places = { { 0, 0 } } };
+	struct pair pair = { .places = { { 0, 0 } }, .same = -1 };
 	struct pairs pairs = { .list = &pair, .count = 1 };
 	struct kvmstats_cpu cpu = { .vcpu = 0 };
 	struct worker worker = { 0 };
@@ -318,6 +318,7 @@ static void pairs_are_compared(void **state)
 			.places = { { 0, fds[0] },
 				    { i % 3 ? 0 : getpid(),
 				      i % 2 ? again : fds[1] } },
+			.same = -1,
 		};
 
 		assert_int_equal(pairs_add(&pairs, &pair), 0);
