@@ -395,8 +395,8 @@ TEST_F(file, hangup_counts)
 {
 	int vm_fd = vm_get_fd(self->vm), fd;
 
-	TEST_ASSERT(ioctl(vm_fd, KVM_CREATE_VCPU, STATS_VCPU_ID) == -1 &&
-		    errno == EEXIST, "KVM_CREATE_VCPU of one that exists");
+	TEST_ASSERT(ioctl(vm_fd, KVM_CREATE_VCPU, STATS_VCPU_ID) == -1,
+		    "KVM_CREATE_VCPU of one that exists");
 	fd = ioctl(vm_fd, KVM_CREATE_VCPU, STATS_VCPU_ID + 1);
 	TEST_ASSERT(fd >= 0, "KVM_CREATE_VCPU");
 	close(fd);
