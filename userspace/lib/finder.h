@@ -30,8 +30,12 @@ struct kvm_files {
 bool kvm_file_from_link(const char *link, struct kvm_file *file);
 /* Of the descriptor @name in a directory such as /proc/PID/fd. */
 bool kvm_file_from_fd(int dir_fd, const char *name, struct kvm_file *file);
-/* Of a descriptor of this process; false if it is none of KVM's. */
+/*
+ * Of a descriptor of this process; false if it is none of KVM's. The second one
+ * (kvm_files.c) looks at fdinfo, too, for which the preloaded library has no use.
+ */
 bool kvm_file_of_own(int fd, struct kvm_file *file);
+bool kvm_file_of_own_with_serial(int fd, struct kvm_file *file);
 /*
  * Of one VM or vCPU, by what fdinfo says? 1 or 0; -1 if it does not say: then
  * same_file has to do, which finds the copies of one open file.

@@ -147,7 +147,7 @@ static int probe_number(struct work *work, struct kvm_files *files, int number)
 
 	if (fd < 0)
 		return fd == -EBADF ? 0 : fd;
-	if (!kvm_file_of_own(fd, &file)) {
+	if (!kvm_file_of_own_with_serial(fd, &file)) {
 		discard(work, fd);
 		return 0;
 	}
@@ -335,7 +335,7 @@ static int take_one(struct work *work, size_t index)
 
 	if (fd < 0)
 		return fd;
-	if (!kvm_file_of_own(fd, &now) || now.kind != wanted.kind ||
+	if (!kvm_file_of_own_with_serial(fd, &now) || now.kind != wanted.kind ||
 	    now.vcpu != wanted.vcpu ||
 	    !same_serial(now.serial, wanted.serial)) {
 		discard(work, fd);

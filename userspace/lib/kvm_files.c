@@ -2,6 +2,7 @@
 /* KVM's descriptors in other processes: which there are, which are one file. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/kcmp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +29,43 @@ int kvm_files_add(struct kvm_files *files, const struct kvm_file *file)
 	return 0;
 }
 
+/* The kernel has no such line, or does not let us see it: 0. */
+static void read_serial(int dir_fd, const char *path, struct kvm_file *file)
+{
+	const char *key = file->kind == KVMSTATS_FD_VM ||
+			  file->kind == KVMSTATS_FD_VM_STATS ?
+			  "\nkvm-vm-serial:" : "\nkvm-vcpu-serial:";
+	char text[1024], *line;
+	ssize_t length;
+	int fd;
+
+	file->serial = 0;
+	if (file->kind == KVMSTATS_FD_DEVICE)
+		return;
+	fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	length = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (length <= 0)
+		return;
+	text[length] = 0;
+	line = strstr(text, key);
+	if (line)
+		file->serial = strtoull(line + strlen(key), NULL, 10);
+}
+
+bool kvm_file_of_own_with_serial(int fd, struct kvm_file *file)
+{
+	char path[32];
+
+	if (!kvm_file_of_own(fd, file))
+		return false;
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	read_serial(-1, path, file);
+	return true;
+}
+
 /* A descriptor that is closed while we look is simply not there any more. */
 int kvm_files_list(struct kvm_files *files, const char *directory)
 {
@@ -39,9 +77,13 @@ int kvm_files_list(struct kvm_files *files, const char *directory)
 		return -errno;
 	while (!ret && (entry = readdir(dir))) {
 		struct kvm_file file = { .number = atoi(entry->d_name) };
+		char path[32];
 
-		if (kvm_file_from_fd(dirfd(dir), entry->d_name, &file))
-			ret = kvm_files_add(files, &file);
+		if (!kvm_file_from_fd(dirfd(dir), entry->d_name, &file))
+			continue;
+		snprintf(path, sizeof(path), "../fdinfo/%d", file.number);
+		read_serial(dirfd(dir), path, &file);
+		ret = kvm_files_add(files, &file);
 	}
 	closedir(dir);
 	return ret;
