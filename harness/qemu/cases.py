@@ -32,16 +32,21 @@ def no_limit(source, before):
     expect(min(now) >= 95, f"progress in percent: {now}")
 
 
+def arrives(source, target, before):
+    """The migration ends well, and the guest goes on as before: query-migrate"""
+    info = vm.completed(source)
+    vm.same_memory(source, target)
+    vm.goes_on(target, before)
+    return info
+
+
 def migrated(source, before, uri=None):
     """To a new QEMU and compared, which goes on: (it, query-migrate)"""
     target, uri = vm.destination(source.guest, uri)
     source.ask("migrate", uri=uri)
     info = vm.until(lambda: source.migration().get("dirty-quota"), "its begin")
     expect(not any(info.values()), f"before anything has been sent: {info}")
-    info = vm.completed(source)
-    vm.same_memory(source, target)
-    vm.goes_on(target, before)
-    return target, info
+    return target, arrives(source, target, before)
 
 
 def several():
@@ -106,9 +111,7 @@ def multifd():
     quota = vm.limited(source)["dirty-quota"]["pages-per-second"]
     # It sends 128 pages at once, and so goes beyond the limit.
     expect(0.8 < quota / QUOTA < 1.5, f"{quota} pages a second")
-    vm.completed(source)
-    vm.same_memory(source, target)
-    vm.goes_on(target, before)
+    arrives(source, target, before)
 
 
 def postcopy():
@@ -161,9 +164,7 @@ def bandwidth_changes():
     is_quota(source, QUOTA / 2, "4 MiB/s")
     source.ask("migrate-set-parameters", max_bandwidth=16 * MIB)
     is_quota(source, QUOTA * 2, "16 MiB/s")
-    vm.completed(source)
-    vm.same_memory(source, target)
-    vm.goes_on(target, before)
+    arrives(source, target, before)
 
 
 class Link(threading.Thread):
@@ -217,9 +218,7 @@ def slow_link():
     least = min(quota_now(source, 0.02) for _ in range(25))
     expect(least >= QUOTA / 16, f"pages a second after it: {least}")
     is_quota(source, QUOTA, "a link of 8 MiB/s again")
-    vm.completed(source)
-    vm.same_memory(source, target)
-    vm.goes_on(target, before)
+    arrives(source, target, before)
 
 
 def paused():
@@ -242,9 +241,7 @@ def paused():
     expect(middle < 0.02, f"stop takes {middle * 1000:.1f} ms")
     source.ask("stop")
     source.ask("migrate-set-parameters", max_bandwidth=64 * MIB)
-    vm.completed(source)
-    vm.same_memory(source, target)
-    vm.goes_on(target, before)
+    arrives(source, target, before)
 
 
 def halted():

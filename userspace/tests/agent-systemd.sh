@@ -9,6 +9,7 @@
 here=$(cd "$(dirname "$0")" && pwd)
 build=$(cd "$1" && pwd)
 . "$here/tap.sh"
+. "$here/libvirt.sh"
 limit_s=${4-${WAIT_S-150}}
 many_vms=${3-${MANY_VMS-2000}}
 url=http://127.0.0.1:9976
@@ -493,9 +494,7 @@ as_qemu()
 
 libvirt_example()
 {
-	systemctl stop kvmstatd-discover || return 1
-	id libvirt-qemu >/dev/null 2>&1 ||
-		useradd --system --no-create-home libvirt-qemu || return 1
+	systemctl stop kvmstatd-discover && add_libvirt_user || return 1
 	as_qemu refused
 	wait_until refuses || return 1
 	end "$vmm"
@@ -504,23 +503,6 @@ libvirt_example()
 	as_qemu accepted
 	wait_until shown accepted || return 1
 	end "$vmm"
-}
-
-# There is no network, and no cgroup is needed.
-start_libvirt()
-{
-	chgrp kvm /dev/kvm
-	chmod 660 /dev/kvm
-	cat >/etc/libvirt/qemu.conf <<-END
-		user = "libvirt-qemu"
-		group = "kvm"
-		security_driver = "none"
-		cgroup_controllers = [ ]
-		stdio_handler = "file"
-	END
-	: >/tmp/libvirtd.conf
-	systemd-run -q --unit libvirtd libvirtd --config /tmp/libvirtd.conf
-	wait_until virsh -q -c qemu:///system list
 }
 
 # The example, in a domain that is otherwise as small as it can be.
@@ -541,11 +523,11 @@ make_domain()
 libvirt_domain()
 {
 	start_libvirt && make_domain &&
-		virsh -q -c qemu:///system create /tmp/domain.xml || return 1
+		virsh create /tmp/domain.xml || return 1
 	wait_until has '^kvm_vm_info\{vm="guest1",name="guest1",uuid="2dd4b6b0-.*registered_by="vmm"' \
 		'^kvm_vcpu_exits_total\{vm="guest1",vcpu="0"\} [1-9]' \
 		'^kvm_vcpu_exits_total\{vm="guest1",vcpu="1"\} [1-9]' || return 1
-	virsh -q -c qemu:///system destroy guest1
+	virsh destroy guest1
 	wait_until gone guest1
 }
 

@@ -9,6 +9,7 @@ build=$(cd "$1" && pwd)
 qemu=$(readlink -f "$2")
 page=$here/../../docs/deploy.md
 . "$here/tap.sh"
+. "$here/libvirt.sh"
 socket=/run/kvmstatd/register.sock
 
 if [ "${3-}" != inside ]; then
@@ -24,29 +25,6 @@ wait_until()
 		[ $SECONDS -lt $end ] || return 1
 		sleep 0.1
 	done
-}
-
-virsh()
-{
-	command virsh -q -c qemu:///system "$@"
-}
-
-start_libvirt()
-{
-	getent group kvm >/dev/null || groupadd --system kvm || return 1
-	id libvirt-qemu >/dev/null 2>&1 ||
-		useradd --system --no-create-home libvirt-qemu || return 1
-	chgrp kvm /dev/kvm && chmod 660 /dev/kvm
-	cat >/etc/libvirt/qemu.conf <<-END
-		user = "libvirt-qemu"
-		group = "kvm"
-		security_driver = "none"
-		cgroup_controllers = [ ]
-		stdio_handler = "file"
-	END
-	: >/tmp/libvirtd.conf
-	systemd-run -q --unit libvirtd libvirtd --config /tmp/libvirtd.conf
-	wait_until virsh list 2>/dev/null
 }
 
 # start_agent OPTION...: what the VMs' user may do is up to the options

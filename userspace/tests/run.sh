@@ -272,8 +272,8 @@ no_data_race()
 {
 	KVMSTATS_SOCKET=$tap_dir/nobody \
 		LD_PRELOAD=$(realpath "$build/preload/libkvmstats-preload.so") \
-		valgrind --tool=helgrind --error-exitcode=9 -q "$vmm" vms \
-		</dev/null
+		valgrind --tool=helgrind --error-exitcode=9 -q \
+		--suppressions="$here/valgrind.supp" "$vmm" vms </dev/null
 }
 
 # The queue of the connection is full before the reader goes on.
