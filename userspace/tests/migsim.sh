@@ -77,16 +77,20 @@ time_limit()
 		all_equal 1030
 }
 
-# Writers are stopped and let go again; the reader never is. How often depends on
-# how fast they are.
+# Writers are stopped and let go again; the reader never is. Which of them, and how
+# often, depends on how fast each is: on a busy machine, one may dirty less than
+# its share.
 quota_converges()
 {
 	# shellcheck disable=SC2086
 	run 0 --policy dirty-quota --from-start $wild && all_equal 1030 || return 1
 	awk -F, '$1 != "run" || $2 == "label" { next }
-		$11 == "write" && !$16 { print "no exit: " $0; bad = 1 }
+		$11 == "write" { exits += $16 }
 		$11 == "read" && ($16 || $17) { print "stopped: " $0; bad = 1 }
-		END { exit bad || NR != 5 }' "$tap_dir/csv"
+		END {
+			print exits + 0 " exits of writers"
+			exit bad || !exits || NR != 5
+		}' "$tap_dir/csv"
 }
 
 # A guest that converges by itself is never stopped.
