@@ -221,10 +221,11 @@ void kvm_files_unique(struct kvm_files *files, pid_t tid)
 			compare, &tid);
 	for (size_t i = 0; i < files->count; i++) {
 		const struct kvm_file *file = &files->list[i];
-		const struct kvm_file *last = &files->list[kept - 1];
+		const struct kvm_file *last =
+			kept ? &files->list[kept - 1] : NULL;
 
 		/* devices are many, and mostly there once */
-		if (kept && last->kind == file->kind &&
+		if (last && last->kind == file->kind &&
 		    last->vcpu == file->vcpu &&
 		    (file->kind == KVMSTATS_FD_DEVICE ?
 		     same_file(tid, last->number, tid, file->number) == 1 :

@@ -221,7 +221,8 @@ static int send_some(struct kvmstats_sender *sender, size_t count)
 	fill_message(sender, count, &message);
 	ret = socket_send(sender->socket_fd, bytes,
 			  wire_encode(&message, bytes),
-			  sender->fds + sender->sent, count, MSG_DONTWAIT);
+			  count ? sender->fds + sender->sent : NULL, count,
+			  MSG_DONTWAIT);
 	if (ret)
 		return ret;
 	sender->sent += count;

@@ -5,7 +5,8 @@
 FUZZ_CC ?= clang		## userspace: compiler with -fsanitize=fuzzer
 FUZZ_SECONDS ?= 5		## userspace: time for each fuzzer
 
-SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
+# The sanitizers look at what _FORTIFY_SOURCE would hide from them.
+SANITIZE := -U_FORTIFY_SOURCE -fsanitize=address,undefined -fno-sanitize-recover=all
 migsim_tests := $(wildcard tests/test_migsim*.c)
 unit_src := $(if $(migsim_arch),$(wildcard tests/test_*.c),\
 	    $(filter-out $(migsim_tests),$(wildcard tests/test_*.c)))
@@ -44,7 +45,7 @@ $(O)/asan/%.o: %.c $(test_headers)
 $(O)/tsan/%.o: %.c $(test_headers)
 	@mkdir -p $(@D)
 	$(call say,CC,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) -O1 -fsanitize=thread -c $< -o $@
+	$(Q)$(CC) $(ALL_CFLAGS) -U_FORTIFY_SOURCE -O1 -fsanitize=thread -c $< -o $@
 
 $(O)/tests/threads: $(tsan_obj)
 	@mkdir -p $(@D)
