@@ -19,7 +19,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#include "../../userspace/migsim/quota-uapi.h"
+#include "../../userspace/common/quota_uapi.h"
 
 __typeof__(ioctl) __real_ioctl, __wrap_ioctl;
 

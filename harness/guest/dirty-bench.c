@@ -19,7 +19,7 @@
 #include <getopt.h>
 
 #include "bench-vm.h"
-#include "../../userspace/migsim/quota-uapi.h"
+#include "../../userspace/common/quota_uapi.h"
 
 #if defined(__x86_64__)
 #include "dirty-bench-x86_64.h"

@@ -13,7 +13,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-#include "../../userspace/migsim/quota-uapi.h"
+#include "../../userspace/common/quota_uapi.h"
 
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 #define __printf(at, first)	__attribute__((__format__(__printf__, at, first)))

@@ -9,14 +9,19 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "../common/agent_socket.h"
+#include "../common/quota_uapi.h"
 #include "run.h"
 #include "view.h"
+
+#define QUOTA_LEAST	(64ul << 10)
+#define QUOTA_MOST	(1024ull << 30)
 
 struct run {
 	struct request request;
@@ -26,6 +31,7 @@ struct run {
 	const char *preload_option;
 	char directory[PATH_MAX], socket[PATH_MAX + 16];
 	char program[PATH_MAX];
+	char quota[32];			/* bytes a second */
 	char **argv;			/* of the VMM */
 	bool all;
 	bool agent;			/* it shows, not we */
@@ -304,10 +310,28 @@ static int become_vmm(struct run *run)
 	return run_become(run->program, run->argv, &run->preload);
 }
 
+/* The library cannot say it: what is inside the VMM is silent. */
+static int check_quota(void)
+{
+	int kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	int known;
+
+	if (kvm_fd < 0)
+		return fail(RUN_FAILED, "--dirty-quota: /dev/kvm: %s",
+			    strerror(errno));
+	known = ioctl(kvm_fd, KVM_CHECK_EXTENSION, QUOTA_CAP);
+	close(kvm_fd);
+	return known > 0 ? STATUS_OK :
+	       fail(RUN_FAILED,
+		    "--dirty-quota: this kernel has no KVM_CAP_DIRTY_QUOTA");
+}
+
 static int run_vmm(struct run *run)
 {
-	int status = run_find_program(run->argv[0], run->program);
+	int status = run->preload.dirty_quota ? check_quota() : STATUS_OK;
 
+	if (!status)
+		status = run_find_program(run->argv[0], run->program);
 	if (!status)
 		status = run_find_preload(run->preload_option,
 					  run->preload.path);
@@ -333,9 +357,31 @@ static void release(struct run *run)
 	request_free(&run->request);
 }
 
+/* "8M": pages that are smaller than any are no limit that could be held. */
+static int take_quota(struct run *run, const char *text)
+{
+	static const char units[] = "KMG";
+	size_t digits = strspn(text, "0123456789");
+	const char *unit = text[digits] ? strchr(units, text[digits]) : NULL;
+	unsigned int shift = unit ? 10 * (unit - units + 1) : 0;
+	char number[16] = "";
+	unsigned long value;
+
+	if (digits < sizeof(number))
+		memcpy(number, text, digits);
+	if (!parse_number(number, QUOTA_MOST >> shift, &value) ||
+	    text[digits + !!unit] || value << shift < QUOTA_LEAST)
+		return usage_error(run->request.command,
+				   "--dirty-quota %s: must be bytes a second, 64K to 1024G",
+				   text);
+	snprintf(run->quota, sizeof(run->quota), "%lu", value << shift);
+	run->preload.dirty_quota = run->quota;
+	return STATUS_OK;
+}
+
 static int take_opt(struct run *run, int letter)
 {
-	run->has_other |= !strchr("ASNUL", letter);
+	run->has_other |= !strchr("ASNULQ", letter);
 	switch (letter) {
 	case 'A':
 		run->agent = true;
@@ -349,6 +395,8 @@ static int take_opt(struct run *run, int letter)
 	case 'U':
 		run->preload.uuid = optarg;
 		return STATUS_OK;
+	case 'Q':
+		return take_quota(run, optarg);
 	case 'L':
 		run->preload_option = optarg;
 		return STATUS_OK;
@@ -375,7 +423,7 @@ static int parse(struct run *run, const struct command *command, int argc,
 		status = take_opt(run, letter);
 	if (!status && run->agent && run->has_other)
 		return usage_error(command,
-				   "--agent shows nothing: only --socket, --name, --uuid and --preload go with it");
+				   "--agent shows nothing: only --socket, --name, --uuid, --dirty-quota and --preload go with it");
 	if (!status && !run->agent && run->request.socket)
 		return usage_error(command, "--socket is for --agent");
 	return status ? status : request_end(&run->request, argc, argv);
@@ -412,6 +460,8 @@ static const struct opt run_opts[] = {
 	COMMON('C'),
 	{ 'N', "name", "TEXT", "what to call the VM (default: the program)" },
 	{ 'U', "uuid", "TEXT", "its uuid (default: none)" },
+	{ 'Q', "dirty-quota", "BYTES",
+	  "a second that it may dirty while it is migrated" },
 	{ 'L', "preload", "FILE", "the library to load into the VMM" },
 	{ 0 }
 };

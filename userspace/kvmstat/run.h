@@ -16,6 +16,7 @@
 struct preload {
 	char path[PATH_MAX];
 	const char *socket, *name, *uuid;
+	const char *dirty_quota;	/* bytes a second, or NULL */
 	int handoff_fd;			/* for connections without a path; -1: none */
 	char handoff[64];		/* its number and inode */
 };

@@ -93,7 +93,9 @@ static int set_environment(const struct preload *preload)
 	       add_variable("KVMSTATS_HANDOFF", preload->handoff_fd < 0 ? NULL :
 			    preload->handoff) ||
 	       add_variable("KVMSTATS_NAME", preload->name) ||
-	       add_variable("KVMSTATS_UUID", preload->uuid) ? -1 : 0;
+	       add_variable("KVMSTATS_UUID", preload->uuid) ||
+	       add_variable("KVMSTATS_DIRTY_QUOTA", preload->dirty_quota) ?
+	       -1 : 0;
 }
 
 int run_become(const char *path, char **argv, const struct preload *preload)

@@ -16,7 +16,7 @@
 #include <errno.h>
 #include <sys/ioctl.h>
 
-#include "quota-uapi.h"
+#include "../common/quota_uapi.h"
 #include "shares.h"
 #include "sim.h"
 #include "throttle.h"

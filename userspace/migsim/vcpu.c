@@ -6,7 +6,7 @@
 #include <sys/ioctl.h>
 
 #include "guest.h"
-#include "quota-uapi.h"
+#include "../common/quota_uapi.h"
 
 /* Others need the CPU more; short beside the guest's ticks. */
 #define YIELD_NS	(NS_PER_MS / 10)

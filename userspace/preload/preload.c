@@ -15,6 +15,8 @@
  *   KVMSTATS_NAME    the name of the VM (default: what the VMM's
  *                    command line calls it, or else the program's name)
  *   KVMSTATS_UUID    its uuid (default: that of the command line, or none)
+ *   KVMSTATS_DIRTY_QUOTA  bytes that the VM may dirty in a second while it is
+ *                    migrated; see quota.c
  *
  * It must never harm the VMM: errno stays, nothing is printed, no signal is
  * raised, and waiting has an end. Of the descriptors that it opens one for each VM
@@ -36,8 +38,6 @@
 #include "preload.h"
 
 #define EXPORT __attribute__((__visibility__("default")))
-
-typedef int ioctl_fn(int fd, unsigned long request, ...);
 
 struct next {
 	_Atomic(ioctl_fn *) found;
@@ -101,14 +101,41 @@ static void creating(void)
 	errno = error;
 }
 
+static void limited(ioctl_fn *next, unsigned int request, int result,
+		    const void *argument)
+{
+	int error = errno, cancel;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	switch (request) {
+	case KVM_CREATE_VM:
+		preload_quota_vm_created(next, result);
+		break;
+	case KVM_CREATE_VCPU:
+		preload_quota_vcpu_created(result);
+		break;
+	case KVM_SET_USER_MEMORY_REGION:
+		preload_quota_slot_set(argument);
+		break;
+	case KVM_GET_DIRTY_LOG:
+		preload_quota_log_taken(argument);
+	}
+	pthread_setcancelstate(cancel, NULL);
+	errno = error;
+}
+
 static int watched_ioctl(ioctl_fn *next, int fd, unsigned long request,
 			 void *argument)
 {
 	int result;
 
+	if (preload_quota && (unsigned int)request == KVM_RUN)
+		return preload_quota_run(next, fd, argument);
 	if ((unsigned int)request == KVM_CREATE_VM)
 		creating();
 	result = next(fd, request, argument);
+	if (preload_quota && result >= 0)
+		limited(next, request, result, argument);
 
 	/* of its 32 bits some C libraries make a negative number */
 	switch ((unsigned int)request) {
@@ -155,4 +182,5 @@ static void on_load(void)
 {
 	resolve(&next_ioctl, "ioctl");
 	preload_environment();
+	preload_quota_environment();
 }

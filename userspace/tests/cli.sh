@@ -350,6 +350,11 @@ option_mistakes()
 		says 2 '--json takes no argument' "$kvmstat" list --json=yes &&
 		says 2 'must be a number of seconds' "$kvmstat" record \
 			--interval 0x10 &&
+		says 2 '--dirty-quota 63K: must be bytes a second, 64K to 1024G' \
+			"$kvmstat" run --dirty-quota 63K -- true &&
+		says 2 '64K to 1024G' "$kvmstat" run --dirty-quota 2048G -- true &&
+		says 2 '64K to 1024G' "$kvmstat" run --dirty-quota 8MB -- true &&
+		says 2 '64K to 1024G' "$kvmstat" run --dirty-quota "" -- true &&
 		says 0 'usage: kvmstat' "$kvmstat" -h &&
 		status_is 1 "$kvmstat" top --help >/dev/full
 }

@@ -202,7 +202,7 @@ layout()
 	mkdir -p "$tap_dir/linux"
 	: >"$tap_dir/linux/compiler.h"
 	cat >"$tap_dir/layout.c" <<'END'
-#include "quota-uapi.h"
+#include "quota_uapi.h"
 #define SAME(a, b) static_assert((a) == (b), #a)
 SAME(KVM_CAP_DIRTY_QUOTA, QUOTA_CAP);
 SAME(KVM_EXIT_DIRTY_QUOTA_FULL, QUOTA_EXIT_FULL);
@@ -213,7 +213,7 @@ SAME(offsetof(struct kvm_run, dirty_quota_full.dirty_count),
 SAME(offsetof(struct kvm_run, dirty_quota_full.dirty_quota),
      QUOTA_EXIT_OFFSET + offsetof(struct quota_full, dirty_quota));
 END
-	"${CC:-cc}" -std=c11 -fsyntax-only -D__user= -I"$here/../migsim" \
+	"${CC:-cc}" -std=c11 -fsyntax-only -D__user= -I"$here/../common" \
 		-I"$tap_dir" -I"$tree/arch/x86/include/uapi" \
 		-idirafter /usr/include -include "$tree/include/uapi/linux/kvm.h" \
 		"$tap_dir/layout.c"

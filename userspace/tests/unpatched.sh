@@ -63,6 +63,14 @@ sums_are_shown()
 			--include-past --interval 0.1 --pid "$vmm"
 }
 
+# Before anything is started
+no_dirty_quota()
+{
+	says "^kvmstat: --dirty-quota: this kernel has no KVM_CAP_DIRTY_QUOTA\$" 125 \
+		"$kvmstat" run --dirty-quota 8M -- false
+}
+
+check "no dirty quota here: run says so" no_dirty_quota
 if start_told && tell vm && tell bare && tell bare && tell run 500; then
 	if is_locked_down; then
 		check "under lockdown, show says why there is nothing" nothing_is_shown

@@ -4,8 +4,8 @@
  * numbers of Documentation/virt/kvm/dirty-quota.rst. The layout is checked
  * against the composed tree's header by tests/migsim.sh.
  */
-#ifndef MIGSIM_QUOTA_UAPI_H
-#define MIGSIM_QUOTA_UAPI_H
+#ifndef KVMSTATS_QUOTA_UAPI_H
+#define KVMSTATS_QUOTA_UAPI_H
 
 #include <assert.h>
 #include <linux/kvm.h>
@@ -33,4 +33,4 @@ static_assert(offsetof(struct kvm_run, s) + 2048 == QUOTA_RUN_OFFSET,
 	      "struct kvm_run ends elsewhere");
 static_assert(sizeof(struct quota_full) <= 256, "too large for an exit");
 
-#endif /* MIGSIM_QUOTA_UAPI_H */
+#endif /* KVMSTATS_QUOTA_UAPI_H */
