@@ -4,11 +4,12 @@
  *
  * Up to 8 vCPUs. Each does some work whenever its APIC timer ticks, counts it in
  * memory, and halts until the next tick. What it does is in the table at the
- * beginning of the image, which migrate.py fills in:
+ * beginning of the image, which vm.py fills in:
  *
  *   writes    adds STEP to one word of each of RATE pages a tick, going round and
  *             round PAGES pages at START, and counts pages; with STEP 0 pages are
- *             written that stay all zeros
+ *             written that stay all zeros. With HOT it goes to pages at random,
+ *             seven times of eight to one of the first HOT
  *   computes  (RATE 0) counts down from LOOPS, and counts ticks
  *   halts     (RATE -1) for ever, with interrupts off
  *   resizes   (RATE -2) moves the border of the RAM that begins at 1 MiB 64 KiB
@@ -18,7 +19,8 @@
  *             with a register, and counts in the second word of its progress how
  *             often they differed
  *
- * The last two do not wait for a tick.
+ * The last two do not wait for a tick. Others have one every MEET ticks in which each
+ * waits until all that have MEET have come to it.
  */
 	.set	APIC, 0xfee00000
 	.set	APIC_EOI, 0xb0
@@ -35,20 +37,25 @@
 	.set	STACKS, 0x7000		/* downwards, 256 bytes for each vCPU */
 	.set	AP_START, 0x8000
 	.set	STARTED, 0x9000		/* vCPUs that have a number */
-	.set	PROGRESS, 0xa000	/* 64 bytes for each vCPU */
+	.set	PROGRESS, 0xa000	/* 64 bytes for each vCPU: */
+	.set	TICKS, 8		/* since it met others */
+	.set	MET, 12			/* how often it has come to that */
 
 	/* of a vCPU's line of the table */
 	.set	RATE, 0
 	.set	PAGES, 4
 	.set	START, 8
 	.set	STEP, 12
+	.set	HOT, 16
+	.set	MEET, 20
+	.set	LINE, 32
 
 	.text
 image:
 	.ascii	"MIGRATE1"
 tick_ns: .long	0
 loops:	.long	0
-table:	.fill	8 * 4, 4, 0
+table:	.fill	8 * LINE / 4, 4, 0
 
 /*
  * From real mode to flat 32-bit segments. The bootstrap vCPU runs this in the
@@ -122,7 +129,7 @@ vcpu:	/* %edi is its number */
 	shll	$6, %ebp
 	addl	$PROGRESS, %ebp
 	movl	%edi, %esi
-	shll	$4, %esi
+	shll	$5, %esi
 	addl	$table, %esi
 
 	cmpl	$-1, RATE(%esi)
@@ -145,19 +152,22 @@ vcpu:	/* %edi is its number */
 	shll	$12, %edi
 	addl	START(%esi), %edi		/* the end */
 	movl	START(%esi), %edx
+	movl	%ebp, %ebx			/* the state of random numbers */
 write:
 	movl	RATE(%esi), %ecx
-1:	movl	STEP(%esi), %eax
+1:	cmpl	$0, HOT(%esi)
+	je	2f
+	call	random_page
+2:	movl	STEP(%esi), %eax
 	addl	%eax, (%edx)
 	incl	(%ebp)
 	addl	$4096, %edx
 	cmpl	%edi, %edx
-	jb	2f
+	jb	3f
 	movl	START(%esi), %edx
-2:	decl	%ecx
+3:	decl	%ecx
 	jnz	1b
-	sti
-	hlt
+	call	tick_is_over
 	jmp	write
 
 compute:
@@ -165,9 +175,61 @@ compute:
 1:	decl	%ecx
 	jnz	1b
 	incl	(%ebp)
+	call	tick_is_over
+	jmp	compute
+
+	/* one in %edx */
+random_page:
+	movl	%ebx, %eax
+	shll	$13, %eax
+	xorl	%eax, %ebx
+	movl	%ebx, %eax
+	shrl	$17, %eax
+	xorl	%eax, %ebx
+	movl	%ebx, %eax
+	shll	$5, %eax
+	xorl	%eax, %ebx
+	movl	HOT(%esi), %edx
+	testl	$7, %ebx
+	jnz	1f
+	movl	PAGES(%esi), %edx
+1:	movl	%ebx, %eax
+	mull	%edx
+	shll	$12, %edx
+	addl	START(%esi), %edx
+	ret
+
+	/* Who waits for others looks again at each tick. */
+tick_is_over:
 	sti
 	hlt
-	jmp	compute
+	cli
+	cmpl	$0, MEET(%esi)
+	je	3f
+	incl	TICKS(%ebp)
+	movl	TICKS(%ebp), %eax
+	cmpl	MEET(%esi), %eax
+	jb	3f
+	movl	$0, TICKS(%ebp)
+	incl	MET(%ebp)
+	pushal
+1:	movl	$table, %esi
+	movl	$PROGRESS, %edi
+2:	cmpl	$0, MEET(%esi)
+	je	4f
+	movl	MET(%edi), %eax
+	subl	MET(%ebp), %eax
+	jns	4f
+	sti
+	hlt
+	cli
+	jmp	1b
+4:	addl	$64, %edi
+	addl	$LINE, %esi
+	cmpl	$table + 8 * LINE, %esi
+	jb	2b
+	popal
+3:	ret
 
 resize:	movl	$(PAM0 & ~3), %eax
 	movw	$PCI_ADDRESS, %dx
@@ -201,9 +263,12 @@ halt:	cli
 	hlt
 	jmp	halt
 
-	/* Only ever comes at a hlt, and goes on there with interrupts off */
+	/*
+	 * Comes at a hlt. A migration may forget that sti holds it back until there:
+	 * then the hlt is for the next one.
+	 */
 tick:	movl	$0, APIC + APIC_EOI
-	ret	$8
+	iretl
 
 pause_a_while:
 	movl	$20000, %ecx

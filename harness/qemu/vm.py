@@ -50,18 +50,27 @@ def until(condition, what, limit_s=60):
 
 def writer(mib_per_s, mib, start=REGION, step=1):
     """A vCPU that dirties so much in a second, of so much memory"""
-    rate = max(1, round(mib_per_s * MIB / PAGE * TICK_S))
-    return rate, mib * MIB // PAGE, start, step
+    return writes(mib_per_s * MIB / PAGE, mib * MIB // PAGE, start, step)
 
 
-COMPUTES = 0, 0, 0, 0
-HALTED = HALTS, 0, 0, 0
-RESIZER = RESIZES, 0, 0, 0
+def writes(rate, pages, start=REGION, step=1, hot=0, meet_s=0):
+    """The same in pages; at random, with so many of them hot; it meets others"""
+    return (max(1, round(rate * TICK_S)), pages, start, step, hot,
+            round(meet_s / TICK_S))
+
+
+def computes(meet_s=0):
+    return 0, 0, 0, 0, 0, round(meet_s / TICK_S)
+
+
+COMPUTES = computes()
+HALTED = (HALTS,)
+RESIZER = (RESIZES,)
 
 
 def stays(start):
     """A vCPU that counts there, in a page of code and data"""
-    return STAYS, 0, start, 0
+    return STAYS, 0, start
 
 
 class Guest:
@@ -72,7 +81,7 @@ class Guest:
         assert image[:8] == b"MIGRATE1", guest_image
         struct.pack_into("<II", image, 8, int(TICK_S * 1e9), loops)
         for number, vcpu in enumerate(vcpus):
-            struct.pack_into("<4I", image, 16 + 16 * number, *vcpu)
+            struct.pack_into(f"<{len(vcpu)}I", image, 16 + 32 * number, *vcpu)
         handle, self.image = tempfile.mkstemp(dir=directory)
         with os.fdopen(handle, "wb") as file:
             file.write(image)
@@ -83,13 +92,13 @@ class Guest:
 
 
 class Qemu:
-    def __init__(self, guest, *options, accel="kvm"):
+    def __init__(self, guest, *options, accel="kvm", under=()):
         global count
         count += 1
         self.guest, self.name = guest, f"{directory}/{count}"
         self.log = open(self.name + ".log", "w+")
         self.process = subprocess.Popen(
-            [qemu, "-nodefaults", "-no-user-config", "-display", "none",
+            [*under, qemu, "-nodefaults", "-no-user-config", "-display", "none",
              "-machine", "pc", "-accel", accel, "-cpu", "qemu64",
              "-m", str(guest.memory_mib), "-smp", str(len(guest.vcpus)),
              "-bios", guest.image, "-qmp",
@@ -209,9 +218,9 @@ def parts(rates, of):
     return [100 * a / b if b else None for a, b in zip(rates, of)]
 
 
-def source(guest, policy=None, bandwidth=8 * MIB, options=()):
-    """A guest that runs, ready to be migrated"""
-    vm = Qemu(guest, *options).runs()
+def source(guest, policy=None, bandwidth=8 * MIB, options=(), under=()):
+    """A guest that runs, ready to be migrated; under a program that becomes QEMU"""
+    vm = Qemu(guest, *options, under=under).runs()
     prepare(vm, policy, bandwidth)
     return vm
 
