@@ -30,7 +30,7 @@ run-demo: ## ten seconds of live statistics from inside the booted kernel
 	NO_COMPAT=1 harness/prepare x86_64 plain
 	harness/run-demo
 
-run-migration: ## a migration between two QEMUs in the booted kernel, under three policies
+run-migration: ## a migration between two QEMUs in the booted kernel, under four policies
 	harness/prepare x86_64 plain
 	scripts/build-qemu
 	harness/run-migration
@@ -50,7 +50,7 @@ bench-slots: ## what a change of memory slots costs, by a list and without
 	harness/prepare x86_64 plain
 	harness/bench-slots
 
-lab: ## migration policies compared, into docs/dirty-quota.md; minutes
+lab: qemu ## migration policies compared, into docs/dirty-quota.md; an hour
 	harness/prepare x86_64 plain
 	harness/run-lab
 
