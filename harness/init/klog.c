@@ -87,7 +87,7 @@ static bool is_trace_of_failure(const char *text)
 		failed = true;
 		return true;
 	}
-	if (!failed || !strstr(text, "Call Trace:"))
+	if (!failed || !strcasestr(text, "Call trace:"))
 		return false;
 	failed = false;
 	return true;
