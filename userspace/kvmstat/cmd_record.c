@@ -189,21 +189,15 @@ static int take_sync(struct recorder *recorder)
 	return STATUS_OK;
 }
 
-/* Bytes, or with k, M or G behind: powers of 1024. */
 static int take_rotate(struct recorder *recorder)
 {
-	static const char letters[] = "kMG";
-	unsigned long bytes = strtoul(optarg, NULL, 10);
-	const char *end = optarg + strspn(optarg, "0123456789");
-	const char *letter = *end ? strchr(letters, *end) : NULL;
-	int shift = letter ? 10 * (letter - letters + 1) : 0;
+	uint64_t bytes;
 
-	if (end == optarg || (*end && (!letter || end[1])) || bytes < 1 ||
-	    bytes > (ULONG_MAX >> 1) >> shift)
+	if (!parse_bytes(optarg, ULONG_MAX >> 1, &bytes) || !bytes)
 		return usage_error(&cmd_record,
 				   "--rotate %s: must be a size such as 4096, 100k, 20M or 1G",
 				   optarg);
-	recorder->file.rotate_bytes = bytes << shift;
+	recorder->file.rotate_bytes = bytes;
 	return STATUS_OK;
 }
 

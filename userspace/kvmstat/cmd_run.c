@@ -20,7 +20,7 @@
 #include "run.h"
 #include "view.h"
 
-#define QUOTA_LEAST	(64ul << 10)
+#define QUOTA_LEAST	(64ull << 10)
 #define QUOTA_MOST	(1024ull << 30)
 
 struct run {
@@ -357,24 +357,16 @@ static void release(struct run *run)
 	request_free(&run->request);
 }
 
-/* "8M": pages that are smaller than any are no limit that could be held. */
+/* Less than the least would be a stop rather than a limit. */
 static int take_quota(struct run *run, const char *text)
 {
-	static const char units[] = "KMG";
-	size_t digits = strspn(text, "0123456789");
-	const char *unit = text[digits] ? strchr(units, text[digits]) : NULL;
-	unsigned int shift = unit ? 10 * (unit - units + 1) : 0;
-	char number[16] = "";
-	unsigned long value;
+	uint64_t bytes;
 
-	if (digits < sizeof(number))
-		memcpy(number, text, digits);
-	if (!parse_number(number, QUOTA_MOST >> shift, &value) ||
-	    text[digits + !!unit] || value << shift < QUOTA_LEAST)
+	if (!parse_bytes(text, QUOTA_MOST, &bytes) || bytes < QUOTA_LEAST)
 		return usage_error(run->request.command,
 				   "--dirty-quota %s: must be bytes a second, 64K to 1024G",
 				   text);
-	snprintf(run->quota, sizeof(run->quota), "%lu", value << shift);
+	snprintf(run->quota, sizeof(run->quota), "%ju", (uintmax_t)bytes);
 	run->preload.dirty_quota = run->quota;
 	return STATUS_OK;
 }

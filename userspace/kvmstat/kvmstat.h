@@ -95,6 +95,8 @@ struct request {
 void print_command_usage(FILE *out, const struct command *command);
 int next_opt(const struct command *command, int argc, char **argv);
 bool parse_number(const char *text, unsigned long max, unsigned long *number);
+/* Also with k, K, M or G behind: powers of 1024 */
+bool parse_bytes(const char *text, uint64_t most, uint64_t *bytes);
 bool parse_seconds(const char *text, unsigned long *ms);
 void request_init(struct request *request, const struct command *command,
 		  int argc, char **argv);

@@ -302,6 +302,26 @@ bool parse_number(const char *text, unsigned long max, unsigned long *number)
 	return !errno && !*end && *number <= max;
 }
 
+bool parse_bytes(const char *text, uint64_t most, uint64_t *bytes)
+{
+	static const char letters[] = "kKMG";
+	static const unsigned char shifts[] = { 10, 10, 20, 30 };
+	const char *letter;
+	unsigned int shift;
+	char *end;
+
+	if (*text < '0' || *text > '9')
+		return false;
+	errno = 0;
+	*bytes = strtoull(text, &end, 10);
+	letter = *end ? strchr(letters, *end) : NULL;
+	shift = letter ? shifts[letter - letters] : 0;
+	if (errno || (*end && (!letter || end[1])) || *bytes > most >> shift)
+		return false;
+	*bytes <<= shift;
+	return true;
+}
+
 bool parse_seconds(const char *text, unsigned long *ms)
 {
 	char *end;
