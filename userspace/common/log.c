@@ -82,6 +82,16 @@ static void write_line(enum log_level level, const char *format, va_list args)
 	errno = error;
 }
 
+static void __attribute__((format(printf, 2, 3)))
+write_at(enum log_level level, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	write_line(level, format, args);
+	va_end(args);
+}
+
 #define DEFINE_LOG(name, level) \
 void name(const char *format, ...) \
 { \
@@ -127,7 +137,8 @@ void log_limited(struct log_limit *limit, enum log_level level,
 	limit->suppressed += !print;
 	pthread_mutex_unlock(&limit->lock);
 	if (suppressed)
-		log_warning("%u similar messages were left out", suppressed);
+		write_at(level, "%u similar messages were left out",
+			 suppressed);
 	if (!print)
 		return;
 	va_start(args, format);

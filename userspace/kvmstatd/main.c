@@ -141,9 +141,10 @@ static void run(struct agent *agent)
 
 	notify("READY=1");
 	while (!agent->done) {
+		int turn_ms = store_renew(&agent->registry, TURN_MS);
 		uint64_t now_ns;
 
-		if (receiver_turn(&agent->receiver, TURN_MS))
+		if (receiver_turn(&agent->receiver, turn_ms))
 			take_signals(agent);
 		now_ns = clock_ns();
 		if (pause_ns && now_ns - alive_ns >= pause_ns / 2) {

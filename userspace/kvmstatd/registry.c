@@ -579,8 +579,7 @@ void registry_remove(struct registry *registry, struct vm *vm)
 	count = take_sources(registry, vm, sources);
 	registry->counters.ended++;
 	pthread_mutex_unlock(&registry->lock);
-	store_forget(registry, vm);
-	close_sources(sources, count, true);
+	store_forget(registry, vm, sources, count);
 	free(sources);
 	pthread_mutex_lock(&registry->cpu_lock);
 	vm->pidfd = -1;

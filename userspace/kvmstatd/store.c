@@ -14,16 +14,30 @@
 
 #define MAX_BOXES	256
 
+/*
+ * A box that is made anew costs systemd a comparison with each box that it has. So
+ * when many VMs end, boxes are made anew at this interval, after a number at once,
+ * and all within 6.4 s.
+ */
+#define RENEWAL_NS	25000000
+#define MAX_RENEWALS	16
+
 struct box {
 	int fd;			/* -1: there is none */
 	unsigned int generation;	/* of its name, which is new each time */
 	struct vm **vms;
 	size_t count, room;
+	/* It still has VMs that have ended; their sources are closed after it. */
+	bool stale;
+	struct kvmstats_source **ended;
+	size_t num_ended;
 };
 
 static struct {
 	bool open;
 	struct box boxes[MAX_BOXES];
+	unsigned int next;	/* box to make anew */
+	uint64_t renewed_ns;	/* renewals up to then are accounted for */
 } store;
 
 static struct log_limit limit = LOG_LIMIT(20);
@@ -172,7 +186,8 @@ static void make_anew(struct registry *registry, struct box *box)
 		log_limited(&limit, LOG_LEVEL_WARNING,
 			    "the store of descriptors cannot be renewed: %s",
 			    strerror(-fd));
-		return;		/* what it has too much is no harm */
+		box->stale = true;	/* store_renew tries again */
+		return;
 	}
 	for (size_t i = box->count; i-- > 0;) {
 		int ret = put_vm(fd, registry, box->vms[i]);
@@ -181,6 +196,23 @@ static void make_anew(struct registry *registry, struct box *box)
 			not_kept(registry, box->vms[i], ret);
 	}
 	replace(box, fd);
+	box->stale = false;
+	close_sources(box->ended, box->num_ended, true);
+	free(box->ended);
+	box->ended = NULL;
+	box->num_ended = 0;
+}
+
+static bool may_renew(void)
+{
+	uint64_t now_ns = clock_ns(), most_ns = MAX_RENEWALS * RENEWAL_NS;
+
+	if (store.renewed_ns + most_ns < now_ns)
+		store.renewed_ns = now_ns - most_ns;
+	if (store.renewed_ns + RENEWAL_NS > now_ns)
+		return false;
+	store.renewed_ns += RENEWAL_NS;
+	return true;
 }
 
 /* The one with the fewest VMs. */
@@ -266,14 +298,46 @@ void store_again(struct registry *registry, struct vm *vm)
 		make_anew(registry, vm->box);
 }
 
-void store_forget(struct registry *registry, struct vm *vm)
+void store_forget(struct registry *registry, struct vm *vm,
+		  struct kvmstats_source **sources, size_t count)
 {
 	struct box *box = vm->box;
+	struct kvmstats_source **all;
 
-	if (!box)
+	if (!box) {
+		close_sources(sources, count, true);
 		return;
+	}
 	take_out(vm);
-	make_anew(registry, box);
+	all = reallocarray(box->ended, box->num_ended + count + 1,
+			   sizeof(*all));
+	if (all) {
+		memcpy(all + box->num_ended, sources, count * sizeof(*all));
+		box->ended = all;
+		box->num_ended += count;
+		box->stale = true;
+	}
+	if (!all || !box->count || may_renew())
+		make_anew(registry, box);
+	if (!all)
+		close_sources(sources, count, true);
+}
+
+int store_renew(struct registry *registry, int otherwise_ms)
+{
+	if (!store.open)
+		return otherwise_ms;
+	for (int i = 0; i < MAX_BOXES; i++) {
+		struct box *box = &store.boxes[store.next];
+
+		if (box->stale) {
+			if (!may_renew())
+				return RENEWAL_NS / 1000000;
+			make_anew(registry, box);
+		}
+		store.next = (store.next + 1) % MAX_BOXES;
+	}
+	return otherwise_ms;
 }
 
 void store_wait(void)
@@ -422,6 +486,9 @@ void store_close(void)
 	for (int i = 0; i < MAX_BOXES && store.open; i++) {
 		if (store.boxes[i].fd >= 0)
 			close(store.boxes[i].fd);
+		for (size_t j = 0; j < store.boxes[i].num_ended; j++)
+			kvmstats_source_close(store.boxes[i].ended[j]);
+		free(store.boxes[i].ended);
 		free(store.boxes[i].vms);
 	}
 	store.open = false;
