@@ -469,6 +469,17 @@ int kvmstats_desc_quantile(const struct kvmstats_desc *desc,
 			   const uint64_t *sample, uint32_t quantile_ppm,
 			   uint64_t *low, uint64_t *high);
 
+/*
+ * Exits by reason (KVM_CAP_EXIT_REASONS: exit_reasons_vmx, exit_reasons_svm,
+ * exit_reasons_arm64): whether it is such a histogram (1 or 0), and what the
+ * processor's manual calls the exits in a bucket; what it has no name for goes by
+ * its number ("reason 35"), the last bucket, of all else, is "other". NULL: @desc is
+ * no such histogram, or has no such bucket. A static string. [const]
+ */
+int kvmstats_desc_has_reasons(const struct kvmstats_desc *desc);
+const char *kvmstats_desc_reason(const struct kvmstats_desc *desc,
+				 unsigned int bucket);
+
 /* ------------------------------------------------------ the CPU statistics */
 
 /*

@@ -15,6 +15,7 @@ struct look {
 	FILE *out;
 	struct json json;
 	bool values;		/* else the schema only */
+	bool has_reasons;	/* any of them, with --exits */
 };
 
 static void print_origin(FILE *out, const struct vm *vm,
@@ -49,6 +50,29 @@ static const char *exact_text(const struct kvmstats_desc *desc, uint64_t raw,
 		snprintf(text, KVMSTATS_MAX_TEXT_SIZE, "raw:%ju",
 			 (uintmax_t)raw);
 	return text;
+}
+
+/* The most frequent first; of equal ones, in the manual's order. */
+static void print_reasons(FILE *out, const struct kvmstats_desc *desc,
+			  const uint64_t *sample)
+{
+	uint64_t most = UINT64_MAX;
+
+	while (most) {
+		uint64_t next = 0;
+
+		for (unsigned int i = 0; i < kvmstats_desc_size(desc); i++) {
+			uint64_t count = kvmstats_desc_value(desc, sample, i);
+
+			if (count == most)
+				fprintf(out, "  %s: %ju\n",
+					kvmstats_desc_reason(desc, i),
+					(uintmax_t)count);
+			else if (count < most && count > next)
+				next = count;
+		}
+		most = next;
+	}
 }
 
 static void print_bucket(FILE *out, const struct kvmstats_desc *desc,
@@ -91,6 +115,11 @@ static void print_hist(FILE *out, const struct kvmstats_desc *desc,
 {
 	fprintf(out, " %ju values",
 		(uintmax_t)kvmstats_desc_hist_count(desc, sample));
+	if (kvmstats_desc_has_reasons(desc)) {
+		fputc('\n', out);
+		print_reasons(out, desc, sample);
+		return;
+	}
 	print_quantile(out, desc, sample, "median", 500000);
 	print_quantile(out, desc, sample, "p99", 990000);
 	fputc('\n', out);
@@ -124,9 +153,12 @@ static void print_schema_row(FILE *out, const struct kvmstats_desc *desc)
 	fputc('\n', out);
 }
 
-static bool is_shown(const struct look *look, const struct watch *watch,
+static bool is_shown(struct look *look, const struct watch *watch,
 		     const struct kvmstats_desc *desc)
 {
+	if (look->request.exits && !kvmstats_desc_has_reasons(desc))
+		return false;
+	look->has_reasons = true;
 	return filter_passes(&look->request.fields, desc) &&
 	       !(look->request.skip_zero && all_zero(desc, watch->now));
 }
@@ -217,6 +249,8 @@ static int check_matched(const struct look *look)
 {
 	const struct filter *fields = &look->request.fields;
 
+	if (look->request.exits && !look->has_reasons)
+		return fail(STATUS_NOTHING, "nothing here counts exits by reason: it takes a vCPU, and a kernel with KVM_CAP_EXIT_REASONS");
 	return filter_matched(fields) ? STATUS_OK : filter_fail(fields);
 }
 
@@ -391,6 +425,7 @@ static int run_dump(const struct command *command, int argc, char **argv)
 static const struct opt show_opts[] = {
 	COMMON('p'), COMMON('g'), COMMON('S'), COMMON('m'), COMMON('w'),
 	COMMON('f'), COMMON('I'), COMMON('F'), COMMON('z'), COMMON('j'),
+	{ 'e', "exits", NULL, "nothing but exits by reason" },
 	{ 0 }
 };
 

@@ -385,6 +385,7 @@ static int open_and_run(struct top *top)
 	top->view.fields = top->request.fields;
 	top->request.fields.set = false;
 	top->view.sort = top->request.sort;
+	top->view.reasons = true;
 	status = fleet_open(&top->fleet, &top->request, top->batch ?
 			    &top_batch_ops : &screen_ops, top);
 	top->fleet.wants_cpu = top->view.by_guest;

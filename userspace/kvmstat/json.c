@@ -108,6 +108,13 @@ void json_desc(struct json *json, const struct kvmstats_desc *desc)
 	json_member_i64(json, "exponent", kvmstats_desc_exponent(desc));
 	json_member_u64(json, "size", kvmstats_desc_size(desc));
 	json_member_u64(json, "bucket_size", kvmstats_desc_bucket_size(desc));
+	if (!kvmstats_desc_has_reasons(desc))
+		return;
+	json_key(json, "reasons");
+	json_open(json, '[');
+	for (unsigned int i = 0; i < kvmstats_desc_size(desc); i++)
+		json_string(json, kvmstats_desc_reason(desc, i));
+	json_close(json, ']');
 }
 
 void json_elements(struct json *json, const char *key,

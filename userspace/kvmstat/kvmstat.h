@@ -87,7 +87,7 @@ struct request {
 	unsigned long duration_ms;	/* 0: no end */
 	enum sort_order sort;
 	const char *output;
-	bool as_json, skip_zero, until_gone, include_past;
+	bool as_json, skip_zero, until_gone, include_past, exits;
 	bool without_statistics;	/* a VM that has none will do */
 	bool hangup_reopens;		/* else SIGHUP ends the command */
 };

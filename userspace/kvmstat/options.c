@@ -267,6 +267,9 @@ int request_opt(struct request *request, int letter)
 	case 'P':
 		request->include_past = true;
 		return STATUS_OK;
+	case 'e':
+		request->exits = true;
+		return STATUS_OK;
 	case 'j':
 		request->as_json = true;
 		return STATUS_OK;

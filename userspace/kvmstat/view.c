@@ -130,6 +130,15 @@ static void fill_hist(struct row *row, const uint64_t *delta,
 					       &row->p99[1]);
 }
 
+static void fill_reason(struct row *row, const uint64_t *delta,
+			const uint64_t *total, uint64_t interval_ns)
+{
+	row->total = kvmstats_desc_value(row->desc, total, row->bucket);
+	row->growth = kvmstats_desc_value(row->desc, delta, row->bucket);
+	row->rate = kvmstats_rate(row->growth, interval_ns);
+	row->has_rate = true;
+}
+
 /* Of what goes up and down the total is the sum now, of peaks the largest. */
 static void fill_row(struct row *row, const uint64_t *delta,
 		     const uint64_t *total, const uint64_t *peak,
@@ -137,7 +146,9 @@ static void fill_row(struct row *row, const uint64_t *delta,
 {
 	const struct kvmstats_desc *desc = row->desc;
 
-	if (kvmstats_desc_is_hist(desc)) {
+	if (row->reason) {
+		fill_reason(row, delta, total, interval_ns);
+	} else if (kvmstats_desc_is_hist(desc)) {
 		fill_hist(row, delta, total, interval_ns);
 	} else if (is_counter(desc)) {
 		row->total = kvmstats_desc_value(desc, total, 0);
@@ -151,15 +162,40 @@ static void fill_row(struct row *row, const uint64_t *delta,
 	}
 }
 
+/* Most of them never occur, and have no row. */
+static void add_reasons(struct view *view, size_t index,
+			const struct kvmstats_desc *desc)
+{
+	const struct pool *pool = &view->pools[index];
+
+	for (unsigned int i = 0; i < kvmstats_desc_size(desc); i++) {
+		struct row row = {
+			.desc = desc, .pool = index, .bucket = i,
+			.reason = kvmstats_desc_reason(desc, i),
+		}, *place;
+
+		fill_row(&row, pool->delta, pool->total, pool->peak,
+			 pool->interval_ns / pool->sources);
+		place = row.total ? add_row(view) : NULL;
+		if (place)
+			*place = row;
+	}
+}
+
 static void add_stat(struct view *view, size_t index,
 		     const struct kvmstats_desc *desc)
 {
 	const struct pool *pool = &view->pools[index];
 	struct row row = { .desc = desc, .pool = index }, *place;
+	bool has_reasons = kvmstats_desc_has_reasons(desc);
 
 	if (!filter_passes(&view->fields, desc) ||
-	    (view->hists && !kvmstats_desc_is_hist(desc)))
+	    (view->hists && (!kvmstats_desc_is_hist(desc) || has_reasons)))
 		return;
+	if (view->reasons && has_reasons) {
+		add_reasons(view, index, desc);
+		return;
+	}
 	fill_row(&row, pool->delta, pool->total, pool->peak,
 		 pool->interval_ns / pool->sources);
 	if (is_event(desc)) {
@@ -190,7 +226,8 @@ static void add_part(struct view *view, const struct row *parent,
 	const struct pool *pool = &view->pools[parent->pool];
 	struct row row = {
 		.desc = parent->desc, .pool = parent->pool, .vm = vm,
-		.watch = watch,
+		.watch = watch, .reason = parent->reason,
+		.bucket = parent->bucket,
 	}, *place;
 	uint64_t *total = calloc(kvmstats_schema_words(pool->schema) + 1,
 				 sizeof(*total));
@@ -303,7 +340,7 @@ static void add_disks(struct view *view, const struct vm *vm)
 /* Seconds cannot be compared with events: each kind has a place of its own. */
 static int kind(const struct row *row)
 {
-	if (!row->desc || is_event(row->desc))
+	if (!row->desc || row->reason || is_event(row->desc))
 		return 0;
 	if (kvmstats_desc_is_hist(row->desc))
 		return 2;
@@ -312,6 +349,8 @@ static int kind(const struct row *row)
 
 static int compare_names(const struct row *x, const struct row *y)
 {
+	if (x->desc && x->desc == y->desc)
+		return (x->bucket > y->bucket) - (x->bucket < y->bucket);
 	if (x->desc && y->desc)
 		return strcmp(kvmstats_desc_name(x->desc),
 			      kvmstats_desc_name(y->desc));

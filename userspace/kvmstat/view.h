@@ -4,11 +4,16 @@
 
 #include "vm.h"
 
-/* One line of top: a statistic over all sources, one source of it, a VM, a disk. */
+/*
+ * One line of top: a statistic (or one bucket of exits by reason) over all sources,
+ * one source of it, a VM, a disk.
+ */
 struct row {
 	const struct kvmstats_desc *desc;	/* NULL: a VM's events */
 	const struct watch *watch;		/* NULL: not one source */
 	const struct vm *vm;
+	const char *reason;			/* of exits, or NULL */
+	unsigned int bucket;			/* of that reason */
 	size_t pool;
 	bool has_rate;
 	uint64_t total;				/* raw */
@@ -36,6 +41,7 @@ struct view {
 	char guest[KVMSTATS_MAX_VM_NAME + 1];	/* name or pid; "": all */
 	enum sort_order sort;
 	bool by_guest, split, hists, zeros, devices;
+	bool reasons;				/* of exits: a row each */
 	int columns;				/* 0: as wide as need be */
 
 	/* filled by view_build */

@@ -168,6 +168,8 @@ static void label_text(const struct view *view, const struct row *row,
 			 row->vm->pid, row->vm->count &&
 			 kvmstats_source_is_sum(row->vm->watches[0].source) ?
 			 " (debugfs)" : "");
+	} else if (row->reason) {
+		snprintf(text, LINE_BYTES, "exit: %s", row->reason);
 	} else {
 		snprintf(text, LINE_BYTES, "%s%s",
 			 kvmstats_desc_name(row->desc),

@@ -282,13 +282,21 @@ static const struct text *labels_of(const struct scrape *scrape,
 	       row->labels : &scrape->vms[row->vm]->labels;
 }
 
-/* The bucket's line, or behind the last bucket that of the count. */
+/*
+ * The bucket's line, or behind the last bucket that of the count. Reasons are
+ * counted by themselves, and those that never occur have no line.
+ */
 static char *put_bucket(struct scrape *scrape, const struct family *family,
 			const struct column *column,
 			const struct text *labels, char *out)
 {
 	unsigned int bucket = scrape->bucket++;
 
+	if (family->kind == FAMILY_REASONS) {
+		if (!scrape->sum[bucket])
+			return out;
+		scrape->running = 0;
+	}
 	if (bucket == column->size) {
 		out = put_text(out, &family->count);
 		out = put_text(out, labels);
@@ -311,6 +319,8 @@ static char *put_histograms(struct scrape *scrape, const struct family *family,
 			    char *out, const char *end)
 {
 	const struct rows *rows = &scrape->rows[family->scope];
+	bool has_count = family->kind == FAMILY_HISTOGRAM &&
+			 scrape->format == PROMETHEUS;
 
 	while (scrape->line <= rows->count && end - out >= LINE_BYTES) {
 		const struct row *row = &rows->row[scrape->line - 1];
@@ -325,8 +335,7 @@ static char *put_histograms(struct scrape *scrape, const struct family *family,
 		}
 		/* made again only if the client took a part of it */
 		column = sum_rows(scrape, family, row, count);
-		lines = column ? column->size + (scrape->format == PROMETHEUS) :
-			0;
+		lines = column ? column->size + has_count : 0;
 		while (scrape->bucket < lines && end - out >= LINE_BYTES)
 			out = put_bucket(scrape, family, column, labels,
 					 out);

@@ -15,6 +15,8 @@ enum family_kind family_kind(const struct kvmstats_desc *desc)
 {
 	uint64_t low, high;
 
+	if (kvmstats_desc_has_reasons(desc))
+		return FAMILY_REASONS;
 	if (!kvmstats_desc_bucket_bounds(desc, 0, &low, &high))
 		return FAMILY_HISTOGRAM;
 	return kvmstats_desc_size(desc) > 1 ? FAMILY_VECTOR : FAMILY_SCALAR;
@@ -33,8 +35,8 @@ enum value_kind value_kind(const struct kvmstats_desc *desc)
 
 const char *metric_type(enum family_kind kind, unsigned int type)
 {
-	if (kind == FAMILY_HISTOGRAM)
-		return "histogram";
+	if (kind >= FAMILY_HISTOGRAM)
+		return kind == FAMILY_HISTOGRAM ? "histogram" : "counter";
 	switch (type) {
 	case KVMSTATS_CUMULATIVE:
 		return "counter";
@@ -242,21 +244,23 @@ static int text_set(struct text *text, const char *one, const char *two)
 	return 0;
 }
 
-/* The text behind a histogram's other labels, for each of its buckets. */
+/* The text behind a histogram's other labels; no reason has to be escaped. */
 static int make_ends(struct column *column)
 {
 	column->ends = calloc(column->size, sizeof(*column->ends));
 	if (!column->ends)
 		return -1;
 	for (unsigned int i = 0; i < column->size; i++) {
-		char le[LE_TEXT_SIZE] = "+Inf", line[LE_TEXT_SIZE + 16];
+		const char *reason = kvmstats_desc_reason(column->desc, i);
+		char le[LE_TEXT_SIZE] = "+Inf", line[80];
 		uint64_t low, high;
 
 		kvmstats_desc_bucket_bounds(column->desc, i, &low, &high);
 		if (i < column->size - 1)
 			le_text(le, column->value == VALUE_PLAIN ? high :
 				kvmstats_desc_to_unit(column->desc, high));
-		snprintf(line, sizeof(line), ",le=\"%s\"} ", le);
+		snprintf(line, sizeof(line), ",%s=\"%s\"} ",
+			 reason ? "reason" : "le", reason ?: le);
 		if (text_set(&column->ends[i], line, ""))
 			return -1;
 	}
@@ -273,7 +277,7 @@ static struct column *column_new(const struct kvmstats_desc *desc)
 	column->value = value_kind(desc);
 	column->word = kvmstats_desc_word(desc);
 	column->size = kvmstats_desc_size(desc);
-	if (family_kind(desc) == FAMILY_HISTOGRAM && make_ends(column)) {
+	if (family_kind(desc) >= FAMILY_HISTOGRAM && make_ends(column)) {
 		column_free(column);
 		return NULL;
 	}
@@ -358,8 +362,8 @@ static int make_head(struct family *family, enum exposition format,
 static int family_fill(struct family *family, const char *name,
 		       const struct kvmstats_desc *desc, size_t num_schemas)
 {
-	bool is_counter = family->kind != FAMILY_HISTOGRAM &&
-			  family->type == KVMSTATS_CUMULATIVE;
+	bool is_counter = !strcmp(metric_type(family->kind, family->type),
+				  "counter");
 	const char *unit = metric_unit(desc);
 
 	family->name = strdup(name);
@@ -543,7 +547,7 @@ static int add_column(struct plan *plan, const struct source_kind *kind,
 		return -1;
 	family->hidden = !filter_passes(filter, family->sample.bytes);
 	family->columns[schema] = column;
-	if (family->kind == FAMILY_HISTOGRAM &&
+	if (family->kind >= FAMILY_HISTOGRAM &&
 	    kvmstats_desc_size(desc) > plan->largest_histogram)
 		plan->largest_histogram = kvmstats_desc_size(desc);
 	return 0;

@@ -20,7 +20,12 @@
 
 enum exposition { PROMETHEUS, OPENMETRICS, EXPOSITIONS };
 
-enum family_kind { FAMILY_SCALAR, FAMILY_VECTOR, FAMILY_HISTOGRAM };
+enum family_kind {
+	FAMILY_SCALAR,
+	FAMILY_VECTOR,
+	FAMILY_HISTOGRAM,
+	FAMILY_REASONS,		/* a histogram whose buckets have names */
+};
 
 enum value_kind {
 	VALUE_PLAIN,		/* as it is, or not convertible */
@@ -39,7 +44,7 @@ struct column {
 	enum value_kind value;
 	size_t word;
 	unsigned int size;
-	struct text *ends;	/* of a bucket's labels: ,le="0.5"} */
+	struct text *ends;	/* of a bucket's labels: ,le="0.5"} or ,reason="HLT"} */
 };
 
 /* All of a schema, in its order; one plan leaves them to the next. */
