@@ -63,6 +63,11 @@
 	HIST(name, KVM_STATS_TYPE_LOG_HIST, KVM_STATS_UNIT_SECONDS, -9,	\
 	     buckets, 0)
 
+/* How often each of numbered things happened; the last is all others. */
+#define KVM_STATS_INDEX_HIST(HIST, name, buckets)			\
+	HIST(name, KVM_STATS_TYPE_LINEAR_HIST, KVM_STATS_UNIT_NONE, 0,	\
+	     buckets, 1)
+
 #define KVM_VM_STATS(STAT, HIST)	\
 	KVM_VM_STATS_GENERIC(STAT, HIST)	\
 	KVM_VM_STATS_ARCH(STAT, HIST)

@@ -28,4 +28,19 @@ static inline void kvm_stats_log_hist_update(u64 *data, size_t size, u64 value)
 #define KVM_STATS_LOG_HIST_UPDATE(hist, value)				\
 	kvm_stats_log_hist_update(hist, ARRAY_SIZE(hist), value)
 
+/**
+ * kvm_stats_count_index - count a number in buckets of width 1
+ * @data: the buckets; the last one also takes all larger numbers
+ * @size: number of buckets, not 0
+ * @index: the number
+ */
+static inline void kvm_stats_count_index(u64 *data, size_t size,
+					 unsigned int index)
+{
+	++data[min_t(unsigned int, index, size - 1)];
+}
+
+#define KVM_STATS_COUNT_INDEX(hist, index)				\
+	kvm_stats_count_index(hist, ARRAY_SIZE(hist), index)
+
 #endif /* __KVM_STATS_HIST_H */

@@ -211,6 +211,46 @@ static void histogram_sums(void **state)
 	agent_remove(registry, vm);
 }
 
+/* Exits by reason: counters, summed over vCPUs, of what has occurred. */
+static void exit_reasons(void **state)
+{
+	struct fixture *fixture = *state;
+	struct registry *registry = &fixture->registry;
+	struct vm *vm = agent_add_vm(registry, "v", 1);
+	struct image image;
+	char *text;
+
+	image_fill(&image);
+	strcpy(image_name(&image, 3), "exit_reasons_svm");
+	*image_desc(&image, 3) = (struct uapi_desc){
+		.flags = KVMSTATS_LINEAR_HIST, .size = 80, .offset = 32,
+		.bucket_size = 1,
+	};
+	image.size_bytes = IMAGE_DATA_AT + 84 * 8;
+	memset(image_data(&image) + 4, 0, 80 * 8);
+	image_data(&image)[4 + 45] = 7;
+	image_data(&image)[4 + 77] = 1;
+	agent_add(registry, vm, made(&image), &settings);
+	strcpy((char *)image.bytes + IMAGE_ID_AT, "kvm-77/vcpu-4");
+	image_data(&image)[4 + 48] = 5;
+	agent_add(registry, vm, made(&image), &settings);
+	text = scrape(fixture, OPENMETRICS);
+	assert_true(has(text, "# TYPE kvm_vcpu_exit_reasons_svm counter\n"));
+	assert_true(has(text, "\nkvm_vcpu_exit_reasons_svm_total{vm=\"v\",reason=\"HLT\"} 14\n"
+			"kvm_vcpu_exit_reasons_svm_total{vm=\"v\",reason=\"IOIO\"} 5\n"
+			"kvm_vcpu_exit_reasons_svm_total{vm=\"v\",reason=\"bucket 77\"} 2\n# "));
+	free(text);
+	settings.vcpu_histograms = true;
+	text = scrape(fixture, PROMETHEUS);
+	assert_true(has(text, "# TYPE kvm_vcpu_exit_reasons_svm_total counter\n"));
+	assert_true(has(text, "_total{vm=\"v\",vcpu=\"3\",reason=\"HLT\"} 7\n"
+			"kvm_vcpu_exit_reasons_svm_total{vm=\"v\",vcpu=\"3\",reason=\"bucket 77\"} 1\n"
+			"kvm_vcpu_exit_reasons_svm_total{vm=\"v\",vcpu=\"4\",reason=\"HLT\"} 7\n"));
+	assert_null(strstr(text, "svm_count"));
+	free(text);
+	agent_remove(registry, vm);
+}
+
 /* Statistics whose metrics would have one name: each gets its own. */
 static void collisions(void **state)
 {
@@ -571,6 +611,7 @@ int main(void)
 		ON_REGISTRY(golden),
 		ON_REGISTRY(pieces),
 		ON_REGISTRY(histogram_sums),
+		ON_REGISTRY(exit_reasons),
 		ON_REGISTRY(collisions),
 		ON_REGISTRY(scopes),
 		ON_REGISTRY(unknown_kinds),

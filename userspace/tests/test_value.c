@@ -229,6 +229,58 @@ static void linear_buckets(void **state)
 	assert_bounds(&desc, 65534, 65534ull * UINT32_MAX, MAX);
 }
 
+static struct kvmstats_desc make_reasons(const char *name, uint16_t size)
+{
+	struct kvmstats_desc desc = make_desc(KVMSTATS_LINEAR_HIST, 0, 0);
+
+	desc.name = name;
+	desc.size = size;
+	desc.bucket_size = 1;
+	return desc;
+}
+
+/* Each has a name, and no two the same; the last is all else. */
+static void assert_names(const char *stat, uint16_t size)
+{
+	struct kvmstats_desc desc = make_reasons(stat, size);
+
+	assert_true(kvmstats_desc_has_reasons(&desc));
+	for (unsigned int i = 0; i < size; i++) {
+		assert_non_null(kvmstats_desc_reason(&desc, i));
+		for (unsigned int j = 0; j < i; j++)
+			assert_string_not_equal(kvmstats_desc_reason(&desc, i),
+						kvmstats_desc_reason(&desc, j));
+	}
+	assert_string_equal(kvmstats_desc_reason(&desc, size - 1), "other");
+	assert_null(kvmstats_desc_reason(&desc, size));
+	desc.size--;
+	assert_false(kvmstats_desc_has_reasons(&desc));
+}
+
+static void exit_reasons(void **state)
+{
+	struct kvmstats_desc desc;
+
+	(void)state;
+	assert_names("exit_reasons_vmx", 80);
+	assert_names("exit_reasons_svm", 80);
+	assert_names("exit_reasons_arm64", 68);
+	desc = make_reasons("exit_reasons_vmx", 80);
+	assert_string_equal(kvmstats_desc_reason(&desc, 48), "EPT violation");
+	desc.bucket_size = 2;
+	assert_null(kvmstats_desc_reason(&desc, 48));
+	desc = make_reasons("exit_reasons_svm", 80);
+	assert_string_equal(kvmstats_desc_reason(&desc, 71), "NPF");
+	desc.flags = KVMSTATS_LOG_HIST;
+	assert_null(kvmstats_desc_reason(&desc, 71));
+	desc = make_reasons("exit_reasons", 80);
+	assert_null(kvmstats_desc_reason(&desc, 0));
+	desc = make_reasons("exit_reasons_arm64", 68);
+	assert_string_equal(kvmstats_desc_reason(&desc, 0x16), "HVC");
+	assert_string_equal(kvmstats_desc_reason(&desc, 0x02), "class 0x02");
+	assert_string_equal(kvmstats_desc_reason(&desc, 64), "IRQ");
+}
+
 static void assert_quantile(const uint64_t *sample, uint32_t ppm, uint64_t low,
 			    uint64_t high)
 {
@@ -309,6 +361,7 @@ int main(void)
 		cmocka_unit_test(folds),
 		cmocka_unit_test(log_buckets),
 		cmocka_unit_test(linear_buckets),
+		cmocka_unit_test(exit_reasons),
 		cmocka_unit_test(quantiles),
 		cmocka_unit_test(hist_counts),
 		cmocka_unit_test(quantile_errors),

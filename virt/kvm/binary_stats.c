@@ -32,6 +32,7 @@
 #include <linux/sched.h>
 #include <linux/seq_file.h>
 #include <linux/stddef.h>
+#include <linux/string.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
 #include <linux/wait.h>
@@ -80,7 +81,8 @@ static const struct kvm_stats_entry kvm_vm_stats_entries[] = {
 	KVM_VM_STATS(KVM_VM_STAT, KVM_VM_HIST)
 };
 
-static const struct kvm_stats_entry kvm_vcpu_stats_entries[] = {
+/* Names are given by kvm_stats_name_vcpu(), then it is constant. */
+static struct kvm_stats_entry kvm_vcpu_stats_entries[] = {
 	KVM_VCPU_STATS(KVM_VCPU_STAT, KVM_VCPU_HIST)
 };
 
@@ -348,6 +350,20 @@ static const struct file_operations kvm_stats_fops = {
 	.show_fdinfo = kvm_stats_show_fdinfo,
 #endif
 };
+
+/*
+ * Give the vCPU statistic at @offset another name, for a meaning that depends on
+ * the machine.  Called by kvm_init(), while there can be no VM and so no reader: a
+ * VM pins the module that has called it.
+ */
+void kvm_stats_name_vcpu(size_t offset, const char *name)
+{
+	struct kvm_stats_entry *entry = kvm_vcpu_stats_entries;
+
+	while (entry->offset != offset)
+		entry++;
+	strscpy_pad(entry->name, name, sizeof(entry->name));
+}
 
 /*
  * VMs and vCPUs are numbered together, from 1.  Nothing but the number itself is

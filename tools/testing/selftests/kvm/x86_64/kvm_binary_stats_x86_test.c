@@ -985,6 +985,21 @@ static void check_guest_mode(struct nested *n, bool expected)
 	TEST_STAT_EQ(&n->s, "guest_mode", expected);
 }
 
+/* L1's instruction that enters L2, and all exits, of L1 and of L2. */
+static void check_exit_reasons(struct nested *n)
+{
+	const char *name = n->svm ? "exit_reasons_svm" : "exit_reasons_vmx";
+	const struct kvm_stats_desc *desc = stats_need(&n->s, name);
+	uint64_t entries, *values = calloc(desc->size, sizeof(*values));
+
+	stats_read(&n->s, desc, values);
+	/* VMRUN, or VMLAUNCH and VMRESUME */
+	entries = n->svm ? values[53] : values[20] + values[24];
+	free(values);
+	TEST_STAT_EQ(&n->s, "nested_run", entries);
+	TEST_STAT_EQ(&n->s, "exits", stats_sum(&n->s, name));
+}
+
 static void enter_l2(struct nested *n)
 {
 	uint64_t runs = stats_value(&n->s, "nested_run");
@@ -1046,8 +1061,10 @@ TEST_F(nested, guest_mode)
 		guest_run_once(n->vm);
 		check_guest_mode(n, true);
 		TEST_STAT_EQ(&n->s, "nested_run", i);
+		check_exit_reasons(n);
 		guest_run_once(n->vm);
 		check_guest_mode(n, false);
+		check_exit_reasons(n);
 	}
 }
 
