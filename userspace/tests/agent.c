@@ -55,3 +55,19 @@ char *agent_text(struct registry *registry, enum exposition format,
 	scrape_free(scrape);
 	return text;
 }
+
+struct kvmstats_source *made(const struct image *image)
+{
+	struct kvmstats_source *source;
+
+	assert_int_equal(image_open(image, &source), 0);
+	return source;
+}
+
+bool has(const char *text, const char *line)
+{
+	if (strstr(text, line))
+		return true;
+	print_error("no \"%s\" in\n%s\n", line, text);
+	return false;
+}

@@ -17,5 +17,9 @@ void agent_remove(struct registry *registry, struct vm *vm);
 /* The whole text, to be freed. @room: bytes that a client takes at once. */
 char *agent_text(struct registry *registry, enum exposition format,
 		 const struct settings *settings, size_t room);
+/* A source of what is in @image, which it copies. */
+struct kvmstats_source *made(const struct image *image);
+/* Whether @line is in @text; prints both if not. */
+bool has(const char *text, const char *line);
 
 #endif /* TEST_AGENT_H */
