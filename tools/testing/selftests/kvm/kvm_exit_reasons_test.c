@@ -111,6 +111,8 @@ static void check_exits(void *guest, bool mmio)
 
 	reasons = find_reasons(&s);
 	bucket = reasons->exit;
+	/* The first access to a device is an EPT violation, the next ones are not. */
+	guest_run_once(vm);
 	guest_run_once(vm);
 	for (i = 0; mmio && i < ARRAY_SIZE(reasons->mmio); i++)
 		if (count(&s, reasons->mmio[i])) {
