@@ -953,7 +953,8 @@ enum kvmstats_block_op {
 
 /*
  * The caller's memory. It needs no initialisation before submit, and stays where it
- * is, unchanged, until complete has returned. Its content is the library's.
+ * is, unchanged, until complete has returned. Its content is the library's, but
+ * @bytes and @start_ns may be set between the two by who knows better only then.
  */
 struct kvmstats_block_request {
 	uint64_t start_ns, bytes;

@@ -5,6 +5,8 @@
  *
  *   -object kvm-stats-export,id=stats,socket=/run/kvmstatd/register.sock
  *
+ * and, with block=on, of statistics that QEMU itself keeps of block devices.
+ *
  * The agent reads them from then on, without QEMU's help. It may begin later
  * than QEMU, end and begin anew: libkvmstats says when to look for it again.
  *
@@ -30,9 +32,11 @@
 #include "sysemu/kvm.h"
 #include "sysemu/kvm_int.h"
 #include "sysemu/sysemu.h"
+#include "kvm-stats-block.h"
 #include "trace.h"
 
 #define TYPE_KVM_STATS_EXPORT "kvm-stats-export"
+#define AGAIN_MS 100
 OBJECT_DECLARE_SIMPLE_TYPE(KVMStatsExport, KVM_STATS_EXPORT)
 
 struct KVMStatsExport {
@@ -46,6 +50,8 @@ struct KVMStatsExport {
     QEMUTimer *timer;               /* NULL until the machine is there */
     Notifier machine_done;
     Notifier stats_fd;
+    bool block;
+    KVMStatsBlock *disks;           /* NULL: block=off, or no machine yet */
 };
 
 static const char *export_id(KVMStatsExport *e)
@@ -110,10 +116,8 @@ static void export_maintain(void *opaque)
 }
 
 /* May run in the thread of a new vCPU, which has better things to do. */
-static void export_add(Notifier *notifier, void *data)
+static void export_add_fd(KVMStatsExport *e, int fd, const char *whose)
 {
-    KVMStatsExport *e = container_of(notifier, KVMStatsExport, stats_fd);
-    int fd = *(int *)data;
     int ret = fd;
 
     if (fd >= 0) {
@@ -124,11 +128,69 @@ static void export_add(Notifier *notifier, void *data)
         }
     }
     if (ret < 0) {
-        warn_report("kvm-stats-export '%s': the statistics of the VM or of a "
-                    "vCPU are missing: %s", export_id(e), strerror(-ret));
+        warn_report("kvm-stats-export '%s': the statistics of %s are missing: "
+                    "%s", export_id(e), whose, strerror(-ret));
         return;
     }
     timer_mod(e->timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME));
+}
+
+static void export_add(Notifier *notifier, void *data)
+{
+    KVMStatsExport *e = container_of(notifier, KVMStatsExport, stats_fd);
+
+    export_add_fd(e, *(int *)data, "the VM or of a vCPU");
+}
+
+static void export_add_disk(void *opaque, int fd)
+{
+    export_add_fd(opaque, fd, "a block device");
+}
+
+static bool export_new_sender(KVMStatsExport *e, Error **errp)
+{
+    g_autofree char *uuid = qemu_uuid_set ? qemu_uuid_unparse_strdup(&qemu_uuid)
+                                          : g_strdup("");
+    int ret = kvmstats_sender_new(qemu_get_vm_name() ?: "", uuid, &e->sender);
+
+    if (ret == -EINVAL) {
+        error_setg(errp, "The name of the VM must be UTF-8 without control "
+                   "characters, and have at most %d bytes",
+                   KVMSTATS_MAX_VM_NAME);
+    } else if (ret < 0) {
+        error_setg_errno(errp, -ret, "kvm-stats-export");
+    }
+    return ret >= 0;
+}
+
+static void export_disconnect(KVMStatsExport *e)
+{
+    if (e->connection >= 0) {
+        qemu_set_fd_handler(e->connection, NULL, NULL, NULL);
+        e->connection = -1;
+    }
+    kvmstats_sender_free(e->sender);
+    e->sender = NULL;
+}
+
+/*
+ * What has been sent cannot be taken back. So the agent gets what is left over
+ * a new connection, if we can make one: a moment later, that it sees the end of
+ * the other one first, and may learn of several that go at once.
+ */
+static void export_lose_disk(void *opaque)
+{
+    KVMStatsExport *e = opaque;
+
+    if (!e->path) {
+        return;
+    }
+    export_disconnect(e);
+    export_new_sender(e, &error_abort);
+    notifier_remove(&e->stats_fd);
+    kvm_add_stats_fd_notifier(&e->stats_fd);
+    kvm_stats_block_again(e->disks);
+    timer_mod(e->timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + AGAIN_MS);
 }
 
 static void export_start(Notifier *notifier, void *data)
@@ -138,6 +200,9 @@ static void export_start(Notifier *notifier, void *data)
     e->timer = timer_new_ms(QEMU_CLOCK_REALTIME, export_maintain, e);
     e->stats_fd.notify = export_add;
     kvm_add_stats_fd_notifier(&e->stats_fd);
+    if (e->block) {
+        e->disks = kvm_stats_block_new(export_add_disk, export_lose_disk, e);
+    }
 }
 
 static int export_is_same(Object *obj, void *opaque)
@@ -148,12 +213,25 @@ static int export_is_same(Object *obj, void *opaque)
     return other && other != e && !g_strcmp0(other->socket, e->socket);
 }
 
+static int export_has_block(Object *obj, void *opaque)
+{
+    KVMStatsExport *other =
+        (KVMStatsExport *)object_dynamic_cast(obj, TYPE_KVM_STATS_EXPORT);
+
+    return other && other != opaque && other->block;
+}
+
 /* The agent would take one VM for two. */
 static bool export_is_alone(KVMStatsExport *e, Error **errp)
 {
     if (object_child_foreach(object_get_objects_root(), export_is_same, e)) {
         error_setg(errp, "another kvm-stats-export object has the socket '%s'",
                    e->socket);
+        return false;
+    }
+    if (e->block && object_child_foreach(object_get_objects_root(),
+                                         export_has_block, e)) {
+        error_setg(errp, "another kvm-stats-export object has 'block=on'");
         return false;
     }
     return true;
@@ -202,22 +280,6 @@ static bool export_set_address(KVMStatsExport *e, Error **errp)
     return true;
 }
 
-static bool export_new_sender(KVMStatsExport *e, Error **errp)
-{
-    g_autofree char *uuid = qemu_uuid_set ? qemu_uuid_unparse_strdup(&qemu_uuid)
-                                          : g_strdup("");
-    int ret = kvmstats_sender_new(qemu_get_vm_name() ?: "", uuid, &e->sender);
-
-    if (ret == -EINVAL) {
-        error_setg(errp, "The name of the VM must be UTF-8 without control "
-                   "characters, and have at most %d bytes",
-                   KVMSTATS_MAX_VM_NAME);
-    } else if (ret < 0) {
-        error_setg_errno(errp, -ret, "kvm-stats-export");
-    }
-    return ret >= 0;
-}
-
 static void export_complete(UserCreatable *uc, Error **errp)
 {
     KVMStatsExport *e = KVM_STATS_EXPORT(uc);
@@ -262,6 +324,22 @@ static void export_set_socket(Object *obj, const char *value, Error **errp)
     e->socket = g_strdup(value);
 }
 
+static bool export_get_block(Object *obj, Error **errp)
+{
+    return KVM_STATS_EXPORT(obj)->block;
+}
+
+static void export_set_block(Object *obj, bool value, Error **errp)
+{
+    KVMStatsExport *e = KVM_STATS_EXPORT(obj);
+
+    if (e->sender) {
+        error_setg(errp, "Property 'block' can no longer be set");
+        return;
+    }
+    e->block = value;
+}
+
 static bool export_get_connected(Object *obj, Error **errp)
 {
     return KVM_STATS_EXPORT(obj)->connection >= 0;
@@ -282,11 +360,9 @@ static void export_finalize(Object *obj)
     if (e->stats_fd.notify) {
         notifier_remove(&e->stats_fd);
     }
-    if (e->connection >= 0) {
-        qemu_set_fd_handler(e->connection, NULL, NULL, NULL);
-    }
+    kvm_stats_block_free(e->disks);
+    export_disconnect(e);
     timer_free(e->timer);
-    kvmstats_sender_free(e->sender);
     g_free(e->socket);
 }
 
@@ -298,6 +374,10 @@ static void export_class_init(ObjectClass *oc, void *data)
                                   export_set_socket);
     object_class_property_set_description(oc, "socket",
         "UNIX socket of the agent, or fd:NAME for a connection to it");
+    object_class_property_add_bool(oc, "block", export_get_block,
+                                   export_set_block);
+    object_class_property_set_description(oc, "block",
+        "Whether statistics of block devices are passed, too (default: off)");
     object_class_property_add_bool(oc, "connected", export_get_connected, NULL);
     object_class_property_set_description(oc, "connected",
         "Whether there is a connection to the agent (read-only)");
