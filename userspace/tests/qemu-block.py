@@ -134,7 +134,6 @@ class Qemu:
         self.said = b""
         self.file.readline()
         self.do("qmp_capabilities")
-        self.guest_says()
 
     def ask(self, command, **arguments):
         self.socket.sendall(json.dumps({"execute": command, "arguments": {
@@ -367,8 +366,10 @@ def main():
              the_object_in_a_guest_that_runs]
     bad = False
     agent = Agent()
-    qemu = Qemu(make_initrd())
+    qemu = None
     try:
+        qemu = Qemu(make_initrd())
+        qemu.guest_says()
         until(lambda: "d0" in agent.disks(), "the disk is there")
         for number, test in enumerate(tests, 1):
             said = ""
@@ -385,8 +386,9 @@ def main():
             sys.stdout.flush()
         print(f"1..{len(tests)}")
     finally:
-        qemu.process.kill()
-        qemu.process.wait()
+        if qemu:
+            qemu.process.kill()
+            qemu.process.wait()
         agent.process.kill()
         agent.process.wait()
         shutil.rmtree(tmp)
