@@ -345,9 +345,10 @@ static void tick(struct fleet *fleet)
 	any = shows_any(fleet);
 	fleet->shown += any;
 	if (!fleet->ops->tick(fleet->context))
-		fleet->done = true;
+		fleet->enough = true;
 	if (any && fleet->samples_left && !--fleet->samples_left)
-		fleet->done = true;
+		fleet->enough = true;
+	fleet->done |= fleet->enough;
 }
 
 /* Late by more than one interval: do not hurry to catch up. */
@@ -410,7 +411,6 @@ int fleet_run(struct fleet *fleet)
 {
 	uint64_t end_ns = UINT64_MAX;
 	uint64_t least_ns = earlier(fleet->interval_ms * 100000ull, LEAST_NS);
-	bool counted = fleet->samples_left;
 	int ret = 0;
 
 	fleet->sampled_ns = clock_ns();
@@ -424,7 +424,7 @@ int fleet_run(struct fleet *fleet)
 	/* what happened since the last sample is not lost */
 	if (!ret && fleet->ops->last && shows_any(fleet) &&
 	    (!interrupted || fleet->sample_on_signal) &&
-	    !(counted && !fleet->samples_left) &&
+	    !fleet->enough &&
 	    clock_ns() - fleet->sampled_ns > least_ns) {
 		tick(fleet);
 		ret = end_turn(fleet);

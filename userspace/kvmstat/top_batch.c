@@ -73,7 +73,7 @@ static void on_batch_last(void *context, const struct vm *vm)
 	if (!top->tables)
 		put_table(top);
 	if (top->once)
-		top->fleet.done = true;
+		top->fleet.done = top->fleet.enough = true;
 }
 
 static int on_batch_turn(void *context)

@@ -153,6 +153,7 @@ struct fleet {
 	unsigned long shown;	/* samples and last samples with a VM */
 	sigset_t while_waiting;
 	bool done;
+	bool enough;		/* all samples that were asked for are taken */
 };
 
 /* fleet.c: among its own files. Takes over @vm, on failure too. */

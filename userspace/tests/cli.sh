@@ -408,6 +408,25 @@ batch_has_no_trailing_blanks()
 		! grep ' $' "$tap_dir/batch"
 }
 
+# The reader is late, and the pipe full: longer than the interval goes by.
+once_is_one_table()
+{
+	python3 - "$kvmstat" "$vcpu" <<-'END'
+		import fcntl, os, subprocess, sys, time
+		reader, writer = os.pipe()
+		filled = fcntl.fcntl(writer, 1031, 4096)	# F_SETPIPE_SZ
+		os.write(writer, b" " * filled)
+		top = subprocess.Popen([sys.argv[1], "top", "--once", "--interval", "0.01",
+		                        "--include-past", "--image", sys.argv[2]],
+		                       stdout=writer)
+		os.close(writer)
+		time.sleep(0.2)
+		text = open(reader).read()
+		assert top.wait() == 0
+		assert text.count("\nEvent ") == 1, text
+	END
+}
+
 # In the log as in the list: whole numbers.
 booleans()
 {
@@ -453,6 +472,7 @@ check "listen to nobody" listen_to_nobody
 check "a dumb terminal" dumb_terminal dumb
 check "a terminal that is not" dumb_terminal xterm
 check "no trailing blanks in batches" batch_has_no_trailing_blanks
+check "top --once is one table" once_is_one_table
 check "booleans are no fractions" booleans
 check "completion behind run --" completes_run
 check "bad pid" status_is 2 "$kvmstat" show --pid 0x10
