@@ -330,7 +330,10 @@ run_example()
 	example "$1" >"$tap_dir/example" && [ -s "$tap_dir/example" ] &&
 		bash -e -o pipefail "$tap_dir/example" >"$tap_dir/example.out" &&
 		cat "$tap_dir/example.out" "$tap_dir/kvmstat.csv" 2>/dev/null |
-		grep -qE "$2"
+		grep -qE "$2" && return
+	echo "example \"$1\" has no line like $2:"
+	cat "$tap_dir/example.out"
+	return 1
 }
 
 run_socket_example()
@@ -340,7 +343,11 @@ run_socket_example()
 	reader=$!
 	wait_until "$reader" test -S "$tap_dir/kvmstat.sock" || return 1
 	"$tap_dir/$guest" --seconds 2.5 --socket "$tap_dir/kvmstat.sock"
-	status_is 0 wait "$reader" && grep -q '"event":"gone"' "$tap_dir/example.out"
+	status_is 0 wait "$reader" && grep -q '"event":"gone"' "$tap_dir/example.out" &&
+		return
+	echo "example \"socket\" does not say that the VM has gone:"
+	cat "$tap_dir/example.out"
+	return 1
 }
 
 examples()
