@@ -112,13 +112,19 @@ stop_and_copy()
 }
 
 # Whoever has to wait for a slow one is as slow.
+# On a busy machine who need not wait gets nowhere either, so there are five attempts.
 waits_for_others()
 {
-	run 03 --max-rounds 1 --vcpu write:rate=1,meet=1000 \
-		--vcpu compute:rate=500,meet=10 --vcpu compute:rate=500 || return 1
-	awk -F, '$1 == "run" && $2 != "label" { speed[$10] = $12 }
-		END { print speed[0], speed[1], speed[2]
-			exit !(speed[1] < speed[2] / 2) }' "$tap_dir/csv"
+	for _ in 1 2 3 4 5; do
+		run 03 --max-rounds 1 --vcpu write:rate=1,meet=1000 \
+			--vcpu compute:rate=500,meet=10 \
+			--vcpu compute:rate=500 || return 1
+		awk -F, '$1 == "run" && $2 != "label" { speed[$10] = $12 }
+			END { print speed[0], speed[1], speed[2]
+				exit !(speed[1] < speed[2] / 2) }' "$tap_dir/csv" &&
+			return
+	done
+	return 1
 }
 
 number() # KEY: its values in the JSON, one a line
