@@ -89,13 +89,14 @@ def metric_names(scope, stat):
     name = stat["name"]
     if stat["unit"] == "seconds":
         name = re.sub("_ns$", "", name) + "_seconds"
-    suffix = {"cumulative": "_total", "log_hist": "_bucket"}.get(stat["type"], "")
+    suffix = {"cumulative": "_total", "linear_hist": "_total",
+              "log_hist": "_bucket"}.get(stat["type"], "")
     return f"kvm_{scope}_{name}{suffix}"
 
 
 def total(stat):
     scale = stat["base"] ** stat["exponent"] if stat["exponent"] else 1
-    if stat["type"] == "log_hist":
+    if stat["type"].endswith("_hist"):
         return sum(stat["values"])
     return stat["values"][0] * scale
 
@@ -106,7 +107,7 @@ def everything(name):
     series = {}
     for labels, text in results:
         key = (labels["__name__"], labels.get("vcpu"),
-               labels.get("le", labels.get("mode")))
+               labels.get("le", labels.get("mode", labels.get("reason"))))
         assert key not in series, key
         series[key] = float(text)
     return series
@@ -117,10 +118,10 @@ def last_scrape(name):
 
 
 def fold(stats):
-    """The histograms of all vCPUs as one."""
+    """The histograms of all vCPUs as one; of exits by reason, their sum."""
     folded = {}
     for (scope, vcpu, stat_name), stat in stats.items():
-        is_hist = stat["type"] == "log_hist"
+        is_hist = stat["type"].endswith("_hist")
         key = metric_names(scope, stat), None if is_hist or vcpu is None \
             else str(vcpu)
         folded[key] = folded.get(key, 0) + total(stat)
@@ -135,7 +136,7 @@ def values(pid, name):
     stored = everything(name)
     after = show(pid)
     growing = {key for key, stat in before.items()
-               if stat["type"] in ("cumulative", "log_hist")}
+               if stat["type"] in ("cumulative", "linear_hist", "log_hist")}
     low = fold({key: before[key] for key in growing})
     high = fold({key: after[key] for key in growing})
     wrong = []
@@ -143,6 +144,9 @@ def values(pid, name):
         # a histogram's last bucket has the number of all its values
         seen = stored.get((metric, vcpu, None),
                           stored.get((metric, vcpu, "+Inf")))
+        if "exit_reasons" in metric:
+            seen = sum(number for (stored_metric, _, _), number in stored.items()
+                       if stored_metric == metric)
         most = high[metric, vcpu]
         # Prometheus keeps doubles, and so does this comparison
         if seen is None or not least * (1 - 1e-12) <= seen <= most * (1 + 1e-12):
