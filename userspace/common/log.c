@@ -82,7 +82,7 @@ static void write_line(enum log_level level, const char *format, va_list args)
 	errno = error;
 }
 
-static void __attribute__((format(printf, 2, 3)))
+static void __log_printf(2, 3)
 write_at(enum log_level level, const char *format, ...)
 {
 	va_list args;

@@ -250,7 +250,8 @@ static int check_matched(const struct look *look)
 	const struct filter *fields = &look->request.fields;
 
 	if (look->request.exits && !look->has_reasons)
-		return fail(STATUS_NOTHING, "nothing here counts exits by reason: it takes a vCPU, and a kernel with KVM_CAP_EXIT_REASONS");
+		return fail(STATUS_NOTHING, "nothing here counts exits by reason: %s",
+			    "it takes a vCPU, and a kernel with KVM_CAP_EXIT_REASONS");
 	return filter_matched(fields) ? STATUS_OK : filter_fail(fields);
 }
 

@@ -72,8 +72,10 @@ static void on_batch_last(void *context, const struct vm *vm)
 	(void)vm;
 	if (!top->tables)
 		put_table(top);
-	if (top->once)
-		top->fleet.done = top->fleet.enough = true;
+	if (top->once) {
+		top->fleet.enough = true;
+		top->fleet.done = true;
+	}
 }
 
 static int on_batch_turn(void *context)

@@ -124,7 +124,7 @@ static const struct {
 
 int kvmstats_desc_has_reasons(const struct kvmstats_desc *desc)
 {
-	return kvmstats_desc_reason(desc, desc->size - 1u) != NULL;
+	return !!kvmstats_desc_reason(desc, desc->size - 1u);
 }
 
 const char *kvmstats_desc_reason(const struct kvmstats_desc *desc,
