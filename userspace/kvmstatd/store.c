@@ -312,7 +312,8 @@ void store_forget(struct registry *registry, struct vm *vm,
 	all = reallocarray(box->ended, box->num_ended + count + 1,
 			   sizeof(*all));
 	if (all) {
-		memcpy(all + box->num_ended, sources, count * sizeof(*all));
+		for (size_t i = 0; i < count; i++)
+			all[box->num_ended + i] = sources[i];
 		box->ended = all;
 		box->num_ended += count;
 		box->stale = true;

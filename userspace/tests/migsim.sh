@@ -112,7 +112,7 @@ stop_and_copy()
 }
 
 # Whoever has to wait for a slow one is as slow.
-# On a busy machine who need not wait gets nowhere either, so there are five attempts.
+# On a busy machine the one that waits for nobody is slow, too: five attempts.
 waits_for_others()
 {
 	for _ in 1 2 3 4 5; do
