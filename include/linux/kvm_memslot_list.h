@@ -66,13 +66,25 @@ static inline bool kvm_memslot_range_stays(const struct kvm_memslot_range *r)
 	       !((r->from->flags ^ r->to->flags) & KVM_MEM_READONLY);
 }
 
-static inline void kvm_count_memslot_update(struct kvm *kvm)
+/*
+ * The memory that the architecture has allocated for a slot, in bytes.  Called
+ * with slots_lock held.
+ */
+u64 kvm_arch_memslot_bytes(const struct kvm_memory_slot *slot);
+
+/* Called when a VM gets its first, empty layout, before anybody else knows it. */
+static inline void kvm_init_memslot_stats(struct kvm *kvm)
 {
-	++kvm->stat.memslot_updates;
+	kvm->stat.memslot_bytes =
+		KVM_ADDRESS_SPACE_NUM * sizeof(struct kvm_memslots);
 }
+
+/* Called with slots_lock held, after each change of the layout. */
+void kvm_count_memslot_update(struct kvm *kvm);
 
 #else /* !CONFIG_HAVE_KVM_MEMORY_REGION_LIST */
 
+static inline void kvm_init_memslot_stats(struct kvm *kvm) { }
 static inline void kvm_count_memslot_update(struct kvm *kvm) { }
 
 #endif /* CONFIG_HAVE_KVM_MEMORY_REGION_LIST */

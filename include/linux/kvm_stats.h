@@ -50,6 +50,10 @@
 #define KVM_STATS_INSTANT(STAT, name, file, mode)			\
 	STAT(name, KVM_STATS_TYPE_INSTANT, KVM_STATS_UNIT_NONE, 0, file, mode)
 
+/* How many bytes there are now. */
+#define KVM_STATS_INSTANT_BYTES(STAT, name)				\
+	STAT(name, KVM_STATS_TYPE_INSTANT, KVM_STATS_UNIT_BYTES, 0, NULL, 0)
+
 /* Whether something is the case now: 0 or 1. */
 #define KVM_STATS_BOOLEAN(STAT, name)					\
 	STAT(name, KVM_STATS_TYPE_INSTANT, KVM_STATS_UNIT_BOOLEAN, 0, NULL, 0)

@@ -53,6 +53,36 @@ static struct kvm_memory_slot *new_slot(const struct memslot_list *l, u32 i)
 	return id_to_memslot(l->new, entry_id(l, i));
 }
 
+/* ---- statistics ---- */
+
+static u64 memslot_bytes(struct kvm_memory_slot *slot)
+{
+	u64 bytes = sizeof(*slot) + kvm_arch_memslot_bytes(slot);
+
+	/* Both halves are one area of vmalloc(). */
+	if (slot->dirty_bitmap)
+		bytes += PAGE_ALIGN(2 * kvm_dirty_bitmap_bytes(slot));
+	return bytes;
+}
+
+/*
+ * What the slots take is added up anew, so that it cannot go wrong for good.  The
+ * layout was copied a moment ago, which takes longer.
+ */
+void kvm_count_memslot_update(struct kvm *kvm)
+{
+	u64 bytes = KVM_ADDRESS_SPACE_NUM * sizeof(struct kvm_memslots);
+	struct kvm_memory_slot *slot;
+	int i;
+
+	for (i = 0; i < KVM_ADDRESS_SPACE_NUM; i++)
+		kvm_for_each_memslot(slot, __kvm_memslots(kvm, i))
+			bytes += memslot_bytes(slot);
+
+	++kvm->stat.memslot_updates;
+	kvm->stat.memslot_bytes = bytes;
+}
+
 /* ---- ranges ---- */
 
 static gfn_t slot_end(const struct kvm_memory_slot *slot)

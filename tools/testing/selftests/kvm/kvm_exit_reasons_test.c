@@ -26,14 +26,15 @@ struct reasons {
 	int exit, halt;
 	int mmio[3];		/* one of these */
 	int cpuid, msr;
+	int cr8_write, invalid;	/* 0: not known here */
 };
 
 static const struct reasons known[] = {
 #if defined(__x86_64__) || defined(__i386__)
 	/* I/O, HLT; EPT misconfiguration, EPT violation, exception; CPUID, RDMSR */
 	{ "exit_reasons_vmx", 80, 30, 12, { 49, 48, 0 }, 10, 31 },
-	/* IOIO, HLT; NPF, #PF; CPUID, MSR: see stats-fd.rst */
-	{ "exit_reasons_svm", 80, 48, 45, { 71, 18, 18 }, 39, 49 },
+	/* IOIO, HLT; NPF, #PF; CPUID, MSR; CR8, INVALID: see stats-fd.rst */
+	{ "exit_reasons_svm", 80, 48, 45, { 71, 18, 18 }, 39, 49, 8, 75 },
 #elif defined(__aarch64__)
 	/* Data aborts from a lower exception level, WFI. */
 	{ "exit_reasons_arm64", 68, 0x24, 0x01, { 0x24, 0x24, 0x24 } },
@@ -206,10 +207,13 @@ TEST(mixture)
 	check_mixture(vm, &s);
 }
 
-/* To look through the filter for an MSR is no exit. */
+/*
+ * To look through the filter for an MSR is no exit, whether or not one of its
+ * ranges has the MSR.
+ */
 TEST(msr_filter)
 {
-	uint8_t bitmap[8] = { 0 };
+	uint8_t bitmap[8] = { 0 }, allowed[8] = { 1 };
 	struct kvm_msr_filter filter = {
 		.flags = KVM_MSR_FILTER_DEFAULT_ALLOW,
 	};
@@ -226,6 +230,92 @@ TEST(msr_filter)
 		};
 	vm_ioctl(vm, KVM_X86_SET_MSR_FILTER, &filter);
 	check_mixture(vm, &s);
+
+	filter.ranges[3] = (struct kvm_msr_filter_range){
+		.flags = KVM_MSR_FILTER_READ,
+		.nmsrs = 1,
+		.base = MSR_IA32_MISC_ENABLE,
+		.bitmap = allowed,
+	};
+	vm_ioctl(vm, KVM_X86_SET_MSR_FILTER, &filter);
+	check_mixture(vm, &s);
+}
+
+#define CR8_BLOCK_ALL	15UL
+#define VECTOR		0x31
+#define APIC_SPIV	0xf0
+#define APIC_SPIV_ENABLED	0x100
+#define MSI_ADDRESS	0xfee00000
+
+static void guest_block_interrupts(void)
+{
+	for (;;) {
+		asm volatile("mov %0, %%cr8" : : "r"(CR8_BLOCK_ALL));
+		guest_exit();
+	}
+}
+
+static void enable_apic(struct kvm_vm *vm)
+{
+	struct kvm_lapic_state lapic;
+
+	vcpu_ioctl(vm, STATS_VCPU_ID, KVM_GET_LAPIC, &lapic);
+	*(uint32_t *)(lapic.regs + APIC_SPIV) |= APIC_SPIV_ENABLED;
+	vcpu_ioctl(vm, STATS_VCPU_ID, KVM_SET_LAPIC, &lapic);
+}
+
+/* While an interrupt waits, KVM has to know when the guest lets it in. */
+TEST(cr8_writes)
+{
+	struct kvm_msi msi = {
+		.address_lo = MSI_ADDRESS | STATS_VCPU_ID << 12,
+		.data = VECTOR,
+	};
+	const struct reasons *reasons;
+	struct stats_file s;
+	struct kvm_vm *vm = guest_setup(&s, guest_block_interrupts);
+	uint64_t before;
+	int i;
+
+	reasons = find_reasons(&s);
+	if (!reasons->cr8_write)
+		SKIP(return, "VMX has a threshold instead");
+	enable_apic(vm);
+	guest_run_once(vm);
+	TEST_ASSERT(ioctl(vm_get_fd(vm), KVM_SIGNAL_MSI, &msi) > 0,
+		    "KVM_SIGNAL_MSI");
+	guest_run_once(vm);
+	before = count(&s, reasons->cr8_write);
+	for (i = 1; i <= NR_ROUNDS; i++) {
+		guest_run_once(vm);
+		TEST_ASSERT_EQ(count(&s, reasons->cr8_write), before + i);
+		check_sum(&s);
+	}
+}
+
+#define CR0_NW		(1UL << 29)
+
+/* The processor refuses the state that is to be entered. */
+TEST(invalid_state)
+{
+	const struct reasons *reasons;
+	struct kvm_sregs sregs;
+	struct stats_file s;
+	struct kvm_vm *vm = guest_setup(&s, guest_exit_loop);
+
+	reasons = find_reasons(&s);
+	if (!reasons->invalid)
+		SKIP(return, "VMX allows the state that SVM refuses");
+	guest_run_once(vm);
+	TEST_ASSERT_EQ(count(&s, reasons->invalid), 0);
+	vcpu_sregs_get(vm, STATS_VCPU_ID, &sregs);
+	sregs.cr0 |= CR0_NW;
+	vcpu_sregs_set(vm, STATS_VCPU_ID, &sregs);
+	TEST_ASSERT(!_vcpu_run(vm, STATS_VCPU_ID) &&
+		    vcpu_state(vm, STATS_VCPU_ID)->exit_reason ==
+			KVM_EXIT_FAIL_ENTRY, "not writing through, but caching");
+	TEST_ASSERT_EQ(count(&s, reasons->invalid), 1);
+	check_sum(&s);
 }
 
 #endif /* __x86_64__ */

@@ -43,6 +43,9 @@ void guest_spin_loop(void);
 
 /* A VM that will run @guest, and the statistics of its vCPU. */
 struct kvm_vm *guest_setup(struct stats_file *s, void *guest);
+/* The same, with memory for @nr_tables more pages of its page tables. */
+struct kvm_vm *guest_setup_pages(struct stats_file *s, void *guest,
+				 uint64_t nr_tables);
 /* Run the vCPU until its next exit to userspace. */
 void guest_run_once(struct kvm_vm *vm);
 uint64_t guest_ticks(struct kvm_vm *vm);

@@ -158,14 +158,22 @@ void guest_spin_loop(void)
 	}
 }
 
-struct kvm_vm *guest_setup(struct stats_file *s, void *guest)
+struct kvm_vm *guest_setup_pages(struct stats_file *s, void *guest,
+				 uint64_t nr_tables)
 {
-	struct kvm_vm *vm = vm_create_default(STATS_VCPU_ID, 0, guest);
+	/* The library calculates with two tables for 512 pages. */
+	struct kvm_vm *vm = vm_create_default(STATS_VCPU_ID,
+					      nr_tables * 256, guest);
 
 	virt_pg_map(vm, MMIO_GPA, MMIO_GPA, 0);
 	init_events(vm);
 	stats_open(s, stats_get_fd(stats_vcpu_fd(vm, STATS_VCPU_ID)));
 	return vm;
+}
+
+struct kvm_vm *guest_setup(struct stats_file *s, void *guest)
+{
+	return guest_setup_pages(s, guest, 0);
 }
 
 void guest_run_once(struct kvm_vm *vm)
