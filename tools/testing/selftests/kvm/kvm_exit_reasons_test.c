@@ -298,6 +298,10 @@ TEST(cr8_writes)
 /* The processor refuses the state that is to be entered. */
 TEST(invalid_state)
 {
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_DISABLE_QUIRKS,
+		.args[0] = KVM_X86_QUIRK_CD_NW_CLEARED,
+	};
 	const struct reasons *reasons;
 	struct kvm_sregs sregs;
 	struct stats_file s;
@@ -306,6 +310,7 @@ TEST(invalid_state)
 	reasons = find_reasons(&s);
 	if (!reasons->invalid)
 		SKIP(return, "VMX allows the state that SVM refuses");
+	vm_enable_cap(vm, &cap);
 	guest_run_once(vm);
 	TEST_ASSERT_EQ(count(&s, reasons->invalid), 0);
 	vcpu_sregs_get(vm, STATS_VCPU_ID, &sregs);
