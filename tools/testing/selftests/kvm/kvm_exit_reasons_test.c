@@ -293,7 +293,7 @@ TEST(cr8_writes)
 	}
 }
 
-#define CR0_NW		(1UL << 29)
+#define CR0_NW		0x20000000UL
 
 /* The processor refuses the state that is to be entered. */
 TEST(invalid_state)

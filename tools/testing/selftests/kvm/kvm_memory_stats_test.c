@@ -383,6 +383,19 @@ TEST(page_tables)
 		    "page tables of a slot that is gone");
 	TEST_ASSERT(metadata_bytes(&s) <= metadata,
 		    "metadata of a slot that is gone");
+
+	/* On x86 roots go, too, with each slot that is deleted. */
+	touch(vm, 0);
+	tables = stats_value(&s, "page_table_bytes");
+	metadata = metadata_bytes(&s);
+	for (i = 0; i < 3; i++) {
+		set_test_slot(vm, memory, TEST_SIZE, 0);
+		touch(vm, NR_TABLES);
+		set_test_slot(vm, NULL, 0, 0);
+		touch(vm, 0);
+	}
+	TEST_STAT_EQ(&s, "page_table_bytes", tables);
+	TEST_ASSERT_EQ(metadata_bytes(&s), metadata);
 }
 
 static void vmm_with_tables(int sock)
