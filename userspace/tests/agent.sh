@@ -321,6 +321,12 @@ assert b"\nkvmstatd_scrapes_refused_total 0\n" not in text
 END
 }
 
+# The VMs stand still, but the time of the process that has them goes on.
+of_vms()
+{
+	grep ^kvm_ "$1" | sed 's/^\(kvm_vm_process_cpu_.* \).*/\1/'
+}
+
 two_scrapes_at_once()
 {
 	local one
@@ -329,7 +335,7 @@ two_scrapes_at_once()
 	one=$!
 	metrics >"$tap_dir/two"
 	wait $one
-	cmp <(grep ^kvm_ "$tap_dir/one") <(grep ^kvm_ "$tap_dir/two")
+	diff <(of_vms "$tap_dir/one") <(of_vms "$tap_dir/two")
 }
 
 mass_death()
