@@ -59,7 +59,7 @@ $(O)/tests/block-threads: $(patsubst %.c,$(O)/tsan/%.o,$(lib_src) tests/image.c 
 	$(Q)$(CC) -fsanitize=thread $^ $(ALL_LDFLAGS) -lcmocka -o $@
 
 $(patsubst tests/%.c,$(O)/tests/%,$(migsim_tests)): $(migsim_asan)
-$(O)/tests/test_vm: $(addprefix $(O)/asan/kvmstat/,vm.o cpu_time.o)
+$(O)/tests/test_vm: $(addprefix $(O)/asan/kvmstat/,vm.o vm_vcpus.o cpu_time.o)
 
 $(O)/tests/%: $(O)/asan/tests/%.o $(asan_obj)
 	@mkdir -p $(@D)
