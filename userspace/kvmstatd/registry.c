@@ -569,13 +569,10 @@ static size_t take_sources(struct registry *registry, struct vm *vm,
 			continue;
 		vm->entries[i].source = NULL;
 	}
-	if (!vm->vcpus)
-		return count;
-	registry->fds--;
-	if (sources) {
-		sources[count++] = vm->vcpus;
-		vm->vcpus = NULL;
-	}
+	if (vm->vcpus && sources)
+		sources[count++] = vcpus_lose(registry, vm);
+	else if (vm->vcpus)
+		registry->fds--;
 	return count;
 }
 

@@ -564,111 +564,6 @@ static void no_room(void **state)
 	stop(vmm);
 }
 
-/* ---- all vCPUs in one source, where the kernel has that */
-
-static bool has_vcpus_stats(void)
-{
-	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	int ret = ioctl(kvm, UAPI_CHECK_EXTENSION, UAPI_CAP_VCPUS_STATS_FD);
-
-	close(kvm);
-	return ret > 0;
-}
-
-static void set_flags(unsigned int flags)
-{
-	kvmstats_finder_free(finder);
-	assert_int_equal(kvmstats_finder_new(flags, NULL, &finder), 0);
-}
-
-static void add_vcpu(void)
-{
-	if (ioctl(own.vm, KVM_CREATE_VCPU, 7l) < 0)
-		_exit(1);
-}
-
-/* The VM and all of its vCPUs, @count of them; what is before the latter is @singles. */
-static void assert_all(const struct kvmstats_vmm *found, size_t singles, int count)
-{
-	struct kvmstats_source *all;
-	uint64_t records[8 * 512];
-
-	assert_int_equal(kvmstats_vmm_error(found), 0);
-	assert_int_equal(kvmstats_vmm_missing(found), 0);
-	assert_int_equal(kvmstats_vmm_source_count(found), 2 + singles);
-	all = kvmstats_vmm_source(found, 1 + singles);
-	assert_int_equal(kvmstats_source_scope(all), KVMSTATS_SCOPE_VCPUS);
-	/* it was made from the VM's */
-	assert_int_equal(kvmstats_vmm_source_number(found, 1 + singles),
-			 kvmstats_vmm_source_number(found, 0));
-	assert_int_equal(kvmstats_vcpus_sample(all, records, 8 * 512), count);
-	assert_int_equal(kvmstats_vcpus_number(all, records), 0);
-}
-
-static void all_vcpus_in_one(void **state)
-{
-	struct kvmstats_vmm *found;
-	struct vmm *vmm;
-
-	(void)state;
-	set_flags(KVMSTATS_FINDER_VCPUS);
-	vmm = start(plain, add_vcpu);
-	found = look(vmm);
-	if (has_vcpus_stats()) {
-		assert_all(found, 0, VCPUS);
-		assert_int_equal(kvmstats_vmm_look(found), 0);
-		tell(vmm);
-		/* a new vCPU is no new source */
-		assert_int_equal(kvmstats_vmm_look(found), 0);
-		assert_all(found, 0, VCPUS + 1);
-	} else {
-		assert_sources(found);
-	}
-	kvmstats_vmm_free(found);
-	stop(vmm);
-}
-
-static void all_vcpus_too(void **state)
-{
-	struct kvmstats_vmm *found;
-	struct vmm *vmm;
-
-	(void)state;
-	if (!has_vcpus_stats())
-		return;	/* as without the flag, which is tested above */
-	set_flags(KVMSTATS_FINDER_VCPUS_TOO);
-	vmm = start(without_stats, remade);
-	found = look(vmm);
-	for (int i = 0; i < 2; i++) {
-		assert_all(found, VCPUS, VCPUS);
-		tell(vmm);
-		assert_true(kvmstats_vmm_look(found) & KVMSTATS_VMM_NEW_VM);
-	}
-	kvmstats_vmm_free(found);
-	stop(vmm);
-}
-
-/* The VM goes, and with it what was made from it; the next has one of its own. */
-static void all_vcpus_of_the_next(void **state)
-{
-	struct kvmstats_vmm *found;
-	struct vmm *vmm;
-
-	(void)state;
-	if (!has_vcpus_stats())
-		return;
-	set_flags(KVMSTATS_FINDER_VCPUS);
-	vmm = start(plain, remade);
-	found = look(vmm);
-	tell(vmm);
-	assert_int_equal(kvmstats_vmm_look(found), KVMSTATS_VMM_SHRANK |
-			 KVMSTATS_VMM_NEW_VM | KVMSTATS_VMM_GREW);
-	assert_int_equal(kvmstats_vmm_gone_count(found), 2);
-	assert_all(found, 0, VCPUS);
-	kvmstats_vmm_free(found);
-	stop(vmm);
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -689,9 +584,6 @@ int main(void)
 		TEST(thread_with_its_own_table),
 		TEST(main_thread_has_ended),
 		TEST(no_room),
-		TEST(all_vcpus_in_one),
-		TEST(all_vcpus_too),
-		TEST(all_vcpus_of_the_next),
 	};
 
 	return RUN(tests);

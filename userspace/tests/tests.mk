@@ -88,7 +88,7 @@ $(O)/tests/fuzz-elf: $(O)/fuzz/kvmstat/program_elf.o
 
 # what the scripts use, and what runs in the booted kernel
 check preload-vmm: $(O)/tests/refuse
-preload-vmm: $(if $(STATIC),,$(addprefix $(O)/tests/test_,finder finder_kvm \
+preload-vmm: $(if $(STATIC),,$(addprefix $(O)/tests/test_,finder finder_kvm finder_vcpus \
 	     cpu_host))
 $(O)/tests/refuse: $(O)/tests/refuse.o
 	$(call say,LINK,$@)
