@@ -177,6 +177,12 @@ static void add_memory(struct kvm_vm *vm)
 		    "KVM_SET_USER_MEMORY_REGION");
 }
 
+void vm_vcpu_add_default(struct kvm_vm *vm, uint32_t vcpuid, void *guest)
+{
+	vm_vcpu_add(vm, vcpuid);
+	bare_vcpu_setup(vm, vcpuid, guest);
+}
+
 struct kvm_vm *vm_create_default(uint32_t vcpuid, uint64_t extra_mem_pages,
 				 void *guest)
 {
@@ -184,7 +190,6 @@ struct kvm_vm *vm_create_default(uint32_t vcpuid, uint64_t extra_mem_pages,
 				      O_RDWR);
 
 	add_memory(vm);
-	vm_vcpu_add(vm, vcpuid);
-	bare_vcpu_setup(vm, vcpuid, guest);
+	vm_vcpu_add_default(vm, vcpuid, guest);
 	return vm;
 }

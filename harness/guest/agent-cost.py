@@ -61,6 +61,17 @@ def scrapes_ns():
     return (agent_ns() - before) // SCRAPES, len(text)
 
 
+def peak_kib():
+    with open(f"/proc/{agent.pid}/status", encoding="ascii") as status:
+        return next(line.split()[1] for line in status
+                    if line.startswith("VmHWM:"))
+
+
+def descriptors():
+    return next(int(line.split()[1]) for line in scrape().split(b"\n")
+                if line.startswith(b"kvmstatd_descriptors "))
+
+
 def children_ns():
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return int((usage.ru_utime + usage.ru_stime) * 1e9)
@@ -87,7 +98,8 @@ def measure():
         if os.path.isfile(f)]
     http, size = scrapes_ns()
     print(f"{count} VMs of 4 vCPUs, {SCRAPES} scrapes each, per scrape:")
-    print(f"kvmstatd: {http} ns, {size} bytes")
+    print(f"kvmstatd: {http} ns, {size} bytes, {descriptors()} descriptors, "
+          f"at most {peak_kib()} KiB of memory")
     assert files, "no debugfs"
     debugfs = cat_ns(files)
     print(f"debugfs: {debugfs} ns, {len(files)} files")

@@ -116,7 +116,7 @@ found()
 
 known()
 {
-	forbidden || grep -q "^kvmstatd-discover: $1 (pid .*: registered, 3 " \
+	forbidden || grep -q "^kvmstatd-discover: $1 (pid .*: registered, 4 " \
 		"$tap_dir/helper"
 }
 

@@ -17,6 +17,8 @@
  *   pread    the data block of each statistics fd: the VM's and each vCPU's
  *   preadv   the same, by preadv
  *   uring    the same in one submission to io_uring, files and buffer registered
+ *   vcpus    the VM's by pread, and all vCPUs by another one, where the kernel has
+ *            a file of all vCPUs; vcpus-preadv: these by preadv
  *
  * and single calls: syscall (getppid), vm and vcpu (pread of the data block),
  * vm-word and vcpu-word (of 8 bytes of it).
@@ -47,6 +49,14 @@
 #define MAX_BLOCK	8192
 #define ROUNDS		31
 
+/* Of the file of all vCPUs; the headers here are older. */
+#define GET_VCPUS_STATS_FD	_IO(KVMIO, 0xf9)
+
+struct vcpus_header {
+	struct kvm_stats_header header;
+	uint32_t num_desc, record_size, values_offset, pad;
+};
+
 struct stats_file {
 	int fd;
 	unsigned int data_offset, data_bytes;
@@ -61,6 +71,10 @@ struct vm {
 	struct stats_file stats[MAX_FDS];
 	unsigned char *buffer;
 	size_t buffer_bytes;
+	int all_fd;			/* of all vCPUs; -1: none */
+	struct vcpus_header all;
+	unsigned char *records;
+	size_t records_bytes;
 };
 
 static void die(const char *what)
@@ -157,6 +171,19 @@ static void open_all_stats(struct vm *vm)
 	}
 }
 
+static void open_all_vcpus(struct vm *vm)
+{
+	vm->all_fd = ioctl(vm->vm_fd, GET_VCPUS_STATS_FD, 0);
+	if (vm->all_fd < 0)
+		return;
+	if (pread(vm->all_fd, &vm->all, sizeof(vm->all), 0) != sizeof(vm->all))
+		die("header of all vCPUs");
+	vm->records_bytes = (size_t)vm->vcpus * vm->all.record_size;
+	if (posix_memalign((void **)&vm->records, 4096, vm->records_bytes))
+		die("records");
+	memset(vm->records, 0xee, vm->records_bytes);
+}
+
 static void make_vm(struct vm *vm, unsigned int vcpus)
 {
 	vm->vcpus = vcpus;
@@ -166,10 +193,13 @@ static void make_vm(struct vm *vm, unsigned int vcpus)
 	vm->vm_fd = CALL(vm->kvm_fd, KVM_CREATE_VM, 0);
 	for (unsigned int i = 0; i < vcpus; i++)
 		vm->vcpu_fds[i] = CALL(vm->vm_fd, KVM_CREATE_VCPU, i);
-	if (ioctl(vm->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_BINARY_STATS_FD) > 0)
+	if (ioctl(vm->kvm_fd, KVM_CHECK_EXTENSION,
+		  KVM_CAP_BINARY_STATS_FD) > 0) {
 		open_all_stats(vm);
-	else
+		open_all_vcpus(vm);
+	} else {
 		list_directory(vm);
+	}
 }
 
 /* --- the ways; each returns the bytes it read ------------------------------ */
@@ -287,6 +317,26 @@ static size_t scrape_uring(struct vm *vm)
 	return ring_scrape(&ring, vm->fds);
 }
 
+static size_t scrape_vcpus(struct vm *vm)
+{
+	if (pread(vm->all_fd, vm->records, vm->records_bytes,
+		  vm->all.header.data_offset) != (ssize_t)vm->records_bytes)
+		die("pread of all vCPUs");
+	return read_stats(&vm->stats[0], vm->stats[0].data_bytes) +
+	       vm->records_bytes;
+}
+
+static size_t scrape_vcpus_preadv(struct vm *vm)
+{
+	struct iovec part = { vm->records, vm->records_bytes };
+
+	if (preadv(vm->all_fd, &part, 1, vm->all.header.data_offset) !=
+	    (ssize_t)vm->records_bytes)
+		die("preadv of all vCPUs");
+	return read_stats(&vm->stats[0], vm->stats[0].data_bytes) +
+	       vm->records_bytes;
+}
+
 static size_t scrape_nothing(struct vm *vm)
 {
 	(void)vm;
@@ -387,9 +437,31 @@ static void measure_stats(struct vm *vm, const char *way,
 	exit(1);
 }
 
+static void measure_vcpus(struct vm *vm, const char *way,
+			  size_t (*scrape)(struct vm *))
+{
+	memset(vm->records, 0xee, vm->records_bytes);
+	measure(vm, way, scrape, 2);
+	scrape_pread(vm);
+	for (unsigned int i = 0; i < vm->vcpus; i++) {
+		const unsigned char *record = vm->records +
+					      i * vm->all.record_size;
+
+		if (!memcmp(record + vm->all.values_offset,
+			    vm->stats[i + 1].block, vm->stats[i + 1].data_bytes))
+			continue;
+		fprintf(stderr, "stats-bench: vCPU %u has other values\n", i);
+		exit(1);
+	}
+}
+
 static void measure_fds(struct vm *vm)
 {
 	measure_stats(vm, "pread", scrape_pread);
+	if (vm->all_fd >= 0) {
+		measure_vcpus(vm, "vcpus", scrape_vcpus);
+		measure_vcpus(vm, "vcpus-preadv", scrape_vcpus_preadv);
+	}
 	measure_stats(vm, "preadv", scrape_preadv);
 	ring_set_up(&ring, vm);
 	measure_stats(vm, "uring", scrape_uring);

@@ -285,7 +285,7 @@ int table_open(struct table *table)
 	int ret = kvmstats_cache_new(&table->cache);
 
 	if (!ret)
-		ret = kvmstats_finder_new(0, table->cache, &table->finder);
+		ret = kvmstats_finder_new(KVMSTATS_FINDER_VCPUS_TOO, table->cache, &table->finder);
 	if (ret)
 		return ret;
 	pthread_mutex_init(&table->lock, NULL);

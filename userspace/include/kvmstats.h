@@ -115,10 +115,12 @@ enum kvmstats_unit {
 enum kvmstats_scope {
 	KVMSTATS_SCOPE_VM	= 0,
 	KVMSTATS_SCOPE_VCPU	= 1,
-	KVMSTATS_SCOPE_DEVICE	= 2	/* published by the VMM, see below */
+	KVMSTATS_SCOPE_DEVICE	= 2,	/* published by the VMM, see below */
+	/* no list of values, but one for each vCPU: see "all vCPUs in one" */
+	KVMSTATS_SCOPE_VCPUS	= 3
 };
 
-#define KVMSTATS_SCOPES	3
+#define KVMSTATS_SCOPES	3	/* of what has one list of values */
 
 /* ------------------------------------------------------------- the cache */
 
@@ -196,7 +198,10 @@ int kvmstats_source_open_debugfs(const char *path, struct kvmstats_cache *cache,
 int kvmstats_source_is_sum(const struct kvmstats_source *source);
 /* Closes the descriptor, drops the schema. Takes NULL. [single] */
 void kvmstats_source_close(struct kvmstats_source *source);
-/* The descriptor, still owned by the source; -1 for an image. [const] */
+/*
+ * The descriptor, still owned by the source; -1 for an image, and for one vCPU of a
+ * descriptor of all of them. [const]
+ */
 int kvmstats_source_fd(const struct kvmstats_source *source);
 /* [const] */
 enum kvmstats_scope kvmstats_source_scope(const struct kvmstats_source *source);
@@ -247,6 +252,65 @@ int kvmstats_source_sample(const struct kvmstats_source *source,
  */
 int64_t kvmstats_source_image(const struct kvmstats_source *source,
 			      void *image, size_t size_bytes);
+
+/* ------------------------------------------------------ all vCPUs in one */
+
+/*
+ * Kernels with KVM_CAP_VCPUS_STATS_FD have a descriptor of all vCPUs of a VM: one to
+ * hold, and one read for a sample, however many there are. It has a record for each
+ * vCPU that has been created, in that order, and a record never moves. A source of it
+ * has scope KVMSTATS_SCOPE_VCPUS and the identification of the VM. Its schema is that
+ * of each vCPU. kvmstats_source_sample does not take it (-EINVAL).
+ *
+ * There are two ways to use it: as one array of records, or by a source for each
+ * vCPU, which everything takes that takes sources.
+ *
+ * Programs that know nothing of it never get one: kvmstats_source_open says -ENODEV,
+ * and kvmstats_peer_allow_vcpus and KVMSTATS_FINDER_VCPUS have to be asked for.
+ *
+ * kvmstats_vcpus_open, kvmstats_vcpus_open_image: as kvmstats_source_open and
+ * kvmstats_source_open_image, for this kind and no other (-ENODEV, and -EPROTO).
+ */
+int kvmstats_vcpus_open(int fd, struct kvmstats_cache *cache,
+			struct kvmstats_source **all);
+int kvmstats_vcpus_open_image(const void *image, size_t size_bytes,
+			      struct kvmstats_cache *cache,
+			      struct kvmstats_source **all);
+/* Elements of a record; 0 if @all is of another kind. [const] */
+size_t kvmstats_vcpus_record_words(const struct kvmstats_source *all);
+/*
+ * Take a sample of all vCPUs: one pread, no allocation. @words is the capacity of
+ * @records in elements. Returns the number of records that are there now; if that is
+ * all that there is room for, there may be more. Async-signal-safe. [const]
+ *
+ *   -EINVAL  @all is of another kind
+ *   -ENOSPC  not even one has room
+ *   -EIO     the kernel returned a part of a record
+ *   or what pread failed with
+ */
+int kvmstats_vcpus_sample(const struct kvmstats_source *all, uint64_t *records,
+			  size_t words);
+/*
+ * KVM's number of the vCPU whose record is number @index, -ENODATA if there is none
+ * yet, -EPROTO for a number that no vCPU has, or what pread failed with. The same of
+ * a record that has been read. [const]
+ */
+int kvmstats_vcpus_number_at(const struct kvmstats_source *all, size_t index);
+int kvmstats_vcpus_number(const struct kvmstats_source *all,
+			  const uint64_t *record);
+/* The values in @record, a sample as the schema describes it. [const] */
+const uint64_t *kvmstats_vcpus_values(const struct kvmstats_source *all,
+				      const uint64_t *record);
+/*
+ * A source of the vCPU whose record is number @index, of scope
+ * KVMSTATS_SCOPE_VCPU, to be closed by the caller. It has no descriptor of its own
+ * (kvmstats_source_fd is -1): that of @all is closed with the last of these sources
+ * and @all itself. Returns 0, -ENODATA if there is no such vCPU yet, -EPROTO for a
+ * number that no vCPU has, -ENOMEM, or what pread failed with. Each sample of it is
+ * a read of its own. [const]
+ */
+int kvmstats_vcpus_source(struct kvmstats_source *all, size_t index,
+			  struct kvmstats_source **vcpu);
 
 /* ------------------------------------------------------------- the batch */
 
@@ -730,7 +794,15 @@ void kvmstats_text_clean(char *text);
 struct kvmstats_finder;
 struct kvmstats_vmm;
 
-/* 0 and *finder, -ENOMEM, or -EINVAL for @flags, which is 0. @cache: or NULL. */
+/*
+ * A source of all vCPUs of a VM wherever it can be had (KVMSTATS_SCOPE_VCPUS):
+ * instead of one for each vCPU, or besides these, for who passes them on to readers
+ * that may not know it. vCPUs that are created later are in it without a look.
+ */
+#define KVMSTATS_FINDER_VCPUS		1u
+#define KVMSTATS_FINDER_VCPUS_TOO	2u
+
+/* 0 and *finder, -ENOMEM, or -EINVAL for @flags. @cache: or NULL. */
 int kvmstats_finder_new(unsigned int flags, struct kvmstats_cache *cache,
 			struct kvmstats_finder **finder);
 /* After all its vmms. Takes NULL. */
@@ -1086,10 +1158,11 @@ int kvmstats_sender_new(const char *name, const char *uuid,
 			struct kvmstats_sender **sender);
 /*
  * Get the statistics descriptor of the VM or vCPU descriptor @kvm_fd (which
- * stays the caller's) and keep it to be sent. On mainline kernels this waits
- * while the vCPU is inside KVM_RUN: call it before. 0, -ENOMEM, or what the
- * ioctl failed with: -ENOTTY if the kernel has no statistics descriptors.
- * [single]
+ * stays the caller's) and keep it to be sent; of a VM also that of all its vCPUs,
+ * where the kernel has it. The vCPUs are to be added all the same, for readers that
+ * do not know it. On mainline kernels this waits while the vCPU is inside
+ * KVM_RUN: call it before. 0, -ENOMEM, or what the ioctl failed with: -ENOTTY if
+ * the kernel has no statistics descriptors. [single]
  */
 int kvmstats_sender_add(struct kvmstats_sender *sender, int kvm_fd);
 /*
@@ -1193,6 +1266,12 @@ int kvmstats_peer_accept(int fd, struct kvmstats_peer **peer);
  * the first receive. [single]
  */
 void kvmstats_peer_allow_on_behalf(struct kvmstats_peer *peer);
+/*
+ * Take descriptors of all vCPUs, too, of which there is at most one for a VM. Who
+ * sends one also sends one of each vCPU, for readers that do not take it: close
+ * those. [single]
+ */
+void kvmstats_peer_allow_vcpus(struct kvmstats_peer *peer);
 /*
  * How many descriptors the next message says that it brings, for a reader that
  * has to see to its own limit first. 0 also for a message that is malformed and

@@ -299,6 +299,8 @@ static int open_fd(struct fleet *fleet, const char *number)
 		return fail(STATUS_USAGE, "\"%s\" is no descriptor number",
 			    number);
 	ret = kvmstats_source_open(fd, fleet->cache, &source);
+	if (ret == -ENODEV)
+		ret = kvmstats_vcpus_open(fd, fleet->cache, &source);
 	if (!ret)
 		ret = add_given(fleet, source, fd);
 	if (ret == -EBADF)
@@ -409,7 +411,7 @@ int fleet_open(struct fleet *fleet, const struct request *request,
 		signals_catch(&fleet->while_waiting, request->hangup_reopens);
 	kvmstats_raise_fd_limit();
 	if (kvmstats_cache_new(&fleet->cache) ||
-	    kvmstats_finder_new(0, fleet->cache, &fleet->finder))
+	    kvmstats_finder_new(KVMSTATS_FINDER_VCPUS, fleet->cache, &fleet->finder))
 		return fail(STATUS_FAILED, "no memory");
 	for (size_t i = 0; i < request->target_count && !status; i++)
 		status = open_target(fleet, &request->targets[i]);

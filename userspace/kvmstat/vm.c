@@ -97,6 +97,7 @@ int vm_accept(int listen_fd, struct vm **result)
 	if (!kvmstats_peer_uid(vm->peer) ||
 	    kvmstats_peer_uid(vm->peer) == geteuid())
 		kvmstats_peer_allow_on_behalf(vm->peer);
+	kvmstats_peer_allow_vcpus(vm->peer);
 	*result = vm;
 	return 0;
 }
@@ -172,7 +173,7 @@ void vm_problem(const struct vm *vm, char *text, size_t text_bytes)
 	text[0] = 0;
 	if (!missing)
 		return;
-	if (vm->count && vm->watches[0].owned) {
+	if (vm->count && kvmstats_source_is_sum(vm->watches[0].source)) {
 		snprintf(text, text_bytes, "process %ld: sums over vCPUs, from debugfs: %s",
 			 vm->pid, remedy(error, false));
 		return;
@@ -184,7 +185,7 @@ void vm_problem(const struct vm *vm, char *text, size_t text_bytes)
 		 remedy(error, vm->count), vm->count ? "" : debugfs_problem(vm));
 }
 
-static void watch_end(struct watch *watch)
+void watch_end(struct watch *watch)
 {
 	if (watch->owned)
 		kvmstats_source_close(watch->source);
@@ -192,24 +193,47 @@ static void watch_end(struct watch *watch)
 	memset(watch, 0, sizeof(*watch));
 }
 
-static void watch_sample(struct watch *watch)
+static void next_interval(struct watch *watch)
 {
-	struct kvmstats_schema *schema = kvmstats_source_schema(watch->source);
 	uint64_t *swap = watch->before;
 
 	watch->before = watch->now;
 	watch->now = swap;
 	watch->before_ns = watch->now_ns;
+}
+
+static void compare_interval(struct watch *watch)
+{
+	watch->restarts = kvmstats_schema_delta(kvmstats_source_schema(watch->source),
+						watch->before, watch->now,
+						watch->delta);
+}
+
+static void watch_sample(struct watch *watch)
+{
+	struct kvmstats_schema *schema = kvmstats_source_schema(watch->source);
+
+	next_interval(watch);
 	watch->error = kvmstats_source_sample(watch->source, watch->now,
 					      kvmstats_schema_words(schema));
 	watch->now_ns = clock_ns();
 	if (!watch->error)
-		watch->restarts = kvmstats_schema_delta(schema, watch->before,
-							watch->now, watch->delta);
+		compare_interval(watch);
 }
 
-/* The first sample is what the first interval starts from. */
-static int watch_start(struct watch *watch, struct kvmstats_source *source)
+void watch_take(struct watch *watch, const uint64_t *values, uint64_t now_ns)
+{
+	struct kvmstats_schema *schema = kvmstats_source_schema(watch->source);
+
+	next_interval(watch);
+	memcpy(watch->now, values,
+	       kvmstats_schema_words(schema) * sizeof(*values));
+	watch->now_ns = now_ns;
+	compare_interval(watch);
+}
+
+int watch_open(struct watch *watch, struct kvmstats_source *source,
+	       const uint64_t *values, uint64_t now_ns, uint64_t since_ns)
 {
 	size_t words = kvmstats_schema_words(kvmstats_source_schema(source));
 
@@ -222,12 +246,19 @@ static int watch_start(struct watch *watch, struct kvmstats_source *source)
 	watch->delta = watch->now + words;
 	watch->base = watch->delta + words;
 	watch->source = source;
-	watch_sample(watch);
+	watch->fd = -1;
+	if (values) {
+		watch->now_ns = since_ns;
+		watch_take(watch, values, now_ns);
+	} else {
+		watch_sample(watch);
+	}
+	if (since_ns)
+		return watch->error;
 	/* no growth yet, but the values of what does not count */
 	kvmstats_schema_delta(kvmstats_source_schema(source), watch->now, watch->now,
 			      watch->delta);
 	memcpy(watch->base, watch->now, words * sizeof(uint64_t));
-	watch->fd = -1;
 	return watch->error;
 }
 
@@ -239,27 +270,38 @@ static int compare_watches(const void *a, const void *b)
 	return order ? order : (x->fd > y->fd) - (x->fd < y->fd);
 }
 
-int vm_add(struct vm *vm, struct kvmstats_source *source, long fd, bool owned)
+int vm_append(struct vm *vm, struct watch *watch)
 {
 	struct watch *watches = realloc(vm->watches, (vm->count + 1) *
 					sizeof(*watches));
-	int ret = -ENOMEM;
 
-	if (watches) {
-		vm->watches = watches;
-		ret = watch_start(&watches[vm->count], source);
+	if (!watches) {
+		watch_end(watch);
+		return -ENOMEM;
 	}
+	vm->watches = watches;
+	watches[vm->count++] = *watch;
+	qsort(watches, vm->count, sizeof(*watches), compare_watches);
+	return 0;
+}
+
+int vm_add(struct vm *vm, struct kvmstats_source *source, long fd, bool owned)
+{
+	struct watch watch;
+	int ret;
+
+	if (kvmstats_source_scope(source) == KVMSTATS_SCOPE_VCPUS)
+		return vm_add_vcpus(vm, source, fd, owned);
+	ret = watch_open(&watch, source, NULL, 0, 0);
 	if (ret) {
-		if (watches)
-			free(watches[vm->count].memory);
+		free(watch.memory);
 		if (owned)
 			kvmstats_source_close(source);
 		return ret;
 	}
-	watches[vm->count].owned = owned;
-	watches[vm->count++].fd = fd;
-	qsort(vm->watches, vm->count, sizeof(*watches), compare_watches);
-	return 0;
+	watch.owned = owned;
+	watch.fd = fd;
+	return vm_append(vm, &watch);
 }
 
 static bool has_source(const struct vm *vm, const struct kvmstats_source *source)
@@ -267,7 +309,7 @@ static bool has_source(const struct vm *vm, const struct kvmstats_source *source
 	for (size_t i = 0; i < vm->count; i++)
 		if (vm->watches[i].source == source)
 			return true;
-	return false;
+	return vm_has_vcpus(vm, source);
 }
 
 int vm_add_found(struct vm *vm)
@@ -276,7 +318,8 @@ int vm_add_found(struct vm *vm)
 
 	/* better than sums */
 	for (size_t i = 0; i < vm->count; i++)
-		if (vm->watches[i].owned && kvmstats_vmm_source_count(vm->vmm))
+		if (kvmstats_source_is_sum(vm->watches[i].source) &&
+		    kvmstats_vmm_source_count(vm->vmm))
 			vm->watches[i].error = -ENODATA;
 	vm_drop_failed(vm);
 	for (size_t i = 0; i < kvmstats_vmm_source_count(vm->vmm); i++) {
@@ -344,12 +387,40 @@ int vm_add_debugfs(struct vm *vm, const char *place,
 /* The finder closes their sources: before that, forget them. */
 void vm_drop_gone(struct vm *vm)
 {
-	for (size_t i = 0; i < kvmstats_vmm_gone_count(vm->vmm); i++)
+	for (size_t i = 0; i < kvmstats_vmm_gone_count(vm->vmm); i++) {
+		struct kvmstats_source *gone = kvmstats_vmm_gone(vm->vmm, i);
+
 		for (size_t j = 0; j < vm->count; j++)
-			if (vm->watches[j].source ==
-			    kvmstats_vmm_gone(vm->vmm, i))
+			if (vm->watches[j].source == gone)
 				vm->watches[j].error = -ENODATA;
+		vcpus_fail(vm, gone, -ENODATA);
+	}
 	vm_drop_failed(vm);
+}
+
+static bool is_single_vcpu(const struct watch *watch)
+{
+	return !watch->all && kvmstats_source_scope(watch->source) ==
+	       KVMSTATS_SCOPE_VCPU;
+}
+
+/*
+ * A VMM that sends a descriptor of all vCPUs also sends that of each, for readers
+ * that do not know it; a connection is one VM's.
+ */
+static int receive_source(struct vm *vm, struct kvmstats_source *source, long fd)
+{
+	enum kvmstats_scope scope = kvmstats_source_scope(source);
+
+	if (scope == KVMSTATS_SCOPE_VCPU && vm->vcpus_count) {
+		kvmstats_source_close(source);
+		return vcpus_refresh(vm);
+	}
+	for (size_t i = 0; i < vm->count && scope == KVMSTATS_SCOPE_VCPUS; i++)
+		if (is_single_vcpu(&vm->watches[i]))
+			vm->watches[i].error = -ENODATA;
+	vm_drop_failed(vm);
+	return vm_add(vm, source, fd, true);
 }
 
 /* Everything that is there. 0: there may be more later; else -errno. */
@@ -363,8 +434,8 @@ int vm_receive(struct vm *vm, struct kvmstats_cache *cache)
 	vm->rejected += rejected;
 	for (int i = 0; i < ret; i++) {
 		/* the number here: over there it is not known, or none */
-		int error = vm_add(vm, sources[i],
-				   kvmstats_source_fd(sources[i]), true);
+		int error = receive_source(vm, sources[i],
+					   kvmstats_source_fd(sources[i]));
 
 		failed = error ? error : failed;
 	}
@@ -379,12 +450,14 @@ void vm_close_sources(struct vm *vm)
 	for (size_t i = 0; i < vm->count; i++)
 		watch_end(&vm->watches[i]);
 	vm->count = 0;
+	vcpus_drop(vm, true);
 }
 
 void vm_free(struct vm *vm)
 {
 	vm_close_sources(vm);
 	free(vm->watches);
+	free(vm->vcpus);
 	kvmstats_peer_free(vm->peer);
 	kvmstats_vmm_free(vm->vmm);
 	free(vm->name);
@@ -394,7 +467,9 @@ void vm_free(struct vm *vm)
 void vm_sample(struct vm *vm)
 {
 	for (size_t i = 0; i < vm->count; i++)
-		watch_sample(&vm->watches[i]);
+		if (!vm->watches[i].all)
+			watch_sample(&vm->watches[i]);
+	vcpus_sample(vm);
 }
 
 void vm_drop_failed(struct vm *vm)
@@ -408,6 +483,7 @@ void vm_drop_failed(struct vm *vm)
 			vm->watches[kept++] = vm->watches[i];
 	}
 	vm->count = kept;
+	vcpus_drop(vm, false);
 }
 
 void vm_reset(struct vm *vm, bool include_past)

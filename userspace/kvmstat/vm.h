@@ -25,6 +25,20 @@ struct watch {
 	int error;			/* of the last sample; ends the watch */
 	long fd;			/* number over there; -1: none */
 	bool owned;			/* the source is ours, not the finder's */
+	/* one of all vCPUs of a descriptor: whose record it is, and which */
+	const struct kvmstats_source *all;
+	size_t index;
+};
+
+/* One descriptor of all vCPUs of a VM. Each of them has a watch, too. */
+struct vcpus {
+	struct kvmstats_source *all;
+	uint64_t *records;
+	size_t room, count;	/* records; those of vCPUs that have watches */
+	uint64_t read_ns;	/* monotonic; 0: not yet */
+	int error;		/* of the last read; ends it */
+	long fd;		/* as of a watch */
+	bool owned;
 };
 
 /*
@@ -40,6 +54,8 @@ struct vm {
 	char *name;			/* NULL: ask the peer */
 	struct watch *watches;		/* VM first, vCPUs by number, devices */
 	size_t count;
+	struct vcpus *vcpus;		/* mostly one or none */
+	size_t vcpus_count;
 	unsigned int rejected;
 	struct cpu_time {
 		uint64_t run_ns, wait_ns;	/* of all threads, so far */
@@ -75,6 +91,16 @@ struct vm *vm_new(const char *name, struct kvmstats_vmm *vmm);
 int vm_receive(struct vm *vm, struct kvmstats_cache *cache);
 /* Takes over @source if @owned, on failure too. */
 int vm_add(struct vm *vm, struct kvmstats_source *source, long fd, bool owned);
+/* A watch that is ready; 0, or -ENOMEM: then it has ended. */
+int vm_append(struct vm *vm, struct watch *watch);
+/*
+ * The first sample. @since_ns: when there was no such thing yet, so that all of it
+ * belongs to the first interval; 0: it is what the first interval starts from.
+ */
+int watch_open(struct watch *watch, struct kvmstats_source *source,
+	       const uint64_t *values, uint64_t now_ns, uint64_t since_ns);
+void watch_take(struct watch *watch, const uint64_t *values, uint64_t now_ns);
+void watch_end(struct watch *watch);
 /* What the finder has found since; 0 or -errno. */
 int vm_add_found(struct vm *vm);
 /* Of a VM without them, the sums in debugfs below @place; 0 or -errno. */
@@ -98,6 +124,19 @@ void vm_sample(struct vm *vm);
 void vm_drop_failed(struct vm *vm);
 /* Totals count from now on, or from the VM's start. */
 void vm_reset(struct vm *vm, bool include_past);
+
+/* vm_vcpus.c */
+/* A descriptor of all vCPUs; as vm_add. */
+int vm_add_vcpus(struct vm *vm, struct kvmstats_source *all, long fd, bool owned);
+bool vm_has_vcpus(const struct vm *vm, const struct kvmstats_source *all);
+/* All vCPUs of such descriptors, and those that are new. */
+void vcpus_sample(struct vm *vm);
+/* Only those that are new; 0 or -errno. */
+int vcpus_refresh(struct vm *vm);
+/* The descriptor @all, with its watches, is to be dropped. */
+void vcpus_fail(struct vm *vm, const struct kvmstats_source *all, int error);
+/* What has failed, or all; their watches have ended before. */
+void vcpus_drop(struct vm *vm, bool all);
 
 /* The next group at or after *@position; false at the end or without memory. */
 bool group_next(const struct vm *vm, size_t *position, struct group *group);

@@ -57,6 +57,9 @@ int kinds_index(struct registry *registry, struct vm *vm,
 	size_t count = registry->num_kinds;
 	int place, ret;
 
+	/* what it has are vCPUs */
+	if (kind.scope == KVMSTATS_SCOPE_VCPUS)
+		kind.scope = KVMSTATS_SCOPE_VCPU;
 	for (size_t i = 0; i < count; i++)
 		if (kinds[i].schema == kind.schema &&
 		    kinds[i].scope == kind.scope &&

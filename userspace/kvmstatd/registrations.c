@@ -7,6 +7,7 @@
 #include "../common/log.h"
 #include "connections.h"
 #include "store.h"
+#include "vcpus.h"
 
 #define EVENTS		64
 #define SWEEP_NS	1000000000ull
@@ -52,6 +53,7 @@ static enum reject check_peer(const struct receiver *receiver,
 		return REJECT_CREDENTIALS;
 	if (helper)
 		kvmstats_peer_allow_on_behalf(conn->peer);
+	kvmstats_peer_allow_vcpus(conn->peer);
 	if (receiver->count > settings->max_vms)
 		return REJECT_VMS;
 	/* found by a helper or started by root: no limit but that of all */
@@ -219,6 +221,7 @@ static enum reject take_message(struct receiver *receiver, struct conn *conn,
 	struct registry *registry = receiver->registry;
 	enum reject reason = REJECT_NONE;
 	bool changed, again;
+	int left;
 
 	conn_check_vm_end(receiver, conn);
 	if (++conn->messages > settings->max_messages)
@@ -231,6 +234,12 @@ static enum reject take_message(struct receiver *receiver, struct conn *conn,
 		close_sources(sources, count, false);
 		return reason;
 	}
+	left = vcpus_drop_single(registry, conn->vm, sources, count, settings);
+	if (left < 0) {
+		close_sources(sources, count, false);
+		return REJECT_DESCRIPTORS;
+	}
+	count = left;
 	conn_watch_stats(receiver, conn, sources, count);
 	/* before they are the registry's: a scrape may drop what it cannot read */
 	again = store_add(registry, conn->vm, sources, count);
@@ -445,6 +454,7 @@ static void sweep(struct receiver *receiver)
 		return;
 	receiver->swept_ns = now_ns;
 	end_silent(receiver, now_ns);
+	vcpus_add_seen(receiver->registry, receiver->settings);
 }
 
 bool receiver_turn(struct receiver *receiver, int timeout_ms)

@@ -9,6 +9,7 @@
 #include "kinds.h"
 #include "scrape.h"
 #include "store.h"
+#include "vcpus.h"
 
 const char *const reject_names[REJECTS] = {
 	[REJECT_NONE]		= "",
@@ -166,6 +167,7 @@ void vm_unref(struct vm *vm)
 		kvmstats_source_close(vm->entries[i].source);
 		free(vm->entries[i].labels);
 	}
+	kvmstats_source_close(vm->vcpus);
 	free(vm->entries);
 	identity_free(&vm->identity);
 	free(vm->key);
@@ -504,7 +506,11 @@ int registry_add_sources(struct registry *registry, struct vm *vm,
 				      &settings->filters);
 
 		ret = kind;
-		if (kind >= 0)
+		if (kind >= 0 && kvmstats_source_scope(sources[i]) ==
+				 KVMSTATS_SCOPE_VCPUS)
+			ret = vcpus_add(registry, vm, sources[i], kind, settings,
+					changed);
+		else if (kind >= 0)
 			ret = add_locked(registry, vm, sources[i], kind,
 					 settings, &replaced);
 		if (ret && left_out(vm, sources[i], ret, settings)) {
@@ -563,6 +569,10 @@ static size_t take_sources(struct registry *registry, struct vm *vm,
 			continue;
 		vm->entries[i].source = NULL;
 	}
+	if (vm->vcpus && sources)
+		sources[count++] = vcpus_lose(registry, vm);
+	else if (vm->vcpus)
+		registry->fds--;
 	return count;
 }
 
@@ -575,7 +585,7 @@ void registry_remove(struct registry *registry, struct vm *vm)
 		registry->users[vm->entries[i].schema]--;
 	pthread_mutex_lock(&registry->lock);
 	take_out(registry, vm);
-	sources = calloc(vm->count + 1, sizeof(*sources));
+	sources = calloc(vm->count + 2, sizeof(*sources));
 	count = take_sources(registry, vm, sources);
 	registry->counters.ended++;
 	pthread_mutex_unlock(&registry->lock);

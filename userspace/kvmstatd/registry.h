@@ -58,11 +58,13 @@ struct identity {
 
 /* One descriptor, or the memory of one: labels live as long as the VM. */
 struct entry {
-	struct kvmstats_source *source;	/* NULL: lost */
+	struct kvmstats_source *source;	/* NULL: lost, or joined */
 	struct text *labels;	/* {vm="a",vcpu="0"} and a blank; immutable */
 	const char *class_name, *device;	/* in the same memory; "": none */
 	int vcpu;
 	uint16_t schema;	/* index in the registry */
+	bool joined;		/* its values are a record of the VM's vcpus */
+	uint32_t record;
 	/* under cpu_lock */
 	pid_t tid;		/* thread of the vCPU, 0: not known */
 	int sched_fd;		/* what the scheduler says of it; -1: not open */
@@ -95,6 +97,14 @@ struct vm {
 	bool hidden;		/* filtered out */
 	struct entry *entries;	/* VM first, vCPUs by number, devices by name */
 	size_t count;
+	/*
+	 * All vCPUs in one descriptor, or NULL. So many of them have entries; a
+	 * scrape notes that there are more.
+	 */
+	struct kvmstats_source *vcpus;
+	size_t num_joined;
+	uint16_t vcpus_schema;
+	atomic_bool more_vcpus;
 	size_t devices, device_words;	/* of them, and of their samples */
 	unsigned int new_kinds;		/* that it has brought */
 	uint64_t read_errors;
@@ -123,6 +133,7 @@ struct registry {
 	struct counters counters;
 	uint64_t next_serial;
 	uint64_t opened_ns;		/* monotonic */
+	atomic_bool more_vcpus;		/* of some VM */
 };
 
 static inline uint64_t clock_ns(void)

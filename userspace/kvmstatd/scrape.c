@@ -4,6 +4,14 @@
 
 #include "scrape.h"
 #include "self.h"
+#include "vcpus.h"
+
+/* All vCPUs of a VM by one read. */
+struct joint_read {
+	const struct vm *vm;
+	uint64_t *records;	/* with room for one more than the VM has entries */
+	int count;		/* that were read, or -errno */
+};
 
 /* What one pass over all descriptors needs. */
 struct pass {
@@ -11,10 +19,17 @@ struct pass {
 	struct scrape *scrape;
 	struct kvmstats_read *reads;
 	size_t count;		/* of reads */
+	struct joint_read *joint;
+	size_t num_joint;
 	size_t words;		/* in all samples */
 	struct kvmstats_source **lost;
 	size_t num_lost;
 };
+
+static size_t joint_words(const struct vm *vm)
+{
+	return (vm->num_joined + 1) * kvmstats_vcpus_record_words(vm->vcpus);
+}
 
 static size_t count_words(const struct registry *registry, size_t *rows)
 {
@@ -27,9 +42,12 @@ static size_t count_words(const struct registry *registry, size_t *rows)
 		for (size_t j = 0; j < vm->count && !vm->hidden; j++) {
 			size_t schema = vm->entries[j].schema;
 
-			words += kvmstats_schema_words(registry->kinds[schema].schema);
+			if (!vm->entries[j].joined)
+				words += kvmstats_schema_words(registry->kinds[schema].schema);
 			rows[registry->kinds[schema].scope]++;
 		}
+		if (vm->vcpus && !vm->hidden)
+			words += joint_words(vm);
 	}
 	return words;
 }
@@ -50,11 +68,12 @@ static bool allocate(struct pass *pass)
 	}
 	scrape->device_end = calloc(MAX_SCHEMAS, sizeof(*scrape->device_end));
 	pass->reads = calloc(all_rows + 1, sizeof(*pass->reads));
+	pass->joint = calloc(registry->count + 1, sizeof(*pass->joint));
 	scrape->samples = malloc((words + 1) * sizeof(*scrape->samples));
 	scrape->vms = calloc(registry->count + 1, sizeof(*scrape->vms));
 	scrape->sum = calloc(registry->plan->largest_histogram + 1,
 			     sizeof(*scrape->sum));
-	return good && pass->reads && scrape->device_end && scrape->samples &&
+	return good && pass->reads && pass->joint && scrape->device_end && scrape->samples &&
 	       scrape->vms && scrape->sum;
 }
 
@@ -78,17 +97,35 @@ static void plan_reads(struct pass *pass)
 			read->words = kvmstats_schema_words(registry->kinds[schema].schema);
 			sample += read->words;
 		}
+		if (!vm->vcpus || vm->hidden)
+			continue;
+		pass->joint[pass->num_joint++] = (struct joint_read){
+			.vm = vm, .records = sample,
+		};
+		sample += joint_words(vm);
+	}
+}
+
+/* One more than are known would be a new vCPU. */
+static void read_joint(struct pass *pass)
+{
+	for (size_t i = 0; i < pass->num_joint; i++) {
+		struct joint_read *joint = &pass->joint[i];
+
+		joint->count = kvmstats_vcpus_sample(joint->vm->vcpus,
+						     joint->records,
+						     joint_words(joint->vm));
 	}
 }
 
 static void add_row(struct pass *pass, const struct entry *entry,
-		    const struct kvmstats_read *read)
+		    const uint64_t *sample)
 {
 	enum kvmstats_scope scope = pass->registry->kinds[entry->schema].scope;
 	struct rows *rows = &pass->scrape->rows[scope];
 
 	rows->row[rows->count++] = (struct row){
-		.labels = entry->labels, .sample = read->sample,
+		.labels = entry->labels, .sample = sample,
 		.vm = pass->scrape->num_vms, .vcpu = entry->vcpu,
 		.schema = entry->schema,
 	};
@@ -98,25 +135,59 @@ static void add_row(struct pass *pass, const struct entry *entry,
  * A descriptor that cannot be read will not come back. Its labels stay: scrapes
  * that are under way have them in their rows.
  */
-static void lose(struct pass *pass, struct vm *vm, struct entry *entry)
+static bool make_room_for_lost(struct pass *pass, struct vm *vm)
 {
 	struct kvmstats_source **lost;
 
 	vm->read_errors++;
 	pass->registry->counters.read_errors++;
 	lost = realloc(pass->lost, (pass->num_lost + 1) * sizeof(*lost));
-	if (!lost)
+	if (lost)
+		pass->lost = lost;
+	return lost;
+}
+
+static void lose(struct pass *pass, struct vm *vm, struct entry *entry)
+{
+	if (!make_room_for_lost(pass, vm))
 		return;
-	lost[pass->num_lost++] = entry->source;
-	pass->lost = lost;
+	pass->lost[pass->num_lost++] = entry->source;
 	pass->registry->fds--;
 	entry->source = NULL;
+}
+
+/* False if it could not be read; there are never less records than before. */
+static bool take_joint(struct pass *pass, struct vm *vm,
+		       const struct joint_read *joint)
+{
+	if (joint->count < 0 || (size_t)joint->count < vm->num_joined) {
+		if (make_room_for_lost(pass, vm))
+			pass->lost[pass->num_lost++] = vcpus_lose(pass->registry,
+								  vm);
+		return false;
+	}
+	if ((size_t)joint->count > vm->num_joined) {
+		vm->more_vcpus = true;
+		pass->registry->more_vcpus = true;
+	}
+	return true;
+}
+
+static const uint64_t *joint_sample(const struct vm *vm, const struct entry *entry,
+				    const struct joint_read *joint)
+{
+	size_t words = kvmstats_vcpus_record_words(vm->vcpus);
+
+	return kvmstats_vcpus_values(vm->vcpus,
+				     joint->records + entry->record * words);
 }
 
 static void take_results(struct pass *pass)
 {
 	struct registry *registry = pass->registry;
 	struct scrape *scrape = pass->scrape;
+	const struct joint_read *joint = pass->joint;
+	bool joined = false;
 	size_t next = 0;
 
 	for (size_t i = 0; i < registry->count; i++) {
@@ -124,14 +195,20 @@ static void take_results(struct pass *pass)
 
 		if (vm->hidden)
 			continue;
+		if (vm->vcpus)
+			joined = take_joint(pass, vm, joint++);
 		for (size_t j = 0; j < vm->count; j++) {
+			if (vm->entries[j].joined && joined)
+				add_row(pass, &vm->entries[j],
+					joint_sample(vm, &vm->entries[j],
+						     joint - 1));
 			if (!vm->entries[j].source)
 				continue;
 			if (pass->reads[next].result)
 				lose(pass, vm, &vm->entries[j]);
 			else
 				add_row(pass, &vm->entries[j],
-					&pass->reads[next]);
+					pass->reads[next].sample);
 			next++;
 		}
 		if (vm->info.bytes)
@@ -179,11 +256,12 @@ static bool sample_locked(struct pass *pass)
 		return false;
 	plan_reads(pass);
 	kvmstats_batch_sample(registry->batch, pass->reads, pass->count);
+	read_joint(pass);
 	take_results(pass);
 	if (!sort_devices(pass->scrape))
 		return false;
 	pass->scrape->plan = plan_ref(registry->plan);
-	registry->counters.reads += pass->count;
+	registry->counters.reads += pass->count + pass->num_joint;
 	registry->counters.last_sample_ns = clock_ns() - start_ns;
 	registry->counters.sample_ns += registry->counters.last_sample_ns;
 	return true;
@@ -206,6 +284,7 @@ struct scrape *scrape_new(struct registry *registry, enum exposition format,
 	good = sample_locked(&pass);
 	pthread_mutex_unlock(&registry->lock);
 	free(pass.reads);
+	free(pass.joint);
 	close_sources(pass.lost, pass.num_lost, false);
 	free(pass.lost);
 	if (good && !settings->no_cpu_time && !scrape->plan->no_cpu)

@@ -122,15 +122,19 @@ static int put_vm(int fd, struct registry *registry, const struct vm *vm)
 
 	fds[count++] = vm->pidfd;
 	pthread_mutex_lock(&registry->lock);
-	for (size_t i = 0; i < vm->count && !ret; i++) {
-		if (!vm->entries[i].source)
+	/* one more: that of all vCPUs */
+	for (size_t i = 0; i <= vm->count && !ret; i++) {
+		const struct kvmstats_source *source = i == vm->count ?
+			vm->vcpus : vm->entries[i].source;
+
+		if (!source)
 			continue;
 		if (count == FD_BOX_MAX_FDS) {
 			ret = put(fd, vm, with_pidfd, fds, count);
 			with_pidfd = false;
 			count = 0;
 		}
-		fds[count++] = kvmstats_source_fd(vm->entries[i].source);
+		fds[count++] = kvmstats_source_fd(source);
 	}
 	if (!ret && count)
 		ret = put(fd, vm, with_pidfd, fds, count);
@@ -401,8 +405,13 @@ static void restore_source(struct restore *restore, struct vm *vm, int fd)
 	struct receiver *receiver = restore->receiver;
 	struct kvmstats_source *source;
 	bool replaced;
+	int ret = -ESRCH;
 
-	if (vm && !kvmstats_source_open(fd, receiver->cache, &source)) {
+	if (vm)
+		ret = kvmstats_source_open(fd, receiver->cache, &source);
+	if (ret == -ENODEV)
+		ret = kvmstats_vcpus_open(fd, receiver->cache, &source);
+	if (!ret) {
 		registry_add_sources(receiver->registry, vm, &source, 1,
 				     receiver->settings, &replaced);
 		return;

@@ -24,12 +24,14 @@ int kvmstats_finder_new(unsigned int flags, struct kvmstats_cache *cache,
 {
 	struct kvmstats_finder *finder;
 
-	if (flags)
+	if (flags > KVMSTATS_FINDER_VCPUS_TOO)
 		return -EINVAL;
 	finder = calloc(1, sizeof(*finder));
 	if (!finder)
 		return -ENOMEM;
 	finder->cache = cache;
+	finder->takes_vcpus = flags;
+	finder->instead = flags == KVMSTATS_FINDER_VCPUS;
 	*result = finder;
 	return 0;
 }
@@ -273,10 +275,12 @@ static void close_held(void *argument)
 
 static void close_all(struct held *list, size_t count)
 {
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
 		if (kvmstats_close_call(KVMSTATS_CLOSE_VM, close_held,
 					list[i].source))
 			kvmstats_source_close(list[i].source);
+		free(list[i].vcpus);
+	}
 	free(list);
 }
 

@@ -8,6 +8,9 @@
 #define SYS_pidfd_getfd 438
 #endif
 
+/* What /proc/self/fd says of the statistics of all vCPUs of a VM. */
+#define VCPUS_LINK	"anon_inode:kvm-vcpus-stats"
+
 /* In place of a vCPU's number, behind all of them: what is published. */
 #define DEVICE_VCPU	0x7fffffff
 
@@ -36,6 +39,8 @@ bool kvm_file_from_fd(int dir_fd, const char *name, struct kvm_file *file);
  */
 bool kvm_file_of_own(int fd, struct kvm_file *file);
 bool kvm_file_of_own_with_serial(int fd, struct kvm_file *file);
+/* A descriptor of this process is of all vCPUs of a VM: it is no kind of its own. */
+bool is_vcpus_stats(int fd);
 /*
  * Of one VM or vCPU, by what fdinfo says? 1 or 0; -1 if it does not say: then
  * same_file has to do, which finds the copies of one open file.
@@ -62,6 +67,7 @@ bool has_machine(const struct kvm_files *files);
 #define ASK_FILES	120	/* two descriptors each fit one message */
 #define ASK_COPY	1u	/* the descriptor itself */
 #define ASK_STATS	2u	/* statistics made from it */
+#define ASK_VCPUS	4u	/* those of all vCPUs, from a VM; by itself */
 
 enum ask_about {
 	ASK_NAMES,	/* name and uuid, and when it began */
@@ -152,6 +158,8 @@ struct kvmstats_finder {
 	struct kvmstats_vmm *first;
 	struct kvmstats_cache *cache;
 	struct worker worker;
+	bool takes_vcpus;	/* one source for all; until the kernel has none */
+	bool instead;		/* of one for each */
 };
 
 /* One source. Its file is the VMM's own, or was made from one of the VMM's. */
@@ -160,6 +168,9 @@ struct held {
 	int number;		/* over there */
 	uint64_t serial;
 	bool made;
+	/* of a source of all vCPUs: the numbers of those that it had */
+	int *vcpus;
+	size_t num_vcpus;
 };
 
 /*

@@ -350,6 +350,13 @@ static int take_one(struct work *work, size_t index)
 		else
 			give(work, index, stats_fd, ASK_STATS);
 	}
+	if (ask->wanted[index] & ASK_VCPUS) {
+		stats_fd = ioctl(fd, UAPI_GET_VCPUS_STATS_FD, NULL);
+		if (stats_fd < 0)
+			ret = -errno;
+		else
+			give(work, index, stats_fd, ASK_VCPUS);
+	}
 	if (!(ask->wanted[index] & ASK_COPY))
 		close(fd);
 	return ret;

@@ -33,8 +33,24 @@ struct kvmstats_schema {
 	uint32_t *by_name;		/* indices into descs, sorted */
 };
 
+/* Where one vCPU after the other has its values, in elements. */
+struct records {
+	size_t words;		/* of each; 0: there is one list of values */
+	size_t values_word;	/* in it; at 0 is the vCPU's number */
+};
+
 /* uapi.c: every byte that comes from a descriptor goes through these */
 int header_from_uapi(const void *bytes, struct uapi_header *header);
+/*
+ * The longer header of all vCPUs in one. *@header is then as if there were one
+ * list of values at data_offset, that of a vCPU, but for its flags.
+ */
+int vcpus_header_from_uapi(const void *bytes, struct uapi_header *header,
+			   struct records *records);
+/* Have the values that the schema describes room in a record? */
+int check_records(const struct kvmstats_schema *schema,
+		  const struct records *records);
+int vcpu_from_uapi(uint64_t number);
 int desc_from_uapi(const void *bytes, const struct uapi_header *header,
 		   struct kvmstats_desc *desc);
 int id_from_uapi(const void *bytes, const struct uapi_header *header,
@@ -57,6 +73,12 @@ int scope_from_link(const char *link, int *vcpu);
 /* Open what has passed the checks that need no read. */
 int source_load(int fd, int vcpu, struct kvmstats_cache *cache,
 		struct kvmstats_source **source);
+/* The same of all vCPUs of a VM. */
+int source_load_vcpus(int fd, struct kvmstats_cache *cache,
+		      struct kvmstats_source **source);
+/* As kvmstats_source_open, and as kvmstats_vcpus_open for what that refuses. */
+int source_open_any(int fd, struct kvmstats_cache *cache,
+		    struct kvmstats_source **source);
 
 /* The pread that takes a sample. */
 struct sample_pread {

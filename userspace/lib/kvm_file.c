@@ -63,6 +63,16 @@ bool kvm_file_of_own(int fd, struct kvm_file *file)
 	return kvm_file_from_fd(-1, path, file);
 }
 
+bool is_vcpus_stats(int fd)
+{
+	char path[32], link[sizeof(VCPUS_LINK)];
+	ssize_t length;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	length = readlink(path, link, sizeof(link));
+	return length == sizeof(link) - 1 && !memcmp(link, VCPUS_LINK, length);
+}
+
 int same_serial(uint64_t a, uint64_t b)
 {
 	return a && b ? a == b : -1;

@@ -24,6 +24,7 @@ struct kvmstats_peer {
 	uid_t uid;
 	gid_t gid;
 	bool may_be_on_behalf;
+	bool takes_vcpus;	/* descriptors of all vCPUs */
 	bool introduced;	/* all that follows is known, and the pidfd */
 	bool on_behalf;
 	pid_t vm_pid;
@@ -290,14 +291,16 @@ int kvmstats_peer_accept(int fd, struct kvmstats_peer **result)
 }
 
 static int open_sources(struct fd_list *list, struct kvmstats_cache *cache,
-			struct kvmstats_source **sources,
+			bool takes_vcpus, struct kvmstats_source **sources,
 			unsigned int *rejected)
 {
 	int count = 0, ret;
 	size_t bad = 0;
 
 	for (size_t i = 0; i < list->count; i++) {
-		ret = kvmstats_source_open(list->fd[i], cache, &sources[count]);
+		ret = takes_vcpus ?
+		      source_open_any(list->fd[i], cache, &sources[count]) :
+		      kvmstats_source_open(list->fd[i], cache, &sources[count]);
 		if (ret)
 			list->fd[bad++] = list->fd[i];
 		else
@@ -375,7 +378,7 @@ int kvmstats_peer_receive(struct kvmstats_peer *peer,
 		return ret;
 	}
 	peer->total_fds += list.count;
-	return open_sources(&list, cache, sources, rejected);
+	return open_sources(&list, cache, peer->takes_vcpus, sources, rejected);
 }
 
 int kvmstats_peer_fd(const struct kvmstats_peer *peer)
@@ -396,6 +399,11 @@ pid_t kvmstats_peer_pid(const struct kvmstats_peer *peer)
 void kvmstats_peer_allow_on_behalf(struct kvmstats_peer *peer)
 {
 	peer->may_be_on_behalf = true;
+}
+
+void kvmstats_peer_allow_vcpus(struct kvmstats_peer *peer)
+{
+	peer->takes_vcpus = true;
 }
 
 int kvmstats_peer_is_on_behalf(const struct kvmstats_peer *peer)

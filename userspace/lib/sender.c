@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "../common/socket_send.h"
-#include "internal.h"
+#include "finder.h"
 
 #define RETRY_FIRST_MS	1000
 #define RETRY_MAX_MS	60000
@@ -122,9 +122,10 @@ int kvmstats_sender_add_device(struct kvmstats_sender *sender,
 	return add(sender, kvmstats_device_fd(device), true);
 }
 
-int kvmstats_sender_add(struct kvmstats_sender *sender, int kvm_fd)
+static int add_made(struct kvmstats_sender *sender, int kvm_fd,
+		    unsigned long request)
 {
-	int stats_fd = ioctl(kvm_fd, UAPI_GET_STATS_FD, NULL);
+	int stats_fd = ioctl(kvm_fd, request, NULL);
 	int ret;
 
 	if (stats_fd < 0)
@@ -132,6 +133,24 @@ int kvmstats_sender_add(struct kvmstats_sender *sender, int kvm_fd)
 	ret = kvmstats_sender_add_stats(sender, stats_fd);
 	if (ret)
 		close(stats_fd);
+	return ret;
+}
+
+/* Any other ioctl on a vCPU would wait until it leaves KVM_RUN. */
+static bool has_vcpus_stats(int kvm_fd)
+{
+	struct kvm_file file;
+
+	return kvm_file_of_own(kvm_fd, &file) && file.kind == KVMSTATS_FD_VM &&
+	       ioctl(kvm_fd, UAPI_CHECK_EXTENSION, UAPI_CAP_VCPUS_STATS_FD) > 0;
+}
+
+int kvmstats_sender_add(struct kvmstats_sender *sender, int kvm_fd)
+{
+	int ret = add_made(sender, kvm_fd, UAPI_GET_STATS_FD);
+
+	if (!ret && has_vcpus_stats(kvm_fd))
+		ret = add_made(sender, kvm_fd, UAPI_GET_VCPUS_STATS_FD);
 	return ret;
 }
 

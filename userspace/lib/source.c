@@ -8,20 +8,7 @@
 #include <unistd.h>
 
 #include "finder.h"
-#include "published.h"
-
-struct kvmstats_source {
-	int fd;				/* -1: an image */
-	int vcpu;			/* -1: none */
-	bool published;			/* by a program, not by the kernel */
-	struct published_name name;	/* "": no device's */
-	unsigned char *image;
-	size_t image_bytes;
-	char *id;
-	struct kvmstats_schema *schema;
-	atomic_bool never_waits;
-	DIR *directory;			/* in debugfs; NULL: none */
-};
+#include "source.h"
 
 /* What /proc/self/fd says of a statistics descriptor; -ENODEV for others. */
 int scope_from_link(const char *link, int *vcpu)
@@ -37,7 +24,13 @@ int scope_from_link(const char *link, int *vcpu)
 	return 0;
 }
 
-static int check_link(int fd, int *vcpu, bool *published)
+/* What a descriptor is, before it is read. */
+struct kind {
+	int vcpu;
+	bool published, all_vcpus;
+};
+
+static int check_link(int fd, struct kind *kind)
 {
 	char path[sizeof("/proc/self/fd/-2147483648")];
 	char link[64];		/* as much as is needed to tell */
@@ -48,9 +41,12 @@ static int check_link(int fd, int *vcpu, bool *published)
 	if (length < 0)
 		return -errno;
 	link[length] = 0;
-	*published = published_link(link);
-	*vcpu = -1;
-	return *published ? 0 : scope_from_link(link, vcpu);
+	*kind = (struct kind){
+		.vcpu = -1, .published = published_link(link),
+		.all_vcpus = !strcmp(link, VCPUS_LINK),
+	};
+	return kind->published || kind->all_vcpus ? 0 :
+	       scope_from_link(link, &kind->vcpu);
 }
 
 /*
@@ -59,7 +55,7 @@ static int check_link(int fd, int *vcpu, bool *published)
  * answer. The name is the kernel's own and no path can look like it, as a
  * path starts with a slash; but for that of a file in memory, which has seals.
  */
-static int check_kind(int fd, int *vcpu, bool *published)
+static int check_kind(int fd, struct kind *kind)
 {
 	int flags = fcntl(fd, F_GETFL);
 	struct statfs fs;
@@ -69,10 +65,10 @@ static int check_kind(int fd, int *vcpu, bool *published)
 		return -errno;
 	if (flags & O_PATH)
 		return -ENODEV;
-	ret = check_link(fd, vcpu, published);
+	ret = check_link(fd, kind);
 	if (ret)
 		return ret;
-	if (*published)
+	if (kind->published)
 		return (flags & O_ACCMODE) == O_WRONLY ? -ENODEV :
 		       published_check_file(fd);
 	if ((flags & O_ACCMODE) != O_RDONLY)
@@ -82,14 +78,29 @@ static int check_kind(int fd, int *vcpu, bool *published)
 	return fs.f_type == UAPI_ANON_INODE_MAGIC ? 0 : -ENODEV;
 }
 
-static int pread_image(const struct kvmstats_source *source, void *buffer,
-		       size_t size_bytes, uint64_t offset)
+static ssize_t pread_image(const struct kvmstats_source *source, void *buffer,
+			   size_t size_bytes, uint64_t offset)
 {
-	if (offset > source->image_bytes ||
-	    size_bytes > source->image_bytes - offset)
-		return -EPROTO;
+	if (offset >= source->image_bytes)
+		return 0;
+	if (size_bytes > source->image_bytes - offset)
+		size_bytes = source->image_bytes - offset;
 	memcpy(buffer, source->image + offset, size_bytes);
-	return 0;
+	return size_bytes;
+}
+
+ssize_t source_pread(const struct kvmstats_source *source, void *buffer,
+		     size_t size_bytes, uint64_t offset)
+{
+	const struct kvmstats_source *file = source->all ? source->all : source;
+	ssize_t length;
+
+	if (file->fd < 0)
+		return pread_image(file, buffer, size_bytes, offset);
+	do {
+		length = pread(file->fd, buffer, size_bytes, offset);
+	} while (length < 0 && errno == EINTR);
+	return length < 0 ? -errno : length;
 }
 
 /* All of it or -EPROTO. */
@@ -100,13 +111,9 @@ static int pread_whole(const struct kvmstats_source *source, void *buffer,
 
 	if (!size_bytes)
 		return 0;
-	if (source->fd < 0)
-		return pread_image(source, buffer, size_bytes, offset);
-	do {
-		length = pread(source->fd, buffer, size_bytes, offset);
-	} while (length < 0 && errno == EINTR);
+	length = source_pread(source, buffer, size_bytes, offset);
 	if (length < 0)
-		return -errno;
+		return length;
 	return (size_t)length == size_bytes ? 0 : -EPROTO;
 }
 
@@ -146,25 +153,40 @@ static int read_schema(struct kvmstats_source *source,
 /* A schema that promises more than there is fails here, not at a sample. */
 static int try_sample(const struct kvmstats_source *source)
 {
-	size_t words = source->schema->words;
+	bool all = source_has_records(source);
+	size_t words = all ? source->records.words : source->schema->words;
 	uint64_t *sample = malloc(words * 8 + 1);
 	int ret;
 
 	if (!sample)
 		return -ENOMEM;
-	ret = kvmstats_source_sample(source, sample, words);
+	ret = all ? kvmstats_vcpus_sample(source, sample, words) :
+	      kvmstats_source_sample(source, sample, words);
 	free(sample);
-	return ret == -EIO ? -EPROTO : ret;
+	return ret == -EIO ? -EPROTO : ret < 0 ? ret : 0;
 }
 
-static int load(struct kvmstats_source *source, struct kvmstats_cache *cache)
+static int load_header(struct kvmstats_source *source, bool all_vcpus,
+		       struct uapi_header *header)
 {
-	unsigned char bytes[sizeof(struct uapi_header)];
-	struct uapi_header header;
-	int ret = pread_whole(source, bytes, sizeof(bytes), 0);
+	unsigned char bytes[sizeof(struct uapi_vcpus_header)];
+	size_t size_bytes = all_vcpus ? sizeof(bytes) :
+			    sizeof(struct uapi_header);
+	int ret = pread_whole(source, bytes, size_bytes, 0);
 
-	if (!ret)
-		ret = header_from_uapi(bytes, &header);
+	if (ret)
+		return ret;
+	return all_vcpus ? vcpus_header_from_uapi(bytes, header,
+						  &source->records) :
+	       header_from_uapi(bytes, header);
+}
+
+static int load(struct kvmstats_source *source, bool all_vcpus,
+		struct kvmstats_cache *cache)
+{
+	struct uapi_header header;
+	int ret = load_header(source, all_vcpus, &header);
+
 	if (!ret && source->published)
 		ret = published_check_header(&header);
 	if (!ret)
@@ -173,6 +195,8 @@ static int load(struct kvmstats_source *source, struct kvmstats_cache *cache)
 		ret = published_name_from_id(source->id, &source->name);
 	if (!ret)
 		ret = read_schema(source, &header, cache);
+	if (!ret && all_vcpus)
+		ret = check_records(source->schema, &source->records);
 	return ret ? ret : try_sample(source);
 }
 
@@ -184,7 +208,7 @@ static void source_free(struct kvmstats_source *source)
 	free(source);
 }
 
-static int load_fd(int fd, int vcpu, bool published,
+static int load_fd(int fd, const struct kind *kind,
 		   struct kvmstats_cache *cache, struct kvmstats_source **result)
 {
 	struct kvmstats_source *source = calloc(1, sizeof(*source));
@@ -192,10 +216,11 @@ static int load_fd(int fd, int vcpu, bool published,
 
 	if (!source)
 		return -ENOMEM;
+	atomic_init(&source->refs, 1);
 	source->fd = fd;
-	source->vcpu = vcpu;
-	source->published = published;
-	ret = load(source, cache);
+	source->vcpu = kind->vcpu;
+	source->published = kind->published;
+	ret = load(source, kind->all_vcpus, cache);
 	if (ret) {
 		source_free(source);
 		return ret;
@@ -207,7 +232,17 @@ static int load_fd(int fd, int vcpu, bool published,
 int source_load(int fd, int vcpu, struct kvmstats_cache *cache,
 		struct kvmstats_source **source)
 {
-	return load_fd(fd, vcpu, false, cache, source);
+	const struct kind kind = { .vcpu = vcpu };
+
+	return load_fd(fd, &kind, cache, source);
+}
+
+int source_load_vcpus(int fd, struct kvmstats_cache *cache,
+		      struct kvmstats_source **source)
+{
+	const struct kind kind = { .vcpu = -1, .all_vcpus = true };
+
+	return load_fd(fd, &kind, cache, source);
 }
 
 /*
@@ -217,9 +252,12 @@ int source_load(int fd, int vcpu, struct kvmstats_cache *cache,
  */
 void source_never_wait(const struct kvmstats_source *source)
 {
-	atomic_bool *done = (atomic_bool *)&source->never_waits;
+	atomic_bool *done;
 	int flags;
 
+	if (source->all)
+		source = source->all;
+	done = (atomic_bool *)&source->never_waits;
 	if (source->fd < 0 || atomic_exchange(done, true))
 		return;
 	flags = fcntl(source->fd, F_GETFL);
@@ -230,11 +268,32 @@ void source_never_wait(const struct kvmstats_source *source)
 int kvmstats_source_open(int fd, struct kvmstats_cache *cache,
 			 struct kvmstats_source **result)
 {
-	bool published = false;
-	int vcpu = -1;
-	int ret = check_kind(fd, &vcpu, &published);
+	struct kind kind;
+	int ret = check_kind(fd, &kind);
 
-	return ret ? ret : load_fd(fd, vcpu, published, cache, result);
+	if (!ret && kind.all_vcpus)
+		ret = -ENODEV;
+	return ret ? ret : load_fd(fd, &kind, cache, result);
+}
+
+int kvmstats_vcpus_open(int fd, struct kvmstats_cache *cache,
+			struct kvmstats_source **result)
+{
+	struct kind kind;
+	int ret = check_kind(fd, &kind);
+
+	if (!ret && !kind.all_vcpus)
+		ret = -ENODEV;
+	return ret ? ret : load_fd(fd, &kind, cache, result);
+}
+
+int source_open_any(int fd, struct kvmstats_cache *cache,
+		    struct kvmstats_source **result)
+{
+	struct kind kind;
+	int ret = check_kind(fd, &kind);
+
+	return ret ? ret : load_fd(fd, &kind, cache, result);
 }
 
 /* "kvm-4711/vcpu-3": the number behind the slash. */
@@ -245,15 +304,16 @@ static int vcpu_from_id(const char *id)
 	return slash ? parse_int(slash + strlen("/vcpu-")) : -1;
 }
 
-int kvmstats_source_open_image(const void *image, size_t size_bytes,
-			       struct kvmstats_cache *cache,
-			       struct kvmstats_source **result)
+static int load_image(const void *image, size_t size_bytes, bool all_vcpus,
+		      struct kvmstats_cache *cache,
+		      struct kvmstats_source **result)
 {
 	struct kvmstats_source *source = calloc(1, sizeof(*source));
 	int ret;
 
 	if (!source)
 		return -ENOMEM;
+	atomic_init(&source->refs, 1);
 	source->fd = -1;
 	source->image_bytes = size_bytes;
 	source->image = malloc(size_bytes + 1);
@@ -263,7 +323,7 @@ int kvmstats_source_open_image(const void *image, size_t size_bytes,
 	}
 	if (size_bytes)
 		memcpy(source->image, image, size_bytes);
-	ret = load(source, cache);
+	ret = load(source, all_vcpus, cache);
 	if (ret) {
 		source_free(source);
 		return ret;
@@ -275,15 +335,38 @@ int kvmstats_source_open_image(const void *image, size_t size_bytes,
 	return 0;
 }
 
+int kvmstats_source_open_image(const void *image, size_t size_bytes,
+			       struct kvmstats_cache *cache,
+			       struct kvmstats_source **result)
+{
+	return load_image(image, size_bytes, false, cache, result);
+}
+
+int kvmstats_vcpus_open_image(const void *image, size_t size_bytes,
+			      struct kvmstats_cache *cache,
+			      struct kvmstats_source **result)
+{
+	return load_image(image, size_bytes, true, cache, result);
+}
+
 void kvmstats_source_close(struct kvmstats_source *source)
 {
+	struct kvmstats_source *all;
+
 	if (!source)
 		return;
+	/* acq_rel: the last one closes what the others have finished reading */
+	if (atomic_fetch_sub_explicit(&source->refs, 1,
+				      memory_order_acq_rel) != 1)
+		return;
+	all = source->all;
 	if (source->fd >= 0)
 		close(source->fd);
 	if (source->directory)
 		closedir(source->directory);
 	source_free(source);
+	/* at most once: what a vCPU is read from is no vCPU */
+	kvmstats_source_close(all);
 }
 
 void source_set_directory(struct kvmstats_source *source, DIR *directory)
@@ -307,6 +390,8 @@ enum kvmstats_scope kvmstats_source_scope(const struct kvmstats_source *source)
 {
 	if (*source->name.class_name)
 		return KVMSTATS_SCOPE_DEVICE;
+	if (source_has_records(source))
+		return KVMSTATS_SCOPE_VCPUS;
 	return source->vcpu < 0 ? KVMSTATS_SCOPE_VM : KVMSTATS_SCOPE_VCPU;
 }
 
@@ -351,18 +436,29 @@ kvmstats_source_schema(const struct kvmstats_source *source)
 	return source->schema;
 }
 
+/* Of a sample in the file. */
+static uint64_t sample_offset(const struct kvmstats_source *source)
+{
+	if (!source->all)
+		return source->schema->header.data_offset;
+	return record_offset(source->all, source->index) +
+	       source->records.values_word * 8;
+}
+
 int kvmstats_source_sample(const struct kvmstats_source *source,
 			   uint64_t *sample, size_t words)
 {
 	const struct kvmstats_schema *schema = source->schema;
 	int ret;
 
+	if (source_has_records(source))
+		return -EINVAL;
 	if (words < schema->words)
 		return -ENOSPC;
 	if (source->directory)
 		return debugfs_sample(dirfd(source->directory), schema, sample);
 	ret = pread_whole(source, sample, schema->words * 8,
-			  schema->header.data_offset);
+			  sample_offset(source));
 	return ret == -EPROTO ? -EIO : ret;
 }
 
@@ -391,18 +487,20 @@ bool source_sample_pread(const struct kvmstats_read *read,
 	if (asks_for_more(read))
 		return false;
 	/* of files io_uring makes a worker's job */
-	if (read->source->published)
+	if (read->source->published || source_has_records(read->source))
 		return false;
-	args->fd = read->source->fd;
+	args->fd = read->source->all ? read->source->all->fd : read->source->fd;
 	args->size_bytes = schema->words * 8;
-	args->offset = schema->header.data_offset;
+	args->offset = sample_offset(read->source);
 	return args->fd >= 0 && args->size_bytes && read->words >= schema->words;
 }
 
-static uint64_t image_size(const struct kvmstats_schema *schema)
+static uint64_t image_size(const struct kvmstats_source *source)
 {
+	const struct kvmstats_schema *schema = source->schema;
 	const struct uapi_header *header = &schema->header;
-	uint64_t end = header->data_offset + (uint64_t)schema->words * 8;
+	uint64_t end = source_has_records(source) ? vcpus_end(source) :
+		       header->data_offset + (uint64_t)schema->words * 8;
 	uint64_t id_end = (uint64_t)header->id_offset + header->name_size;
 	uint64_t desc_end = header->desc_offset + descs_size_bytes(header);
 
@@ -430,9 +528,11 @@ static int put_sample(const struct kvmstats_source *source,
 int64_t kvmstats_source_image(const struct kvmstats_source *source,
 			      void *image, size_t size_bytes)
 {
-	uint64_t needed = image_size(source->schema);
+	uint64_t needed = source->all ? 0 : image_size(source);
 	int ret;
 
+	if (source->all)
+		return vcpu_image(source, image, size_bytes);
 	if (!image || size_bytes < needed)
 		return needed;
 	ret = pread_whole(source, image, needed, 0);

@@ -4,6 +4,7 @@
  * trusted: a descriptor can be an imitation, a recording can be damaged.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,7 +49,47 @@ static int check_limits(const struct uapi_header *header)
 int header_from_uapi(const void *bytes, struct uapi_header *header)
 {
 	memcpy(header, bytes, sizeof(*header));
+	/* of a file with one list of values it means nothing */
+	header->flags &= ~UAPI_FLAG_VCPUS;
 	return check_limits(header);
+}
+
+int vcpus_header_from_uapi(const void *bytes, struct uapi_header *header,
+			   struct records *records)
+{
+	struct uapi_vcpus_header uapi;
+
+	memcpy(&uapi, bytes, sizeof(uapi));
+	if (!(uapi.header.flags & UAPI_FLAG_VCPUS) || uapi.header.num_desc)
+		return -EPROTO;
+	if (uapi.record_size % 8 || uapi.values_offset % 8 ||
+	    uapi.values_offset < 8 || uapi.record_size < uapi.values_offset)
+		return -EPROTO;
+	if (uapi.record_size > KVMSTATS_MAX_OFFSET)
+		return -E2BIG;
+	*header = uapi.header;
+	header->num_desc = uapi.num_desc;
+	records->words = uapi.record_size / 8;
+	records->values_word = uapi.values_offset / 8;
+	return check_limits(header);
+}
+
+int check_records(const struct kvmstats_schema *schema,
+		  const struct records *records)
+{
+	return schema->words > records->words - records->values_word ?
+	       -EPROTO : 0;
+}
+
+int vcpu_from_uapi(uint64_t number)
+{
+	return number > INT_MAX ? -EPROTO : (int)number;
+}
+
+static size_t header_bytes(const struct uapi_header *header)
+{
+	return header->flags & UAPI_FLAG_VCPUS ?
+	       sizeof(struct uapi_vcpus_header) : sizeof(*header);
 }
 
 /* A terminated, non-empty text of printable ASCII. */
@@ -120,7 +161,7 @@ static int check_blocks(const struct kvmstats_schema *schema)
 {
 	const struct uapi_header *header = &schema->header;
 	const struct block blocks[] = {
-		make_block(0, sizeof(*header)),
+		make_block(0, header_bytes(header)),
 		make_block(header->id_offset, header->name_size),
 		make_block(header->desc_offset, descs_size_bytes(header)),
 		make_block(header->data_offset, (uint64_t)schema->words * 8),

@@ -21,6 +21,12 @@ struct own {
 	struct kvm_file *file;
 };
 
+/* One source for all vCPUs of a VM, made from that. */
+static bool is_of_all(const struct held *held)
+{
+	return kvmstats_source_scope(held->source) == KVMSTATS_SCOPE_VCPUS;
+}
+
 /* As the files are numbered. */
 static int vcpu_of(const struct held *held)
 {
@@ -56,7 +62,8 @@ static void list_own(const struct kvmstats_vmm *vmm, struct own *own)
 			.fd = held->made ? -1 :
 			      kvmstats_source_fd(held->source),
 			.number = held->number, .vcpu = vcpu,
-			.serial = held->serial,
+			/* its file is that of the VM's own source */
+			.serial = is_of_all(held) ? 0 : held->serial,
 			.kind = kind_of(held),
 		};
 	}
@@ -126,6 +133,17 @@ static struct kvm_file *find_number(struct kvmstats_vmm *vmm, int number,
 	return NULL;
 }
 
+static struct kvm_file *find_vm(struct kvmstats_vmm *vmm, uint64_t serial)
+{
+	for (size_t i = 0; i < vmm->files.count; i++) {
+		struct kvm_file *file = &vmm->files.list[i];
+
+		if (file->kind == KVMSTATS_FD_VM && file->serial == serial)
+			return file;
+	}
+	return NULL;
+}
+
 /* True if the VMs are those of the last look. */
 static bool keep_tokens(struct kvmstats_vmm *vmm, const struct own *own)
 {
@@ -153,6 +171,14 @@ static void keep_held(struct kvmstats_vmm *vmm, const struct own *own,
 		int vcpu = kvmstats_source_vcpu(held->source);
 		struct kvm_file *file = own[i].file;
 
+		if (is_of_all(held)) {
+			file = find_vm(vmm, held->serial);
+			if (file)
+				vmm->held[kept++] = *held;
+			else
+				vmm->gone[vmm->gone_count++] = *held;
+			continue;
+		}
 		/* as long as the VMs are the same, so are their vCPUs' numbers */
 		if (held->made && !held->serial && same_vms)
 			file = find_number(vmm, held->number, kind_of(held),
@@ -210,6 +236,7 @@ struct taking {
 	struct kvmstats_vmm *vmm;
 	struct ask ask;
 	bool tokens;		/* the copies are VMs, to be kept as tokens */
+	bool vcpus;		/* descriptors of all vCPUs */
 	bool grew;
 };
 
@@ -224,7 +251,7 @@ static int add_held(struct kvmstats_vmm *vmm, int fd,
 	if (!list)
 		return -ENOMEM;
 	vmm->held = list;
-	ret = kvmstats_source_open(fd, vmm->finder->cache, &source);
+	ret = source_open_any(fd, vmm->finder->cache, &source);
 	if (!ret)
 		list[vmm->count++] = (struct held){
 			.source = source, .number = file->number,
@@ -258,11 +285,13 @@ static int keep_taken(void *context, const struct answer *answer, int *fds,
 		int error = answer->errors[i], ret = 0;
 
 		/* the kernel's own answer, and no accident on the way there */
-		if (error == -EIO || error == -ENOTTY)
+		if (taking->vcpus && (error == -EIO || error == -ENOTTY))
+			vmm->finder->takes_vcpus = false;
+		else if (error == -EIO || error == -ENOTTY)
 			vmm->refused = error;
 		else if (error && error != -EBADF)
 			vmm->error = error;
-		for (unsigned int what = ASK_COPY; what <= ASK_STATS;
+		for (unsigned int what = ASK_COPY; what <= ASK_VCPUS;
 		     what <<= 1) {
 			if (!(answer->given[i] & what))
 				continue;
@@ -273,7 +302,7 @@ static int keep_taken(void *context, const struct answer *answer, int *fds,
 			ret = taking->tokens ?
 			      add_token(vmm, fds[next], file->number) :
 			      add_held(vmm, fds[next], file,
-				       what == ASK_STATS);
+				       what != ASK_COPY);
 			if (!ret) {
 				fds[next] = -1;
 				taking->grew = true;
@@ -308,6 +337,41 @@ static int want(struct taking *taking, const struct kvm_file *file,
 	return ask->count == ASK_FILES ? flush(taking) : 0;
 }
 
+static bool has_vcpu(const struct held *held, int vcpu)
+{
+	for (size_t i = 0; i < held->num_vcpus; i++)
+		if (held->vcpus[i] == vcpu)
+			return true;
+	return false;
+}
+
+/* What was created since: vCPUs do not go, and have their records in order. */
+static int update_vcpus(struct held *held)
+{
+	int vcpu;
+
+	while ((vcpu = kvmstats_vcpus_number_at(held->source, held->num_vcpus)) >= 0) {
+		int *vcpus = realloc(held->vcpus, (held->num_vcpus + 1) *
+				     sizeof(*vcpus));
+
+		if (!vcpus)
+			return -ENOMEM;
+		held->vcpus = vcpus;
+		vcpus[held->num_vcpus++] = vcpu;
+	}
+	return vcpu == -ENODATA ? 0 : vcpu;
+}
+
+static int update_all_vcpus(struct kvmstats_vmm *vmm)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < vmm->count && !ret; i++)
+		if (is_of_all(&vmm->held[i]))
+			ret = update_vcpus(&vmm->held[i]);
+	return ret;
+}
+
 /* VMs and vCPUs, or statistics, of the files from @begin on of one vCPU. */
 struct group {
 	size_t begin, end;
@@ -333,7 +397,10 @@ static bool next_group(const struct kvmstats_vmm *vmm, struct group *group)
 	}
 	group->end = i;
 	for (i = 0; i < vmm->count; i++)
-		group->have += vcpu_of(&vmm->held[i]) == group->vcpu;
+		group->have += is_of_all(&vmm->held[i]) ?
+			       vmm->finder->instead &&
+			       has_vcpu(&vmm->held[i], group->vcpu) :
+			       vcpu_of(&vmm->held[i]) == group->vcpu;
 	return true;
 }
 
@@ -395,6 +462,37 @@ static int take_tokens(struct kvmstats_vmm *vmm)
 	return ret ? ret : flush(&taking);
 }
 
+static bool has_all_vcpus(const struct kvmstats_vmm *vmm, uint64_t serial)
+{
+	for (size_t i = 0; i < vmm->count; i++)
+		if (is_of_all(&vmm->held[i]) && vmm->held[i].serial == serial)
+			return true;
+	return false;
+}
+
+/* Kernels that make them have serial numbers, so that the VM is known later. */
+static int take_vcpus(struct kvmstats_vmm *vmm, bool *grew)
+{
+	struct taking taking = {
+		.vmm = vmm, .vcpus = true,
+		.ask = { .about = ASK_TAKE, .pid = vmm->pid },
+	};
+	int ret = 0;
+
+	for (size_t i = 0; i < vmm->files.count && !ret &&
+	     vmm->finder->takes_vcpus; i++) {
+		const struct kvm_file *file = &vmm->files.list[i];
+
+		if (file->kind == KVMSTATS_FD_VM && file->serial &&
+		    !has_all_vcpus(vmm, file->serial))
+			ret = want(&taking, file, ASK_VCPUS);
+	}
+	if (!ret)
+		ret = flush(&taking);
+	*grew = taking.grew;
+	return ret ? ret : update_all_vcpus(vmm);
+}
+
 static int compare_held(const void *a, const void *b)
 {
 	const struct held *x = a, *y = b;
@@ -426,6 +524,7 @@ int vmm_take(struct kvmstats_vmm *vmm)
 	if (vmm->table_fd < 0) {
 		vmm->error = -EOPNOTSUPP;
 	} else {
+		ret = take_vcpus(vmm, &taking.grew);
 		while (!ret && next_group(vmm, &group))
 			ret = take_group(&taking, &group);
 		if (!ret)

@@ -55,9 +55,10 @@ static bool is_ours(int fd)
 {
 	struct kvm_file file;
 
-	return kvm_file_of_own(fd, &file) &&
-	       (file.kind == KVMSTATS_FD_VM_STATS ||
-		file.kind == KVMSTATS_FD_VCPU_STATS);
+	if (!kvm_file_of_own(fd, &file))
+		return is_vcpus_stats(fd);
+	return file.kind == KVMSTATS_FD_VM_STATS ||
+	       file.kind == KVMSTATS_FD_VCPU_STATS;
 }
 
 void keep_free(const struct link *link)

@@ -274,17 +274,33 @@ static void send_or_hang_up(struct link *link, int fd)
 	link_hang_up(link);
 }
 
-/* Not through the function that stands in: nobody else has to see this. */
-static void send_stats_of(struct link *link, int kvm_fd, bool even_without)
+static void send_stats(struct link *link, int stats_fd, bool even_without)
 {
-	int stats_fd = syscall(SYS_ioctl, kvm_fd, UAPI_GET_STATS_FD, NULL);
-
 	if (stats_fd >= 0 || even_without)
 		send_or_hang_up(link, stats_fd);
 	if (stats_fd >= 0 && !(link->keeps && keep_add(link, stats_fd)))
 		close(stats_fd);
 	if (link->keeps)
 		keep_watch();
+}
+
+/* Not through the function that stands in: nobody else has to see this. */
+static void send_stats_of(struct link *link, int kvm_fd, bool even_without)
+{
+	send_stats(link, syscall(SYS_ioctl, kvm_fd, UAPI_GET_STATS_FD, NULL),
+		   even_without);
+}
+
+/*
+ * That of all vCPUs, where the kernel has it. Each vCPU's own follows all the same:
+ * the reader may not know this one.
+ */
+static void send_vcpus_of(struct link *link, int vm_fd)
+{
+	if (syscall(SYS_ioctl, vm_fd, UAPI_CHECK_EXTENSION,
+		    UAPI_CAP_VCPUS_STATS_FD) > 0)
+		send_stats(link, syscall(SYS_ioctl, vm_fd,
+					 UAPI_GET_VCPUS_STATS_FD, NULL), false);
 }
 
 /* Another driver may have the same number for something else. */
@@ -333,6 +349,7 @@ static struct link *introduce(int vm_fd)
 	link->retry_ns = 0;
 	connect_link(link);
 	send_stats_of(link, vm_fd, true);
+	send_vcpus_of(link, vm_fd);
 	return link;
 }
 

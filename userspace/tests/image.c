@@ -58,6 +58,52 @@ void image_fill(struct image *image)
 	image->size_bytes = IMAGE_DATA_AT + 9 * 8;
 }
 
+struct uapi_vcpus_header *image_vcpus_header(struct image *image)
+{
+	return (struct uapi_vcpus_header *)image->bytes;
+}
+
+void image_add_vcpu(struct image *image, uint64_t number)
+{
+	uint64_t *record = (uint64_t *)(image->bytes + image->size_bytes);
+	size_t index = (image->size_bytes - IMAGE_DATA_AT) / 8 /
+		       VCPUS_RECORD_WORDS;
+
+	record[0] = number;
+	for (int i = 1; i < VCPUS_RECORD_WORDS; i++)
+		record[i] = 1000 * index + 100 + i;
+	image->size_bytes += VCPUS_RECORD_WORDS * 8;
+}
+
+void image_fill_vcpus(struct image *image)
+{
+	struct uapi_vcpus_header *header = image_vcpus_header(image);
+	unsigned char *id = image->bytes + IMAGE_ID_AT;
+
+	image_fill(image);
+	memmove(id + VCPUS_SHIFT, id, IMAGE_DATA_AT - VCPUS_SHIFT - IMAGE_ID_AT);
+	header->header.flags = UAPI_FLAG_VCPUS;
+	header->header.id_offset += VCPUS_SHIFT;
+	header->header.desc_offset += VCPUS_SHIFT;
+	header->num_desc = header->header.num_desc;
+	header->header.num_desc = 0;
+	header->record_size = VCPUS_RECORD_WORDS * 8;
+	header->values_offset = 8;
+	header->pad = 0;
+	strcpy((char *)id + VCPUS_SHIFT, "kvm-77");
+	image->size_bytes = IMAGE_DATA_AT;
+	image_add_vcpu(image, 3);
+	image_add_vcpu(image, 700);
+}
+
+struct kvmstats_source *image_open_vcpus_file(const struct image *image)
+{
+	struct kvmstats_source *source;
+
+	assert_int_equal(source_load_vcpus(image_file(image), NULL, &source), 0);
+	return source;
+}
+
 int image_open(const struct image *image, struct kvmstats_source **source)
 {
 	return kvmstats_source_open_image(image->bytes, image->size_bytes,

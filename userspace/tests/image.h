@@ -31,6 +31,20 @@ struct image {
  * and "hist" (4 to 8, logarithmic); word 3 belongs to none.
  */
 void image_fill(struct image *image);
+/*
+ * All vCPUs in one: the same statistics of vCPUs 3 and 700, and an element in each
+ * record that belongs to none. Element i of a record, which begins with the number,
+ * is 1000 times the number of the record plus 100 plus i.
+ */
+#define VCPUS_SHIFT	(sizeof(struct uapi_vcpus_header) - sizeof(struct uapi_header))
+#define VCPUS_RECORD_WORDS	11	/* number, nine, none */
+
+void image_fill_vcpus(struct image *image);
+/* One record more, in the image. */
+void image_add_vcpu(struct image *image, uint64_t number);
+struct uapi_vcpus_header *image_vcpus_header(struct image *image);
+struct kvmstats_source *image_open_vcpus_file(const struct image *image);
+
 struct uapi_header *image_header(struct image *image);
 struct uapi_desc *image_desc(struct image *image, unsigned int index);
 char *image_name(struct image *image, unsigned int index);

@@ -25,15 +25,18 @@ int main(int argc, char **argv)
 	struct wire_message message = { .num_fds = 5, .name = "n",
 					.uuid = "\303\274" };
 	char bytes[WIRE_MESSAGE_BYTES];
-	struct image image, published;
+	struct image image, published, vcpus;
 
 	if (argc != 2)
 		return 2;
 	image_fill(&image);
+	image_fill_vcpus(&vcpus);
 	published = image;
 	strcpy((char *)published.bytes + IMAGE_ID_AT, "kvm-77/block:a");
 	return write_seed(argv[1], "image/small", image.bytes,
 			  image.size_bytes) ||
+	       write_seed(argv[1], "image/vcpus", vcpus.bytes,
+			  vcpus.size_bytes) ||
 	       write_seed(argv[1], "published/small", published.bytes,
 			  published.size_bytes) ||
 	       write_seed(argv[1], "message/small", bytes,

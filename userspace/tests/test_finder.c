@@ -65,7 +65,7 @@ static void nothing_there(void **state)
 	(void)state;
 	if (!child)
 		_exit(0);
-	assert_int_equal(kvmstats_finder_new(1, NULL, &finder), -EINVAL);
+	assert_int_equal(kvmstats_finder_new(3, NULL, &finder), -EINVAL);
 	assert_int_equal(kvmstats_finder_new(0, NULL, &finder), 0);
 	assert_int_equal(kvmstats_finder_look(finder, getpid(), &vmm), 0);
 	assert_null(vmm);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* kvmstat's VMs: whose directories of debugfs are theirs; CPU time */
+/* kvmstat's VMs: directories of debugfs, CPU time, vCPUs of one descriptor */
+#include <errno.h>
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
@@ -162,6 +163,137 @@ static void cpu_time_in_an_exec(void **state)
 	held_file_stop(&file);
 }
 
+/* ---- all vCPUs in one descriptor */
+
+struct all {
+	struct image image;
+	struct kvmstats_source *source;
+	struct vm *vm;
+};
+
+static int open_all(void **state)
+{
+	struct all *all = calloc(1, sizeof(*all));
+
+	image_fill_vcpus(&all->image);
+	all->source = image_open_vcpus_file(&all->image);
+	all->vm = vm_new("vm", NULL);
+	assert_non_null(all->vm);
+	assert_int_equal(vm_add(all->vm, all->source, 12, true), 0);
+	*state = all;
+	return 0;
+}
+
+static int close_all(void **state)
+{
+	struct all *all = *state;
+
+	vm_free(all->vm);
+	free(all);
+	return 0;
+}
+
+static void store(struct all *all, size_t from)
+{
+	size_t bytes = all->image.size_bytes - from;
+
+	assert_int_equal(pwrite(kvmstats_source_fd(all->source),
+				all->image.bytes + from, bytes, from), bytes);
+}
+
+static void count_up(struct all *all, size_t index, uint64_t by)
+{
+	uint64_t *values = image_data(&all->image) + index * VCPUS_RECORD_WORDS + 1;
+
+	values[0] += by;
+	store(all, IMAGE_DATA_AT);
+}
+
+static const struct watch *watch_of(const struct all *all, int vcpu)
+{
+	for (size_t i = 0; i < all->vm->count; i++)
+		if (kvmstats_source_vcpu(all->vm->watches[i].source) == vcpu)
+			return &all->vm->watches[i];
+	return NULL;
+}
+
+/* By number, whatever the order of the records; each by its own values. */
+static void all_vcpus(void **state)
+{
+	struct all *all = *state;
+	struct vm *vm = all->vm;
+
+	assert_int_equal(vm->count, 2);
+	assert_int_equal(kvmstats_source_vcpu(vm->watches[0].source), 3);
+	assert_int_equal(kvmstats_source_vcpu(vm->watches[1].source), 700);
+	assert_int_equal(vm->watches[1].fd, 12);
+	assert_int_equal(vm->watches[1].now[0], 1101);
+	assert_int_equal(vm->watches[1].delta[0], 0);
+	count_up(all, 1, 5);
+	vm_sample(vm);
+	assert_int_equal(vm->watches[0].delta[0], 0);
+	assert_int_equal(vm->watches[1].delta[0], 5);
+	assert_int_equal(vm->watches[1].base[0], 1101);
+	count_up(all, 0, 7);
+	vm_sample(vm);
+	assert_int_equal(vm->watches[0].delta[0], 7);
+	assert_int_equal(vm->watches[1].delta[0], 0);
+	assert_true(vm->watches[0].before_ns && vm->watches[0].now_ns >
+		    vm->watches[0].before_ns);
+	/* one and the same moment */
+	assert_int_equal(vm->watches[0].now_ns, vm->watches[1].now_ns);
+}
+
+/* More than there is room for at first, and in another order than by number. */
+static void many_new_vcpus(void **state)
+{
+	struct all *all = *state;
+	const struct watch *watch;
+
+	vm_sample(all->vm);
+	for (int i = 2; i < 21; i++) {
+		size_t before = all->image.size_bytes;
+
+		image_add_vcpu(&all->image, 100 - i);
+		store(all, before);
+	}
+	vm_sample(all->vm);
+	assert_int_equal(all->vm->count, 21);
+	for (size_t i = 1; i < 21; i++)
+		assert_true(kvmstats_source_compare(all->vm->watches[i - 1].source,
+						    all->vm->watches[i].source) < 0);
+	watch = watch_of(all, 80);
+	assert_non_null(watch);
+	/* it was not there before: all that it has is of this interval */
+	assert_int_equal(watch->delta[0], 20101);
+	assert_int_equal(watch->base[0], 0);
+	assert_int_equal(watch->before_ns, watch_of(all, 3)->before_ns);
+	assert_int_equal(watch->now_ns, watch_of(all, 3)->now_ns);
+	count_up(all, 20, 9);
+	vm_sample(all->vm);
+	assert_int_equal(watch_of(all, 80)->delta[0], 9);
+	assert_int_equal(watch_of(all, 3)->delta[0], 0);
+}
+
+/* The VM is looked at again, and again, and keeps its vCPUs. */
+static void dropped_together(void **state)
+{
+	struct all *all = *state;
+	unsigned int before = count_open_fds();
+
+	vm_drop_failed(all->vm);
+	assert_int_equal(all->vm->count, 2);
+	assert_true(vm_has_vcpus(all->vm, all->source));
+	assert_int_equal(ftruncate(kvmstats_source_fd(all->source),
+				   IMAGE_DATA_AT + 8 * VCPUS_RECORD_WORDS), 0);
+	vm_sample(all->vm);
+	assert_int_equal(all->vm->watches[0].error, -EIO);
+	vm_drop_failed(all->vm);
+	assert_int_equal(all->vm->count, 0);
+	assert_int_equal(all->vm->vcpus_count, 0);
+	assert_int_equal(count_open_fds(), before - 1);
+}
+
 int main(void)
 {
 	TEST_LIST = {
@@ -170,6 +302,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(in_another_namespace, set_up,
 						tear_down),
 		cmocka_unit_test(cpu_time_in_an_exec),
+		cmocka_unit_test_setup_teardown(all_vcpus, open_all, close_all),
+		cmocka_unit_test_setup_teardown(many_new_vcpus, open_all, close_all),
+		cmocka_unit_test_setup_teardown(dropped_together, open_all,
+						close_all),
 	};
 
 	return RUN(tests);

@@ -59,7 +59,7 @@ $(O)/tests/block-threads: $(patsubst %.c,$(O)/tsan/%.o,$(lib_src) tests/image.c 
 	$(Q)$(CC) -fsanitize=thread $^ $(ALL_LDFLAGS) -lcmocka -o $@
 
 $(patsubst tests/%.c,$(O)/tests/%,$(migsim_tests)): $(migsim_asan)
-$(O)/tests/test_vm: $(addprefix $(O)/asan/kvmstat/,vm.o cpu_time.o)
+$(O)/tests/test_vm: $(addprefix $(O)/asan/kvmstat/,vm.o vm_vcpus.o cpu_time.o)
 
 $(O)/tests/%: $(O)/asan/tests/%.o $(asan_obj)
 	@mkdir -p $(@D)
@@ -88,7 +88,7 @@ $(O)/tests/fuzz-elf: $(O)/fuzz/kvmstat/program_elf.o
 
 # what the scripts use, and what runs in the booted kernel
 check preload-vmm: $(O)/tests/refuse
-preload-vmm: $(if $(STATIC),,$(addprefix $(O)/tests/test_,finder finder_kvm \
+preload-vmm: $(if $(STATIC),,$(addprefix $(O)/tests/test_,finder finder_kvm finder_vcpus \
 	     cpu_host))
 $(O)/tests/refuse: $(O)/tests/refuse.o
 	$(call say,LINK,$@)

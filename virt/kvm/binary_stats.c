@@ -5,7 +5,8 @@
  * KVM_GET_STATS_FD on a VM or a vCPU returns a file that describes itself and
  * holds the statistics: a header, the id string of the VM or vCPU, a descriptor
  * for each statistic, and the values, in this order and with no gaps.  See
- * Documentation/virt/kvm/stats-fd.rst.
+ * Documentation/virt/kvm/stats-fd.rst.  The file that KVM_GET_VCPUS_STATS_FD
+ * returns has the values of one vCPU after the other.
  *
  * There is nothing to lock.  All but the values is constant.  The values live in
  * struct kvm and struct kvm_vcpu, which the file keeps alive by a reference on
@@ -28,6 +29,7 @@
 #include <linux/kvm.h>
 #include <linux/kvm_host.h>
 #include <linux/module.h>
+#include <linux/nospec.h>
 #include <linux/poll.h>
 #include <linux/sched.h>
 #include <linux/seq_file.h>
@@ -119,6 +121,25 @@ static const struct kvm_stats_schema kvm_vm_stats_schema =
 static const struct kvm_stats_schema kvm_vcpu_stats_schema =
 	KVM_STATS_SCHEMA(kvm_vcpu_stats_entries, KVM_VCPU_STATS_DATA_SIZE);
 
+/* All vCPUs of a VM: a record is what is in struct kvm_vcpu, number and values. */
+#define KVM_VCPU_STATS_RECORD_SIZE (sizeof(u64) + KVM_VCPU_STATS_DATA_SIZE)
+
+static const struct kvm_vcpus_stats_header kvm_vcpus_stats_header = {
+	.header = {
+		.flags = KVM_STATS_FLAG_VCPUS,
+		.name_size = KVM_STATS_NAME_SIZE,
+		.id_offset = sizeof(struct kvm_vcpus_stats_header),
+		.desc_offset = sizeof(struct kvm_vcpus_stats_header) +
+			       KVM_STATS_NAME_SIZE,
+		.data_offset = sizeof(struct kvm_vcpus_stats_header) +
+			       KVM_STATS_NAME_SIZE +
+			       sizeof(kvm_vcpu_stats_entries),
+	},
+	.num_desc = ARRAY_SIZE(kvm_vcpu_stats_entries),
+	.record_size = KVM_VCPU_STATS_RECORD_SIZE,
+	.values_offset = sizeof(u64),
+};
+
 /*
  * The layout is ABI.  Names must fit with their NUL, and every byte of the
  * structs must belong to a statistic, or a reader would see what no descriptor
@@ -137,6 +158,9 @@ KVM_STATS_CHECK_MEMBER(size);
 KVM_STATS_CHECK_MEMBER(offset);
 KVM_STATS_CHECK_MEMBER(bucket_size);
 static_assert(KVM_STATS_NAME_SIZE % sizeof(u64) == 0);
+static_assert(sizeof(struct kvm_vcpus_stats_header) == 40);
+static_assert(offsetof(struct kvm_vcpu, stat) ==
+	      offsetofend(struct kvm_vcpu, stats_vcpu_id));
 
 #define KVM_STATS_CHECK_NAME(field, ...)				\
 	static_assert(sizeof(#field) <= KVM_STATS_NAME_SIZE);
@@ -245,7 +269,7 @@ static noinline ssize_t kvm_stats_read_any(struct file *file, char __user *buf,
 	init_sync_kiocb(&iocb, file);
 	iocb.ki_pos = *pos;
 	iov_iter_init(&to, READ, &iov, 1, count);
-	ret = kvm_stats_read_iter(&iocb, &to);
+	ret = file->f_op->read_iter(&iocb, &to);
 	*pos = iocb.ki_pos;
 	return ret;
 }
@@ -271,6 +295,123 @@ static loff_t kvm_stats_llseek(struct file *file, loff_t offset, int whence)
 
 	return fixed_size_llseek(file, offset, whence,
 				 kvm_stats_file_size(source->schema));
+}
+
+/*
+ * The vCPUs that have a record.  Their number only grows while the VM lives, they
+ * live as long as it does, and each has its place for good.  Pairs with the smp_wmb()
+ * in kvm_vm_ioctl_create_vcpu(): what is counted is in kvm->vcpus, and complete.
+ */
+static unsigned int kvm_stats_nr_records(struct kvm *kvm)
+{
+	return atomic_read_acquire(&kvm->online_vcpus);
+}
+
+static loff_t kvm_vcpus_stats_file_size(unsigned int nr)
+{
+	return kvm_vcpus_stats_header.header.data_offset +
+	       (loff_t)nr * KVM_VCPU_STATS_RECORD_SIZE;
+}
+
+/* One that is wanted as a whole has the short way: its size is a constant. */
+static void kvm_stats_copy_record(struct kiocb *iocb, struct iov_iter *to,
+				  loff_t start, const void *record)
+{
+	if (iocb->ki_pos != start ||
+	    iov_iter_count(to) < KVM_VCPU_STATS_RECORD_SIZE) {
+		kvm_stats_copy_block(iocb, to, start, record,
+				     KVM_VCPU_STATS_RECORD_SIZE);
+		return;
+	}
+
+	/* Values are counted while they are copied: see the head of this file. */
+	iocb->ki_pos += data_race(copy_to_iter(record,
+					       KVM_VCPU_STATS_RECORD_SIZE, to));
+}
+
+/* As kvm_stats_copy_block(), from the record on that the position is in. */
+static void kvm_stats_copy_records(struct kiocb *iocb, struct iov_iter *to,
+				   struct kvm *kvm, unsigned int nr)
+{
+	loff_t start = kvm_vcpus_stats_header.header.data_offset;
+	unsigned int i;
+
+	if (iocb->ki_pos < start)
+		return;
+
+	i = (u32)(iocb->ki_pos - start) / KVM_VCPU_STATS_RECORD_SIZE;
+	for (start = kvm_vcpus_stats_file_size(i);
+	     i < nr && iov_iter_count(to);
+	     i++, start += KVM_VCPU_STATS_RECORD_SIZE) {
+		struct kvm_vcpu *vcpu = kvm->vcpus[array_index_nospec(i, nr)];
+
+		kvm_stats_copy_record(iocb, to, start, &vcpu->stats_vcpu_id);
+	}
+}
+
+static ssize_t kvm_vcpus_stats_read_iter(struct kiocb *iocb,
+					 struct iov_iter *to)
+{
+	const struct kvm_stats_source *source = iocb->ki_filp->private_data;
+	const struct kvm_stats_header *header = &kvm_vcpus_stats_header.header;
+	unsigned int nr = kvm_stats_nr_records(source->kvm);
+	loff_t pos = iocb->ki_pos;
+
+	if (pos >= kvm_vcpus_stats_file_size(nr) || !iov_iter_count(to))
+		return 0;
+
+	kvm_stats_copy_block(iocb, to, 0, &kvm_vcpus_stats_header,
+			     sizeof(kvm_vcpus_stats_header));
+	kvm_stats_copy_block(iocb, to, header->id_offset, source->id,
+			     sizeof(source->id));
+	kvm_stats_copy_block(iocb, to, header->desc_offset,
+			     kvm_vcpu_stats_entries,
+			     sizeof(kvm_vcpu_stats_entries));
+	kvm_stats_copy_records(iocb, to, source->kvm, nr);
+
+	return iocb->ki_pos - pos ?: -EFAULT;
+}
+
+/* All records have a short way, as all values of a VM or vCPU have. */
+static ssize_t kvm_vcpus_stats_read(struct file *file, char __user *buf,
+				    size_t count, loff_t *pos)
+{
+	const struct kvm_stats_source *source = file->private_data;
+	struct kvm_vcpu **vcpu = source->kvm->vcpus;
+	unsigned int nr = kvm_stats_nr_records(source->kvm);
+	struct kvm_vcpu **end = vcpu + nr;
+	ssize_t copied = 0;
+
+	if (*pos != kvm_vcpus_stats_header.header.data_offset ||
+	    count < nr * KVM_VCPU_STATS_RECORD_SIZE)
+		return kvm_stats_read_any(file, buf, count, pos);
+
+	if (!access_ok(buf, count))
+		return -EFAULT;
+
+	for (; vcpu < end; vcpu++) {
+		unsigned long left;
+
+		/* Values are counted meanwhile: see the head of this file. */
+		left = data_race(__copy_to_user(buf + copied,
+						&(*vcpu)->stats_vcpu_id,
+						KVM_VCPU_STATS_RECORD_SIZE));
+		copied += KVM_VCPU_STATS_RECORD_SIZE - left;
+		if (left)
+			break;
+	}
+	*pos += copied;
+	return copied || !nr ? copied : -EFAULT;
+}
+
+static loff_t kvm_vcpus_stats_llseek(struct file *file, loff_t offset,
+				     int whence)
+{
+	const struct kvm_stats_source *source = file->private_data;
+	unsigned int nr = kvm_stats_nr_records(source->kvm);
+
+	return fixed_size_llseek(file, offset, whence,
+				 kvm_vcpus_stats_file_size(nr));
 }
 
 /*
@@ -351,6 +492,19 @@ static const struct file_operations kvm_stats_fops = {
 #endif
 };
 
+/* Its source is the VM's. */
+static const struct file_operations kvm_vcpus_stats_fops = {
+	.owner = THIS_MODULE,
+	.read = kvm_vcpus_stats_read,
+	.read_iter = kvm_vcpus_stats_read_iter,
+	.llseek = kvm_vcpus_stats_llseek,
+	.poll = kvm_stats_poll,
+	.release = kvm_stats_release,
+#ifdef CONFIG_PROC_FS
+	.show_fdinfo = kvm_stats_show_fdinfo,
+#endif
+};
+
 /*
  * Give the vCPU statistic at @offset another name, for a meaning that depends on
  * the machine.  Called by kvm_init(), while there can be no VM and so no reader: a
@@ -402,13 +556,15 @@ void kvm_init_vcpu_stats_source(struct kvm_vcpu *vcpu)
 	source->data = &vcpu->stat;
 	source->kvm = vcpu->kvm;
 	source->serial = kvm_next_serial();
+	vcpu->stats_vcpu_id = vcpu->vcpu_id;
 }
 
 /*
  * The caller's ioctl keeps the VM alive meanwhile.  The file's own reference is
  * taken before fd_install(): from there on another thread may close it.
  */
-static int kvm_stats_open(struct kvm_stats_source *source, const char *name)
+static int kvm_stats_open(struct kvm_stats_source *source,
+			  const struct file_operations *fops, const char *name)
 {
 	struct file *file;
 	int fd;
@@ -417,7 +573,7 @@ static int kvm_stats_open(struct kvm_stats_source *source, const char *name)
 	if (fd < 0)
 		return fd;
 
-	file = anon_inode_getfile(name, &kvm_stats_fops, source, O_RDONLY);
+	file = anon_inode_getfile(name, fops, source, O_RDONLY);
 	if (IS_ERR(file)) {
 		put_unused_fd(fd);
 		return PTR_ERR(file);
@@ -436,7 +592,14 @@ static int kvm_stats_open(struct kvm_stats_source *source, const char *name)
 
 int kvm_get_vm_stats_fd(struct kvm *kvm)
 {
-	return kvm_stats_open(&kvm->stats_source, "kvm-vm-stats");
+	return kvm_stats_open(&kvm->stats_source, &kvm_stats_fops,
+			      "kvm-vm-stats");
+}
+
+int kvm_get_vcpus_stats_fd(struct kvm *kvm)
+{
+	return kvm_stats_open(&kvm->stats_source, &kvm_vcpus_stats_fops,
+			      "kvm-vcpus-stats");
 }
 
 int kvm_get_vcpu_stats_fd(struct kvm_vcpu *vcpu)
@@ -444,5 +607,5 @@ int kvm_get_vcpu_stats_fd(struct kvm_vcpu *vcpu)
 	char name[sizeof("kvm-vcpu-stats:") + 10];
 
 	snprintf(name, sizeof(name), "kvm-vcpu-stats:%d", vcpu->vcpu_id);
-	return kvm_stats_open(&vcpu->stats_source, name);
+	return kvm_stats_open(&vcpu->stats_source, &kvm_stats_fops, name);
 }

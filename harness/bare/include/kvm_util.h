@@ -40,6 +40,8 @@ int vm_enable_cap(struct kvm_vm *vm, struct kvm_enable_cap *cap);
 
 /* A vCPU that has nothing to run. */
 void vm_vcpu_add(struct kvm_vm *vm, uint32_t vcpuid);
+/* One that is about to run @guest, in a VM of vm_create_default(). */
+void vm_vcpu_add_default(struct kvm_vm *vm, uint32_t vcpuid, void *guest);
 struct kvm_run *vcpu_state(struct kvm_vm *vm, uint32_t vcpuid);
 /* Until an exit that is not a signal's; 0, or -1 and errno. */
 int _vcpu_run(struct kvm_vm *vm, uint32_t vcpuid);

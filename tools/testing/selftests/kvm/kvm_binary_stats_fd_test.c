@@ -63,10 +63,19 @@ FIXTURE_VARIANT_ADD(file, vcpu)
 	.scope = STATS_VCPU,
 };
 
+FIXTURE_VARIANT_ADD(file, vcpus)
+{
+	.scope = STATS_VCPUS,
+};
+
+/* The variant's ioctl, for threads. */
+static unsigned long request;
+
 FIXTURE_SETUP(file)
 {
 	self->vm = stats_setup(&self->s, variant->scope);
 	self->owner_fd = stats_owner_fd(self->vm, variant->scope);
+	request = stats_request(variant->scope);
 }
 
 /* Some tests have closed the VM or the file already; the rest ends with them. */
@@ -85,11 +94,15 @@ TEST_F(file, flags)
 
 TEST_F(file, link_name)
 {
+	static const char * const names[] = {
+		[STATS_VM]	= "anon_inode:kvm-vm-stats",
+		[STATS_VCPU]	= "anon_inode:kvm-vcpu-stats:%d",
+		[STATS_VCPUS]	= "anon_inode:kvm-vcpus-stats",
+	};
 	char path[64], expected[64], link[64] = "";
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", self->s.fd);
-	snprintf(expected, sizeof(expected), variant->scope == STATS_VM ?
-		 "anon_inode:kvm-vm-stats" : "anon_inode:kvm-vcpu-stats:%d",
+	snprintf(expected, sizeof(expected), names[variant->scope],
 		 STATS_VCPU_ID);
 	TEST_ASSERT(readlink(path, link, sizeof(link) - 1) > 0, "%s", path);
 	TEST_ASSERT(!strcmp(link, expected), "the fd is '%s', not '%s'",
@@ -223,8 +236,8 @@ TEST(serial_of_threads)
 /* It is what it was after the VMM has closed its own descriptors. */
 TEST_F(file, serial_outlives_vm)
 {
-	const char *key = variant->scope == STATS_VM ? "kvm-vm-serial" :
-						      "kvm-vcpu-serial";
+	const char *key = variant->scope == STATS_VCPU ? "kvm-vcpu-serial" :
+							"kvm-vm-serial";
 	uint64_t serial = stats_fdinfo(self->owner_fd, key);
 
 	kvm_vm_free(self->vm);
@@ -232,29 +245,40 @@ TEST_F(file, serial_outlives_vm)
 	TEST_ASSERT_EQ(stats_fdinfo(self->s.fd, key), serial);
 }
 
-static void check_refused(const char *what, int fd)
+static void check_cmd_refused(const char *what, int fd, unsigned long cmd)
 {
-	int ret = ioctl(fd, KVM_GET_STATS_FD, NULL);
+	int ret = ioctl(fd, cmd, NULL);
 
 	TEST_ASSERT(ret == -1 && (errno == ENOTTY || errno == EINVAL),
-		    "KVM_GET_STATS_FD on %s returned %d", what, ret);
+		    "ioctl %#lx on %s returned %d", cmd, what, ret);
+}
+
+static void check_refused(const char *what, int fd)
+{
+	check_cmd_refused(what, fd, KVM_GET_STATS_FD);
+	check_cmd_refused(what, fd, KVM_GET_VCPUS_STATS_FD);
 }
 
 TEST(wrong_fds)
 {
-	struct stats_file vm_stats, vcpu_stats;
+	struct stats_file vm_stats, vcpu_stats, vcpus_stats;
 	unsigned int nr_fds;
 	int pipe_fds[2];
 	int kvm_fd = open("/dev/kvm", O_RDWR);
+	struct kvm_vm *vm;
 
 	TEST_ASSERT(kvm_fd >= 0 && !pipe(pipe_fds), "setup");
 	stats_setup(&vm_stats, STATS_VM);
 	stats_setup(&vcpu_stats, STATS_VCPU);
+	vm = stats_setup(&vcpus_stats, STATS_VCPUS);
 	nr_fds = stats_count_fds();
 	check_refused("/dev/kvm", kvm_fd);
 	check_refused("a pipe", pipe_fds[0]);
 	check_refused("a VM's statistics", vm_stats.fd);
 	check_refused("a vCPU's statistics", vcpu_stats.fd);
+	check_refused("the statistics of all vCPUs", vcpus_stats.fd);
+	check_cmd_refused("a vCPU", stats_vcpu_fd(vm, STATS_VCPU_ID),
+			  KVM_GET_VCPUS_STATS_FD);
 	TEST_ASSERT(ioctl(-1, KVM_GET_STATS_FD, NULL) == -1 && errno == EBADF,
 		    "KVM_GET_STATS_FD on -1");
 	TEST_ASSERT_EQ(stats_count_fds(), nr_fds);
@@ -265,7 +289,7 @@ TEST_F(file, two_fds)
 	struct stats_file *a = &self->s, b;
 	uint8_t buf[24];
 
-	stats_open(&b, stats_get_fd(self->owner_fd));
+	stats_open(&b, stats_get_scope_fd(self->owner_fd, variant->scope));
 	TEST_ASSERT(a->fd != b.fd, "the same fd twice");
 	stats_check_unchanged(a, b.fd);
 	/* Each has a position of its own. */
@@ -376,7 +400,7 @@ TEST_F(file, hangup_at_last_close)
 {
 	int vm_fd = dup(vm_get_fd(self->vm));
 	int vcpu_fd = dup(stats_vcpu_fd(self->vm, STATS_VCPU_ID));
-	int first = variant->scope == STATS_VM ? vm_fd : vcpu_fd;
+	int first = variant->scope == STATS_VCPU ? vcpu_fd : vm_fd;
 
 	TEST_ASSERT(vm_fd >= 0 && vcpu_fd >= 0, "dup");
 	TEST_ASSERT(!hangs_up(self->s.fd), "at the beginning");
@@ -501,7 +525,8 @@ TEST_F(file, hangup_at_death)
 	wait_for_hangup(stats_fd);
 	close(stats_fd);
 	/* A file that is opened later knows at once. */
-	stats_fd = stats_get_fd(variant->scope == STATS_VM ? vm_fd : vcpu_fd);
+	stats_fd = stats_get_scope_fd(variant->scope == STATS_VCPU ? vcpu_fd :
+				      vm_fd, variant->scope);
 	TEST_ASSERT(hangs_up(stats_fd), "not known later");
 	stats_check_file(stats_fd, vmm, variant->scope);
 }
@@ -751,15 +776,16 @@ TEST_F(file, passed_on)
 	stats_check_file(fd, vmm, variant->scope);
 }
 
-/* KVM_GET_STATS_FD needs nothing of the creator but the VM's or vCPU's fd. */
+/* The ioctl needs nothing of the creator but the VM's or vCPU's fd. */
 TEST_F(file, ioctl_in_child)
 {
 	pid_t pid, creator = getpid();
 
 	pid = stats_fork();
 	if (!pid) {
-		stats_check_file(stats_get_fd(self->owner_fd), creator,
-				 variant->scope);
+		stats_check_file(stats_get_scope_fd(self->owner_fd,
+						    variant->scope),
+				 creator, variant->scope);
 		_exit(0);
 	}
 	stats_join(pid);
@@ -796,7 +822,8 @@ TEST_F(file, pidfd_getfd)
 	if (owner_fd < 0 && errno == EPERM && getuid())
 		SKIP(return, "pidfd_getfd is not allowed to this user");
 	TEST_ASSERT(owner_fd >= 0, "pidfd_getfd");
-	stats_check_file(stats_get_fd(owner_fd), vmm, variant->scope);
+	stats_check_file(stats_get_scope_fd(owner_fd, variant->scope), vmm,
+			 variant->scope);
 	close(hold_fds[1]);
 	stats_join(vmm);
 }
@@ -843,15 +870,15 @@ TEST_F(file, emfile)
 	limit.rlim_cur = lowest;
 	TEST_ASSERT(!setrlimit(RLIMIT_NOFILE, &limit), "setrlimit");
 	for (i = 0; i < 1000; i++) {
-		ret = ioctl(self->owner_fd, KVM_GET_STATS_FD, NULL);
+		ret = ioctl(self->owner_fd, request, NULL);
 		TEST_ASSERT(ret == -1 && errno == EMFILE,
-			    "KVM_GET_STATS_FD returned %d", ret);
+			    "the ioctl returned %d", ret);
 	}
 	TEST_ASSERT(!setrlimit(RLIMIT_NOFILE, &old), "setrlimit");
 	TEST_ASSERT_EQ(stats_count_fds(), nr_fds);
 	check_free_fds(lowest);
-	stats_check_file(stats_get_fd(self->owner_fd), getpid(),
-			 variant->scope);
+	stats_check_file(stats_get_scope_fd(self->owner_fd, variant->scope),
+			 getpid(), variant->scope);
 }
 
 #define IGNORE_GFP_WAIT	"/sys/kernel/debug/failslab/ignore-gfp-wait"
@@ -869,8 +896,8 @@ static bool write_file(const char *path, const char *text)
 }
 
 /*
- * KVM_GET_STATS_FD with its @nth allocation failing.  Returns false if it does
- * not make so many.
+ * The ioctl with its @nth allocation failing.  Returns false if it does not make
+ * so many.
  */
 static bool ioctl_fails_nth(int owner_fd, int nth, int *nr_failed)
 {
@@ -880,7 +907,7 @@ static bool ioctl_fails_nth(int owner_fd, int nth, int *nr_failed)
 	TEST_ASSERT(fd >= 0, FAIL_NTH);
 	snprintf(text, sizeof(text), "%d", nth);
 	TEST_ASSERT(write(fd, text, strlen(text)) > 0, FAIL_NTH);
-	ret = ioctl(owner_fd, KVM_GET_STATS_FD, NULL);
+	ret = ioctl(owner_fd, request, NULL);
 	error = errno;
 	/*
 	 * Where copies to and from userspace can fail, too, a failure that is
@@ -916,8 +943,8 @@ TEST_F(file, enomem)
 		    nth - 1);
 	TEST_ASSERT_EQ(stats_count_fds(), nr_fds);
 	check_free_fds(lowest);
-	stats_check_file(stats_get_fd(self->owner_fd), getpid(),
-			 variant->scope);
+	stats_check_file(stats_get_scope_fd(self->owner_fd, variant->scope),
+			 getpid(), variant->scope);
 }
 
 TEST_F(file, many_opens)
@@ -925,7 +952,7 @@ TEST_F(file, many_opens)
 	int i, fd, first = lowest_free_fd();
 
 	for (i = 0; i < 5000; i++) {
-		fd = stats_get_fd(self->owner_fd);
+		fd = stats_get_scope_fd(self->owner_fd, variant->scope);
 		TEST_ASSERT(fd == first, "open %d gave fd %d, not %d", i, fd,
 			    first);
 		close(fd);
@@ -940,7 +967,7 @@ static void *open_read_close(void *owner_fd)
 	int fd;
 
 	for (;;) {
-		fd = ioctl((long)owner_fd, KVM_GET_STATS_FD, NULL);
+		fd = ioctl((long)owner_fd, request, NULL);
 		if (fd < 0)
 			break;
 		got = pread(fd, buf, sizeof(buf), 0);
@@ -948,7 +975,7 @@ static void *open_read_close(void *owner_fd)
 		close(fd);
 	}
 	/* By now another thread may have a file of that number. */
-	TEST_ASSERT(errno == EBADF || errno == ENOTTY, "KVM_GET_STATS_FD");
+	TEST_ASSERT(errno == EBADF || errno == ENOTTY, "the ioctl");
 	return NULL;
 }
 

@@ -185,7 +185,8 @@ static void check_while_running(enum stats_scope scope)
 	for (i = 0; i < 10; i++) {
 		/* It ticks only inside KVM_RUN, and nothing ends that. */
 		runner_wait_ticks();
-		stats_check_file(stats_get_fd(stats_owner_fd(vm, scope)),
+		stats_check_file(stats_get_scope_fd(stats_owner_fd(vm, scope),
+						    scope),
 				 getpid(), scope);
 	}
 	runner_wait_ticks();
@@ -201,6 +202,11 @@ TEST(while_running)
 TEST(while_running_vm)
 {
 	check_while_running(STATS_VM);
+}
+
+TEST(while_running_vcpus)
+{
+	check_while_running(STATS_VCPUS);
 }
 
 static void ignore_signal(int sig)

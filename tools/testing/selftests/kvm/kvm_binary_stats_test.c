@@ -79,6 +79,11 @@ FIXTURE_VARIANT_ADD(file, vcpu)
 	.scope = STATS_VCPU,
 };
 
+FIXTURE_VARIANT_ADD(file, vcpus)
+{
+	.scope = STATS_VCPUS,
+};
+
 FIXTURE_SETUP(file)
 {
 	stats_setup(&self->s, variant->scope);
@@ -116,21 +121,23 @@ static void get_blocks(const struct stats_file *s, struct block blocks[4])
 {
 	const struct kvm_stats_header *h = &s->header;
 
-	blocks[0] = (struct block){ "header", 0, sizeof(*h) };
+	blocks[0] = (struct block){ "header", 0, s->header_size };
 	blocks[1] = (struct block){ "id", h->id_offset,
 				    (uint64_t)h->id_offset + h->name_size };
 	blocks[2] = (struct block){ "descriptors", h->desc_offset,
 				    h->desc_offset +
 				    (uint64_t)h->num_desc * s->desc_size };
 	blocks[3] = (struct block){ "data", h->data_offset,
-				    h->data_offset + data_size(s) };
+				    h->data_offset + s->vcpus.values_offset +
+				    data_size(s) };
 }
 
 TEST_F(file, header)
 {
 	struct kvm_stats_header *h = &self->s.header;
 
-	TEST_ASSERT(!h->flags, "flags are %#x, none is defined", h->flags);
+	TEST_ASSERT_EQ(h->flags, variant->scope == STATS_VCPUS ?
+		       KVM_STATS_FLAG_VCPUS : 0);
 	TEST_ASSERT(h->num_desc, "there is no descriptor");
 	/* Else every other descriptor of the array would be misaligned. */
 	TEST_ASSERT(h->name_size && h->name_size % sizeof(uint64_t) == 0,
@@ -173,7 +180,7 @@ TEST_F(file, id)
 	uint32_t i;
 
 	stats_check_id(&self->s, getpid(),
-		       variant->scope == STATS_VM ? -1 : STATS_VCPU_ID);
+		       variant->scope == STATS_VCPU ? STATS_VCPU_ID : -1);
 	for (i = strlen(id); i < self->s.header.name_size; i++)
 		TEST_ASSERT(!id[i], "byte %u, after the end of the id, is %#x",
 			    i, id[i]);
@@ -435,7 +442,7 @@ TEST_F(file, straddle_blocks)
 {
 	const struct kvm_stats_header *h = &self->s.header;
 
-	check_around(&self->s, sizeof(*h));
+	check_around(&self->s, self->s.header_size);
 	check_around(&self->s, h->id_offset);
 	check_around(&self->s, h->id_offset + h->name_size);
 	check_around(&self->s, h->desc_offset);

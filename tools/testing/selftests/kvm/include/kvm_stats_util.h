@@ -49,10 +49,11 @@ int stats_receive_fd(int sock);
 
 /* ---- statistics files ---- */
 
-/* Which of the two kinds of file. */
+/* Which of the three kinds of file. */
 enum stats_scope {
 	STATS_VM,
 	STATS_VCPU,
+	STATS_VCPUS,	/* all vCPUs of a VM */
 };
 
 /* Not 0, so that an index taken for the id is seen. */
@@ -60,7 +61,13 @@ enum stats_scope {
 
 struct stats_file {
 	int fd;
+	/*
+	 * Of STATS_VCPUS, num_desc is not the file's, which is 0, but that of
+	 * vcpus; a value is that of the first vCPU.
+	 */
 	struct kvm_stats_header header;
+	struct kvm_vcpus_stats_header vcpus;	/* of STATS_VCPUS, else 0 */
+	size_t header_size;	/* in the file, in bytes */
 	size_t desc_size;	/* of one descriptor with its name, in bytes */
 	size_t size;		/* of the whole file, in bytes */
 	uint8_t *image;		/* the file as it was when it was opened */
@@ -71,7 +78,11 @@ struct kvm_vm *stats_create_vm(void);
 int stats_vcpu_fd(struct kvm_vm *vm, uint32_t vcpu_id);
 /* The fd that offers statistics of @scope: the VM's or the vCPU's. */
 int stats_owner_fd(struct kvm_vm *vm, enum stats_scope scope);
+/* The ioctl on it: KVM_GET_STATS_FD or KVM_GET_VCPUS_STATS_FD. */
+unsigned long stats_request(enum stats_scope scope);
 
+/* The ioctl for @scope on @owner_fd, which must succeed. */
+int stats_get_scope_fd(int owner_fd, enum stats_scope scope);
 /* KVM_GET_STATS_FD on @owner_fd, which must succeed. */
 int stats_get_fd(int owner_fd);
 /* Read the file @fd; @s owns it afterwards. */

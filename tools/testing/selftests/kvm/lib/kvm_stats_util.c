@@ -113,17 +113,28 @@ int stats_vcpu_fd(struct kvm_vm *vm, uint32_t vcpu_id)
 
 int stats_owner_fd(struct kvm_vm *vm, enum stats_scope scope)
 {
-	if (scope == STATS_VM)
+	if (scope != STATS_VCPU)
 		return vm_get_fd(vm);
 	return stats_vcpu_fd(vm, STATS_VCPU_ID);
 }
 
+unsigned long stats_request(enum stats_scope scope)
+{
+	return scope == STATS_VCPUS ? KVM_GET_VCPUS_STATS_FD : KVM_GET_STATS_FD;
+}
+
+int stats_get_scope_fd(int owner_fd, enum stats_scope scope)
+{
+	int fd = ioctl(owner_fd, stats_request(scope), NULL);
+
+	TEST_ASSERT(fd >= 0, "%s", scope == STATS_VCPUS ?
+		    "KVM_GET_VCPUS_STATS_FD" : "KVM_GET_STATS_FD");
+	return fd;
+}
+
 int stats_get_fd(int owner_fd)
 {
-	int fd = ioctl(owner_fd, KVM_GET_STATS_FD, NULL);
-
-	TEST_ASSERT(fd >= 0, "KVM_GET_STATS_FD");
-	return fd;
+	return stats_get_scope_fd(owner_fd, STATS_VM);
 }
 
 void stats_pread(int fd, void *buf, size_t len, off_t pos)
@@ -165,14 +176,28 @@ static void check_table_inside(const struct stats_file *s)
 		    h->id_offset, s->size);
 }
 
+static void load_header(struct stats_file *s)
+{
+	TEST_ASSERT(s->size >= sizeof(s->header),
+		    "the file has %zu bytes, less than a header", s->size);
+	memcpy(&s->header, s->image, sizeof(s->header));
+	s->header_size = sizeof(s->header);
+	if (!(s->header.flags & KVM_STATS_FLAG_VCPUS))
+		return;
+
+	TEST_ASSERT(s->size >= sizeof(s->vcpus),
+		    "the file has %zu bytes, less than its header", s->size);
+	memcpy(&s->vcpus, s->image, sizeof(s->vcpus));
+	s->header_size = sizeof(s->vcpus);
+	s->header.num_desc = s->vcpus.num_desc;
+}
+
 void stats_open(struct stats_file *s, int fd)
 {
 	memset(s, 0, sizeof(*s));
 	s->fd = fd;
 	load_image(s);
-	TEST_ASSERT(s->size >= sizeof(s->header),
-		    "the file has %zu bytes, less than a header", s->size);
-	memcpy(&s->header, s->image, sizeof(s->header));
+	load_header(s);
 	s->desc_size = sizeof(struct kvm_stats_desc) + s->header.name_size;
 	check_table_inside(s);
 }
@@ -181,7 +206,7 @@ struct kvm_vm *stats_setup(struct stats_file *s, enum stats_scope scope)
 {
 	struct kvm_vm *vm = stats_create_vm();
 
-	stats_open(s, stats_get_fd(stats_owner_fd(vm, scope)));
+	stats_open(s, stats_get_scope_fd(stats_owner_fd(vm, scope), scope));
 	return vm;
 }
 
@@ -202,7 +227,7 @@ bool stats_is_immutable(const struct stats_file *s, size_t pos)
 {
 	const struct kvm_stats_header *h = &s->header;
 
-	return in_block(pos, 0, sizeof(*h)) ||
+	return in_block(pos, 0, s->header_size) ||
 	       in_block(pos, h->id_offset, h->name_size) ||
 	       in_block(pos, h->desc_offset, h->num_desc * s->desc_size);
 }
@@ -281,7 +306,7 @@ void stats_check_file(int fd, pid_t pid, enum stats_scope scope)
 	struct stats_file s;
 
 	stats_open(&s, fd);
-	stats_check_id(&s, pid, scope == STATS_VM ? -1 : STATS_VCPU_ID);
+	stats_check_id(&s, pid, scope == STATS_VCPU ? STATS_VCPU_ID : -1);
 	stats_check_unchanged(&s, fd);
 	stats_close(&s);
 }
@@ -339,7 +364,8 @@ void stats_read(const struct stats_file *s, const struct kvm_stats_desc *desc,
 		uint64_t *values)
 {
 	size_t len = desc->size * sizeof(*values);
-	off_t pos = (off_t)s->header.data_offset + desc->offset;
+	off_t pos = (off_t)s->header.data_offset + s->vcpus.values_offset +
+		    desc->offset;
 	ssize_t got = pread(s->fd, values, len, pos);
 
 	TEST_ASSERT(got == (ssize_t)len,

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What a source is: for source.c, and for vcpus.c, which has some of its own. */
+#ifndef KVMSTATS_LIB_SOURCE_H
+#define KVMSTATS_LIB_SOURCE_H
+
+#include "published.h"
+
+struct kvmstats_source {
+	int fd;				/* -1: an image, or one vCPU of @all */
+	int vcpu;			/* -1: none */
+	bool published;			/* by a program, not by the kernel */
+	struct published_name name;	/* "": no device's */
+	unsigned char *image;
+	size_t image_bytes;
+	char *id;
+	struct kvmstats_schema *schema;
+	atomic_bool never_waits;
+	DIR *directory;			/* in debugfs; NULL: none */
+	/*
+	 * All vCPUs of a VM have records, one for each, in one file. One of them
+	 * has the record @index of the file of @all, which lives as long as it.
+	 */
+	struct records records;
+	struct kvmstats_source *all;
+	size_t index;
+	atomic_uint refs;		/* the caller's, and one of each vCPU */
+};
+
+static inline bool source_has_records(const struct kvmstats_source *source)
+{
+	return source->records.words && !source->all;
+}
+
+/* In the file of @all, from its beginning. */
+static inline uint64_t record_offset(const struct kvmstats_source *all,
+				     size_t index)
+{
+	return all->schema->header.data_offset +
+	       (uint64_t)index * all->records.words * 8;
+}
+
+/* What is read of the file, or is in the image: bytes, or -errno. */
+ssize_t source_pread(const struct kvmstats_source *source, void *buffer,
+		     size_t size_bytes, uint64_t offset);
+/*
+ * vcpus.c: the end of the last record that there is now, in bytes; and, as
+ * kvmstats_source_image, that of the file that a vCPU would have of its own.
+ */
+uint64_t vcpus_end(const struct kvmstats_source *all);
+int64_t vcpu_image(const struct kvmstats_source *source, void *image,
+		   size_t size_bytes);
+
+#endif /* KVMSTATS_LIB_SOURCE_H */
