@@ -50,8 +50,14 @@ bench-slots: ## what a change of memory slots costs, by a list and without
 	harness/prepare x86_64 plain
 	harness/bench-slots
 
+bench-qemu-slots: ## time that QEMU spends on memory slots while a VM boots, three ways
+	harness/prepare x86_64 plain
+	scripts/build-qemu --bench
+	harness/bench-qemu-slots
+
 lab: qemu ## migration policies compared, into docs/dirty-quota.md; an hour
 	harness/prepare x86_64 plain
 	harness/run-lab
 
-.PHONY: lab boot boot-tests harness-selftest run-demo run-migration bench-quota bench-slots bench-stats
+.PHONY: lab boot boot-tests harness-selftest run-demo run-migration bench-quota bench-slots \
+	bench-qemu-slots bench-stats
