@@ -114,6 +114,7 @@ LONG_PARTS := $(if $(filter 1,$(ALL)),\
 	'check-debian=scripts/check-debian' \
 	'check-deb=packaging/tests/check-deb' \
 	'qemu-every=scripts/build-qemu --every' \
+	'qemu-without-library=scripts/build-qemu --without-library' \
 	'debug-selftest=harness/selftest-debug' \
 	'agent-tsan=make -C userspace O=$(CURDIR)/build/userspace/host check-tsan' \
 	'coverage=harness/coverage')
@@ -161,7 +162,7 @@ help: ## this list
 
 -include harness/harness.mk
 
-boot boot-tests harness-selftest run-demo run-migration bench-quota bench-slots bench-stats lab: | boot-packages
+boot boot-tests harness-selftest run-demo run-migration bench-quota bench-slots bench-qemu-slots bench-qemu-block bench-stats lab: | boot-packages
 boot-packages:
 	@scripts/packages need build boot \
 		$(if $(filter host,$(ROOT))$(filter boot-tests,$(MAKECMDGOALS)),check) \

@@ -50,8 +50,22 @@ bench-slots: ## what a change of memory slots costs, by a list and without
 	harness/prepare x86_64 plain
 	harness/bench-slots
 
+bench-qemu-slots: ## time that QEMU spends on memory slots while a VM boots, three ways
+	harness/prepare x86_64 plain
+	scripts/build-qemu --bench
+	harness/bench-qemu-slots
+
+bench-qemu-block: qemu ## what block=on costs a request, and a look at a disk, in instructions
+	harness/prepare x86_64 plain
+	scripts/qemu-acct --series build/bench
+	$(MAKE) -C userspace O="$(CURDIR)/build/userspace/host" \
+		QEMU_ACCT="$(CURDIR)/build/bench/qemu-acct.o" \
+		"$(CURDIR)/build/userspace/host/bench/bench-acct"
+	harness/bench-qemu-block
+
 lab: qemu ## migration policies compared, into docs/dirty-quota.md; an hour
 	harness/prepare x86_64 plain
 	harness/run-lab
 
-.PHONY: lab boot boot-tests harness-selftest run-demo run-migration bench-quota bench-slots bench-stats
+.PHONY: lab boot boot-tests harness-selftest run-demo run-migration bench-quota bench-slots \
+	bench-qemu-slots bench-qemu-block bench-stats

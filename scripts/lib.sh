@@ -16,7 +16,8 @@ TREE_DEFAULT=$BUILD/$SERIES
 BASE_TREE=$BUILD/base/$SERIES
 SUFFIX='' FOR='' # of what the kernel's series has without; behind "make tree" in messages
 [ "$SERIES" = linux-5.10 ] || SUFFIX=-$SERIES FOR=" SERIES=$SERIES"
-STATE=$BUILD/series-state$SUFFIX
+STATE=$BUILD/series-state$SUFFIX # of the repository, when it was last composed or refreshed
+TREE_STATE=$BUILD/tree-state$SUFFIX # of what TREE_DEFAULT holds
 JOBS=${JOBS:-$(nproc)}
 RESULTS=${RESULTS:-$BUILD/results.tsv}
 

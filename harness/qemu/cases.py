@@ -320,9 +320,46 @@ def no_capability():
     source.capability("auto-converge")
 
 
+def job(qemu, command, **arguments):
+    """A job of QEMU's, from its begin to its end"""
+    def concluded():
+        [one] = qemu.ask("query-jobs")
+        expect("error" not in one, f"{command}: {one}")
+        return one["status"] == "concluded"
+    qemu.ask(command, job_id="job", **arguments)
+    vm.until(concluded, command)
+    qemu.ask("job-dismiss", id="job")
+
+
+def snapshots():
+    """Saved and loaded with the capability on, between migrations"""
+    disk = vm.directory + "/snapshots.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "64M"],
+                   check=True)
+    snapshot = {"tag": "one", "vmstate": "disk", "devices": ["disk"]}
+    source = vm.source(small(), "dirty-quota", options=(
+        "-blockdev", f"qcow2,node-name=disk,file.driver=file,file.filename={disk}"))
+    before = source.rates()
+    _, uri = vm.destination(source.guest)
+    source.ask("migrate", uri=uri)
+    vm.limited(source)
+    source.ask("migrate_cancel")
+    vm.until(lambda: vm.ended(source), "the end")
+    job(source, "snapshot-save", **snapshot)
+    no_limit(source, before)
+    after = source.progress()[1]
+    source.ask("stop")
+    job(source, "snapshot-load", **snapshot)
+    loaded = source.progress()[1]
+    expect(all(a < b for a, b in zip(loaded, after)), f"{loaded}, not before {after}")
+    source.ask("cont")
+    no_limit(source, before)
+    migrated(source, before)
+
+
 CASES = [several, cancelled, destination_killed, tcp, multifd, postcopy,
          bandwidth_changes, slow_link, paused, halted,
-         needs_nothing, refused, documented]
+         needs_nothing, refused, documented, snapshots]
 
 
 def main():

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""slots.py QEMU GUEST: memory slots that change while vCPUs run in them
+"""slots.py QEMU GUEST [--unpatched]: memory slots that change while vCPUs run in them
 
-Each function is a case: guests of its own, a line of TAP.
+Each function is a case: guests of its own, a line of TAP. --unpatched is for
+kernels that have no lists of memory slots.
 """
 import subprocess
 import sys
@@ -81,14 +82,31 @@ def migrated():
     unharmed(target)
 
 
+def does_not_start(options, why):
+    """With such options of the accelerator, and says why"""
+    ended = subprocess.run([vm.qemu, "-nodefaults", "-display", "none",
+                            "-accel", "kvm," + options],
+                           capture_output=True, text=True, timeout=60)
+    expect(ended.returncode == 1 and why in ended.stderr, f"{ended}")
+
+
 def refused():
     """What is no value of memslot-lists"""
-    ended = subprocess.run([vm.qemu, "-nodefaults", "-accel",
-                            "kvm,memslot-lists=perhaps"],
-                           capture_output=True, text=True, timeout=60)
-    expect(ended.returncode == 1 and "does not accept value 'perhaps'"
-           in ended.stderr, f"{ended}")
+    does_not_start("memslot-lists=perhaps", "does not accept value 'perhaps'")
+
+
+def no_lists():
+    """memslot-lists=on is refused where the kernel has none; auto does without"""
+    does_not_start("memslot-lists=on", "memslot-lists=on: this kernel has no "
+                   "lists of memory slots (KVM_CAP_MEMORY_REGION_LIST)")
+    does_not_start("memslot-lists=on,dirty-ring-size=1024",
+                   "memslot-lists=on: not with dirty-ring-size")
+    for lists in "auto", "off":
+        vm.Qemu(vm.Guest(*STAY), accel="kvm,memslot-lists=" + lists).runs()
 
 
 vm.setup(*sys.argv[1:3])
-vm.run([stays, off, migrated, refused])
+if sys.argv[3:] == ["--unpatched"]:
+    vm.run([no_lists])
+else:
+    vm.run([stays, off, migrated, refused])

@@ -103,6 +103,7 @@ static const struct method methods[] = {
 	{ "kvmstats_block", ours },
 	{ "QEMU's, as it is by default", qemu_acct_plain },
 	{ "QEMU's, 3 intervals, histogram", qemu_acct_full },
+	{ "QEMU's, block=on", qemu_acct_published },
 };
 
 #define METHODS (sizeof(methods) / sizeof(*methods))

@@ -6,9 +6,11 @@
 #pragma weak qemu_acct_setup
 #pragma weak qemu_acct_plain
 #pragma weak qemu_acct_full
+#pragma weak qemu_acct_published
 
 void qemu_acct_setup(void);
 void qemu_acct_plain(void);
 void qemu_acct_full(void);
+void qemu_acct_published(void);		/* of the series only */
 
 #endif /* BENCH_QEMU_ACCT_H */

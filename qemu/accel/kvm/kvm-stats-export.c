@@ -7,8 +7,7 @@
  *
  * and, with block=on, of statistics that QEMU itself keeps of block devices.
  *
- * The agent reads them from then on, without QEMU's help. It may begin later
- * than QEMU, end and begin anew: libkvmstats says when to look for it again.
+ * The agent reads them from then on, without QEMU's help.
  *
  * All of this runs in the main loop, or at least with the BQL held, and
  * nothing in it waits for the agent.
@@ -17,15 +16,11 @@
  */
 
 #include "qemu/osdep.h"
-#include <sys/un.h>
-#include <kvmstats.h>
 #include "qapi/error.h"
 #include "qemu/ctype.h"
 #include "qemu/cutils.h"
-#include "qemu/error-report.h"
-#include "qemu/main-loop.h"
 #include "qemu/module.h"
-#include "qemu/timer.h"
+#include "qemu/stats-sender.h"
 #include "qemu/uuid.h"
 #include "qom/object_interfaces.h"
 #include "monitor/monitor.h"
@@ -33,171 +28,62 @@
 #include "sysemu/kvm_int.h"
 #include "sysemu/sysemu.h"
 #include "kvm-stats-block.h"
-#include "trace.h"
 
 #define TYPE_KVM_STATS_EXPORT "kvm-stats-export"
-#define AGAIN_MS 100
 OBJECT_DECLARE_SIMPLE_TYPE(KVMStatsExport, KVM_STATS_EXPORT)
 
 struct KVMStatsExport {
     Object parent_obj;
 
     char *socket;
-    const char *path;               /* NULL: a connection was passed to us */
-    struct kvmstats_sender *sender;
-    int connection;                 /* the sender's, watched; -1: none */
-    int error;                      /* the last one, negative; 0: none */
-    QEMUTimer *timer;               /* NULL until the machine is there */
+    StatsSender *sender;
     Notifier machine_done;
     Notifier stats_fd;
     bool block;
     KVMStatsBlock *disks;           /* NULL: block=off, or no machine yet */
 };
 
-static const char *export_id(KVMStatsExport *e)
-{
-    return object_get_canonical_path_component(OBJECT(e));
-}
-
-/* An agent that is not there is no error: it may come yet. */
-static void export_report(KVMStatsExport *e, int ret)
-{
-    int error = MIN(ret, 0);
-
-    if (error == e->error) {
-        return;
-    }
-    e->error = error;
-    trace_kvm_stats_export(export_id(e), e->connection >= 0, error);
-    switch (-error) {
-    case 0:
-    case ENOENT:
-    case ECONNREFUSED:
-    case EAGAIN:
-        break;
-    case EPIPE:
-    case ECONNRESET:
-        if (!e->path) {
-            warn_report("kvm-stats-export '%s': the agent has closed '%s', "
-                        "and only a new object takes another connection",
-                        export_id(e), e->socket);
-        }
-        break;
-    case ENOTCONN:      /* as said when it was closed */
-        break;
-    default:
-        warn_report("kvm-stats-export '%s': cannot register at '%s', will try "
-                    "again: %s", export_id(e), e->socket, strerror(-error));
-        break;
-    }
-}
-
-/* Connect or send, whichever is due: when the timer or the socket says so. */
-static void export_maintain(void *opaque)
-{
-    KVMStatsExport *e = opaque;
-    int ret, wait_ms;
-
-    if (e->connection >= 0) {
-        qemu_set_fd_handler(e->connection, NULL, NULL, NULL);
-    }
-    ret = kvmstats_sender_maintain(e->sender, e->path, &wait_ms);
-    e->connection = kvmstats_sender_fd(e->sender);
-    if (e->connection >= 0) {
-        /* The agent says nothing: if there is something to read, it is gone. */
-        qemu_set_fd_handler(e->connection, export_maintain, NULL, e);
-    }
-    export_report(e, ret);
-    if (e->path || e->connection >= 0) {
-        timer_mod(e->timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + wait_ms);
-    } else {
-        timer_del(e->timer);
-    }
-}
-
-/* May run in the thread of a new vCPU, which has better things to do. */
-static void export_add_fd(KVMStatsExport *e, int fd, const char *whose)
-{
-    int ret = fd;
-
-    if (fd >= 0) {
-        fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-        ret = fd < 0 ? -errno : kvmstats_sender_add_stats(e->sender, fd);
-        if (ret < 0 && fd >= 0) {
-            close(fd);
-        }
-    }
-    if (ret < 0) {
-        warn_report("kvm-stats-export '%s': the statistics of %s are missing: "
-                    "%s", export_id(e), whose, strerror(-ret));
-        return;
-    }
-    timer_mod(e->timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME));
-}
-
 static void export_add(Notifier *notifier, void *data)
 {
     KVMStatsExport *e = container_of(notifier, KVMStatsExport, stats_fd);
 
-    export_add_fd(e, *(int *)data, "the VM or of a vCPU");
+    stats_sender_add_fd(e->sender, *(int *)data, "the VM or of a vCPU");
 }
 
 static void export_add_disk(void *opaque, int fd)
 {
-    export_add_fd(opaque, fd, "a block device");
+    KVMStatsExport *e = opaque;
+
+    stats_sender_add_fd(e->sender, fd, "a block device");
 }
 
 static bool export_new_sender(KVMStatsExport *e, Error **errp)
 {
     g_autofree char *uuid = qemu_uuid_set ? qemu_uuid_unparse_strdup(&qemu_uuid)
                                           : g_strdup("");
-    int ret = kvmstats_sender_new(qemu_get_vm_name() ?: "", uuid, &e->sender);
+    g_autofree char *who = g_strdup_printf("%s '%s'", TYPE_KVM_STATS_EXPORT,
+        object_get_canonical_path_component(OBJECT(e)));
 
-    if (ret == -EINVAL) {
-        error_setg(errp, "The name of the VM must be UTF-8 without control "
-                   "characters, and have at most %d bytes",
-                   KVMSTATS_MAX_VM_NAME);
-    } else if (ret < 0) {
-        error_setg_errno(errp, -ret, "kvm-stats-export");
-    }
-    return ret >= 0;
+    e->sender = stats_sender_new(who, qemu_get_vm_name() ?: "", uuid, errp);
+    return e->sender;
 }
 
-static void export_disconnect(KVMStatsExport *e)
-{
-    if (e->connection >= 0) {
-        qemu_set_fd_handler(e->connection, NULL, NULL, NULL);
-        e->connection = -1;
-    }
-    kvmstats_sender_free(e->sender);
-    e->sender = NULL;
-}
-
-/*
- * What has been sent cannot be taken back. So the agent gets what is left over
- * a new connection, if we can make one: a moment later, that it sees the end of
- * the other one first, and may learn of several that go at once.
- */
+/* The agent gets what is left over a new connection, if we can make one. */
 static void export_lose_disk(void *opaque)
 {
     KVMStatsExport *e = opaque;
 
-    if (!e->path) {
-        return;
+    if (stats_sender_reset(e->sender)) {
+        notifier_remove(&e->stats_fd);
+        kvm_add_stats_fd_notifier(&e->stats_fd);
+        kvm_stats_block_again(e->disks);
     }
-    export_disconnect(e);
-    export_new_sender(e, &error_abort);
-    notifier_remove(&e->stats_fd);
-    kvm_add_stats_fd_notifier(&e->stats_fd);
-    kvm_stats_block_again(e->disks);
-    timer_mod(e->timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + AGAIN_MS);
 }
 
 static void export_start(Notifier *notifier, void *data)
 {
     KVMStatsExport *e = container_of(notifier, KVMStatsExport, machine_done);
 
-    e->timer = timer_new_ms(QEMU_CLOCK_REALTIME, export_maintain, e);
     e->stats_fd.notify = export_add;
     kvm_add_stats_fd_notifier(&e->stats_fd);
     if (e->block) {
@@ -246,7 +132,7 @@ static bool export_take_connection(KVMStatsExport *e, const char *name,
     if (fd < 0) {
         return false;
     }
-    ret = kvmstats_sender_take_connection(e->sender, fd);
+    ret = stats_sender_set_connection(e->sender, fd, e->socket);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "'%s' is no connected UNIX socket of type "
                          "SOCK_SEQPACKET", e->socket);
@@ -266,18 +152,7 @@ static bool export_set_address(KVMStatsExport *e, Error **errp)
     if (strstart(e->socket, "fd:", &name)) {
         return export_take_connection(e, name, errp);
     }
-    if (!g_path_is_absolute(e->socket)) {
-        error_setg(errp, "Parameter 'socket' must be an absolute path, or "
-                   "'fd:' and the name or number of a descriptor");
-        return false;
-    }
-    if (strlen(e->socket) >= sizeof_field(struct sockaddr_un, sun_path)) {
-        error_setg(errp, "Parameter 'socket' must be shorter than %zu bytes",
-                   sizeof_field(struct sockaddr_un, sun_path));
-        return false;
-    }
-    e->path = e->socket;
-    return true;
+    return stats_sender_set_path(e->sender, e->socket, errp);
 }
 
 static void export_complete(UserCreatable *uc, Error **errp)
@@ -342,12 +217,9 @@ static void export_set_block(Object *obj, bool value, Error **errp)
 
 static bool export_get_connected(Object *obj, Error **errp)
 {
-    return KVM_STATS_EXPORT(obj)->connection >= 0;
-}
+    KVMStatsExport *e = KVM_STATS_EXPORT(obj);
 
-static void export_init(Object *obj)
-{
-    KVM_STATS_EXPORT(obj)->connection = -1;
+    return e->sender && stats_sender_is_connected(e->sender);
 }
 
 static void export_finalize(Object *obj)
@@ -361,8 +233,7 @@ static void export_finalize(Object *obj)
         notifier_remove(&e->stats_fd);
     }
     kvm_stats_block_free(e->disks);
-    export_disconnect(e);
-    timer_free(e->timer);
+    stats_sender_free(e->sender);
     g_free(e->socket);
 }
 
@@ -387,7 +258,6 @@ static const TypeInfo kvm_stats_export_info = {
     .name = TYPE_KVM_STATS_EXPORT,
     .parent = TYPE_OBJECT,
     .instance_size = sizeof(KVMStatsExport),
-    .instance_init = export_init,
     .instance_finalize = export_finalize,
     .class_init = export_class_init,
     .interfaces = (InterfaceInfo[]) {
