@@ -57,10 +57,6 @@ bench-qemu-slots: ## time that QEMU spends on memory slots while a VM boots, thr
 
 bench-qemu-block: qemu ## what block=on costs a request, and a look at a disk, in instructions
 	harness/prepare x86_64 plain
-	scripts/qemu-acct --series build/bench
-	$(MAKE) -C userspace O="$(CURDIR)/build/userspace/host" \
-		QEMU_ACCT="$(CURDIR)/build/bench/qemu-acct.o" \
-		"$(CURDIR)/build/userspace/host/bench/bench-acct"
 	harness/bench-qemu-block
 
 lab: qemu ## migration policies compared, into docs/dirty-quota.md; an hour
