@@ -4,7 +4,7 @@
 # depends on how fast the machine is: what is waited for is a text.
 
 : "${tap_dir:?}"
-terminal_limit_s=300
+limit_s=300
 
 terminal()
 {
@@ -48,7 +48,7 @@ shows()
 
 wait_for()
 {
-	local end=$((SECONDS + terminal_limit_s))
+	local end=$((SECONDS + limit_s))
 
 	until shows "$1"; do
 		if [ $SECONDS -ge $end ]; then
@@ -62,7 +62,7 @@ wait_for()
 
 wait_until_not()
 {
-	local end=$((SECONDS + terminal_limit_s))
+	local end=$((SECONDS + limit_s))
 
 	while shows "$1"; do
 		[ $SECONDS -lt $end ] || { screen; return 1; }
@@ -89,7 +89,7 @@ resize()
 # program has seen its size, not only the terminal.
 wait_for_size()
 {
-	local end=$((SECONDS + terminal_limit_s))
+	local end=$((SECONDS + limit_s))
 
 	until [ "$(screen | sed -n "1p;${1}p" | cut -c 1-7 | tr '\n' :)" = \
 		"kvm sta:h: help:" ]; do
@@ -120,7 +120,7 @@ top_pid()
 # ended_well STATUS: the program has gone, and the terminal is as it was
 ended_well()
 {
-	local end=$((SECONDS + terminal_limit_s))
+	local end=$((SECONDS + limit_s))
 
 	until [ "$(alternate)" = 0 ]; do
 		[ $SECONDS -lt $end ] || { echo "alternate screen"; return 1; }
