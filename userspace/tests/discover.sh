@@ -326,7 +326,7 @@ remade_in_the_same_process()
 {
 	start_vmm
 	registered || return 1
-	held=$(stats_fds_of "$helper")
+	settle
 	tell run 5
 	tell remake 2
 	tell run 700
@@ -336,6 +336,21 @@ remade_in_the_same_process()
 	local status=$?
 	stop_vmm
 	return $status
+}
+
+# The helper has all that it holds of a VM: sets held. The reader's event can be before
+# its last descriptor.
+settle()
+{
+	local looks=0 now
+
+	held=none
+	while [ $looks -lt 20 ]; do
+		now=$(stats_fds_of "$helper")
+		[ "$now" = "$held" ] || looks=0
+		held=$now looks=$((looks + 1))
+		sleep 0.1
+	done
 }
 
 # Than of the first, which was like it, and the descriptor by which a VM that was made
