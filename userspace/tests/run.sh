@@ -18,7 +18,7 @@ unset LD_PRELOAD KVMSTATS_SOCKET KVMSTATS_NAME KVMSTATS_UUID
 
 # With its table elsewhere, so that what the VMM says stands alone. An array,
 # as a function in the background would be a process of its own.
-run=("$kvmstat" run --json --interval 0.1 --output "$tap_dir/json")
+run=("$kvmstat" run --json --fields '^exits$' --interval 0.1 --output "$tap_dir/json")
 
 run()
 {
@@ -42,11 +42,18 @@ events()
 	grep -c "\"event\":\"$1\"" "$tap_dir/json" 2>/dev/null || true
 }
 
-# VMs and vCPUs whose statistics came; one message can bring several of them.
+# sent: VMs and vCPUs by each VM's last sample, which is told apart by its process and
+# descriptor. Not by messages: one can bring several vCPUs, and a sample can, too.
 sent()
 {
-	awk -F '"reason":"' '/"event":"sent"/ { sum += $2 }
-		END { print sum + 0 }' "$tap_dir/json" 2>/dev/null || true
+	awk -F '"(pid|descriptors|fd)":' '/"event":"sample"/ {
+			last[$2 + 0, $4 + 0] = $3 + 0
+		}
+		END {
+			for (vm in last)
+				sum += last[vm]
+			print sum + 0
+		}' "$tap_dir/json" 2>/dev/null || true
 }
 
 # says TEXT STATUS COMMAND...
