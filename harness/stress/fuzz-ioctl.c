@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../../userspace/lib/uapi.h"
 #include "fuzz.h"
 
 static struct box *pick_box(struct worker *w)
@@ -18,7 +19,7 @@ static struct box *pick_box(struct worker *w)
 	return &w->boxes[rng_below(&w->rng, NR_VMS)];
 }
 
-static void close_box(struct box *box)
+void close_box(struct box *box)
 {
 	const uint64_t nr_closed = box->nr_closed + 1;
 
@@ -26,6 +27,8 @@ static void close_box(struct box *box)
 		return;
 	for (unsigned int i = 0; i < box->nr_vcpus; i++)
 		close(box->vcpu_fds[i]);
+	if (box->all_fd)
+		close(box->all_fd);
 	close(box->vm_fd);
 	memset(box, 0, sizeof(*box));
 	box->vm_fd = -1;
@@ -174,6 +177,8 @@ static void do_check_extension(struct worker *w)
 	CHECK(ret == 1, "KVM_CAP_BINARY_STATS_FD is %d", ret);
 	ret = ioctl(fd, KVM_CHECK_EXTENSION, (long)QUOTA_CAP);
 	CHECK(ret == own_kernel, "KVM_CAP_DIRTY_QUOTA is %d", ret);
+	ret = ioctl(fd, KVM_CHECK_EXTENSION, UAPI_CAP_VCPUS_STATS_FD);
+	CHECK(ret == own_kernel, "KVM_CAP_VCPUS_STATS_FD is %d", ret);
 	ret = ioctl(fd, KVM_CHECK_EXTENSION, rng_next(&w->rng) >> 20 | 1 << 20);
 	CHECK(ret == 0, "a capability that nobody has is %d", ret);
 }
@@ -225,10 +230,12 @@ static void do_wrong_file(struct worker *w)
 {
 	unsigned int kind = rng_below(&w->rng, 8);
 	int want, fd = open_other(kind, &want), got;
+	unsigned long request = one_in(&w->rng, 2) ? KVM_GET_STATS_FD :
+						     UAPI_GET_VCPUS_STATS_FD;
 
-	got = ioctl(fd, KVM_GET_STATS_FD, rng_next(&w->rng));
+	got = ioctl(fd, request, rng_next(&w->rng));
 	CHECK(got < 0 && errno == want,
-	      "KVM_GET_STATS_FD of another file (%u) gave %d (%s), not %s",
+	      "ioctl %#lx of another file (%u) gave %d (%s), not %s", request,
 	      kind, got, strerror(errno), strerror(want));
 	if (fd >= 0)
 		close(fd);
@@ -282,6 +289,7 @@ struct op ioctl_ops[] = {
 	OP("odd_argument",	6, do_odd_argument),
 	OP("wrong_file",		6, do_wrong_file),
 	OP("race",		4, do_race),
+	OP("vcpus",		20, do_vcpus),
 };
 
 const unsigned int nr_ioctl_ops = ARRAY_SIZE(ioctl_ops);

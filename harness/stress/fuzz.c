@@ -26,7 +26,7 @@ enum wrong wrong;
 static const char * const wrong_names[NR_WRONG] = {
 	"nothing", "byte", "counter", "size", "fault", "seek", "enabled",
 	"default", "rewrite", "late", "harvest", "bound", "sum", "carry",
-	"hangup",
+	"hangup", "order",
 };
 
 static struct {
@@ -87,16 +87,12 @@ static void begin(struct worker *w)
 
 static void end(struct worker *w)
 {
-	unsigned int i, j;
+	unsigned int i;
 
 	for (i = 0; i < NR_FILES; i++)
 		close_file(&w->files[i]);
-	for (i = 0; i < NR_VMS; i++) {
-		for (j = 0; j < w->boxes[i].nr_vcpus; j++)
-			close(w->boxes[i].vcpu_fds[j]);
-		if (w->boxes[i].vm_fd >= 0)
-			close(w->boxes[i].vm_fd);
-	}
+	for (i = 0; i < NR_VMS; i++)
+		close_box(&w->boxes[i]);
 	machine_close(&w->machine);
 	if (w->has_ring)
 		uring_close(&w->ring);

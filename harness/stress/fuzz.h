@@ -28,6 +28,7 @@ enum wrong {
 	WRONG_SUM,		/* one page more is charged than was in the log */
 	WRONG_CARRY,		/* a list of memory slots loses the log */
 	WRONG_HANGUP,		/* a VM that is closed has not ended */
+	WRONG_ORDER,		/* the last vCPU comes first in the file of all */
 	NR_WRONG,
 };
 
@@ -43,6 +44,7 @@ struct box {
 	int vcpu_fds[2];
 	int vcpu_ids[2];
 	unsigned int nr_vcpus;
+	int all_fd;			/* the statistics of all; 0: none */
 	char id[ID_BYTES];
 	bool quota_enabled;
 	uint64_t nr_closed;		/* VMs that were here */
@@ -109,6 +111,8 @@ extern const unsigned int nr_file_ops, nr_ioctl_ops, nr_quota_ops;
 void fuzz_op(struct worker *w, struct op *ops, unsigned int nr);
 void fuzz_report(const struct op *ops, unsigned int nr);
 void machine_close(struct machine *m);
+/* If there is a VM in it. */
+void close_box(struct box *box);
 struct handle *pick_file(struct worker *w);
 void close_file(struct handle *file);
 /* An errno is one of those named, ended by 0. */
@@ -141,6 +145,10 @@ void fill_iov(const struct reading *r, struct iovec *iov);
 /* Is @got (-errno if negative) what the model says? */
 void judge_reading(struct worker *w, struct handle *file,
 		   const struct reading *r, int64_t got, int error_also);
+
+/* fuzz-vcpus.c */
+
+void do_vcpus(struct worker *w);
 
 /* fuzz-chaos.c: a VM that several threads share */
 

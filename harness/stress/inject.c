@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "../../userspace/lib/uapi.h"
 #include "stress.h"
 
 #define FAIL_NTH	"/proc/thread-self/fail-nth"
@@ -35,7 +36,7 @@
 /* What the operations work with. */
 static struct {
 	_Alignas(8) unsigned char bytes[16384];
-	int vm_fd, vcpu_fd, stats_fd;
+	int vm_fd, vcpu_fd, stats_fd, all_fd;
 	struct stats_ref ref;
 	struct uring ring;
 	struct iovec iov[4];
@@ -81,6 +82,11 @@ static int64_t vm_stats_fd(void)
 static int64_t vcpu_stats_fd(void)
 {
 	return result(ioctl(env.vcpu_fd, KVM_GET_STATS_FD, 0));
+}
+
+static int64_t all_vcpus_stats_fd(void)
+{
+	return result(ioctl(env.vm_fd, UAPI_GET_VCPUS_STATS_FD, 0));
 }
 
 static int64_t new_vm(void)
@@ -264,6 +270,21 @@ static int64_t read_data(void)
 	return read_block(vcpu_schema.data_offset, vcpu_schema.size);
 }
 
+static int64_t read_all_vcpus(void)
+{
+	return result(pread(env.all_fd, env.bytes, sizeof(env.bytes), 0));
+}
+
+/* Has the short way, as read_data(). */
+static int64_t read_records(void)
+{
+	const uint64_t offset = sizeof(struct uapi_vcpus_header) +
+				vcpu_schema.data_offset -
+				sizeof(struct kvm_stats_header);
+
+	return result(pread(env.all_fd, env.bytes, sizeof(env.bytes), offset));
+}
+
 static int64_t read_vector(void)
 {
 	return result(preadv(env.stats_fd, env.iov, ARRAY_SIZE(env.iov), 0));
@@ -302,6 +323,7 @@ static void undo_read(int64_t size)
 static const struct operation operations[] = {
 	{ "stats_fd.vm", vm_stats_fd, undo_fd, 2, 2, { ENOMEM }, 0 },
 	{ "stats_fd.vcpu", vcpu_stats_fd, undo_fd, 2, 2, { ENOMEM }, 0 },
+	{ "stats_fd.vcpus", all_vcpus_stats_fd, undo_fd, 2, 2, { ENOMEM }, 0 },
 	{ "create_vm", new_vm, undo_fd, 10, 10, { ENOMEM }, SKIP_IN_VM },
 	{ "create_vcpu", new_vcpu, undo_vcpu, 3, 3, { ENOMEM }, 0 },
 	{ "enable_cap", enable, undo_enable, 0, 1, { EFAULT }, 0 },
@@ -311,6 +333,8 @@ static const struct operation operations[] = {
 	{ "read_id", read_id, undo_nothing, 0, 1, { EFAULT }, 0 },
 	{ "read_descriptors", read_descriptors, undo_nothing, 0, 1, { EFAULT }, 0 },
 	{ "read_data", read_data, undo_nothing, 0, 1, { EFAULT }, 0 },
+	{ "read_vcpus", read_all_vcpus, undo_nothing, 0, 4, { EFAULT }, 0 },
+	{ "read_records", read_records, undo_nothing, 0, 1, { EFAULT }, 0 },
 	{ "preadv", read_vector, undo_nothing, 0, 4, { EFAULT }, 0 },
 	{ "io_uring", read_uring_inline, undo_read, 0, 4,
 	  { EFAULT, ENOMEM, EAGAIN }, 0 },
@@ -465,6 +489,9 @@ static void make_env(void)
 	env.vcpu_fd = create_vcpu(env.vm_fd, 0);
 	env.stats_fd = get_stats_fd(env.vcpu_fd);
 	stats_ref_init(&env.ref, env.stats_fd, NULL, 0);
+	env.all_fd = all_vcpus_stats_fd();
+	CHECK(env.all_fd >= 0, "KVM_GET_VCPUS_STATS_FD: %s",
+	      strerror(-env.all_fd));
 	CHECK(uring_open(&env.ring), "io_uring_setup: %s", strerror(errno));
 	for (unsigned int i = 0; i < ARRAY_SIZE(env.iov); i++)
 		env.iov[i] = (struct iovec){ env.bytes + i * 2048, 1500 };
@@ -477,6 +504,7 @@ static void close_env(long vms)
 {
 	if (empty_vm >= 0)
 		close(empty_vm);
+	close(env.all_fd);
 	close(env.stats_fd);
 	close(env.vcpu_fd);
 	close(env.vm_fd);
