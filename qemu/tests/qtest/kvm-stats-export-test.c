@@ -7,7 +7,9 @@
  */
 
 #include "qemu/osdep.h"
+#include <linux/kvm.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include "libqtest.h"
@@ -18,6 +20,20 @@
 #define NUM_FDS_OFFSET 12       /* in a message of libkvmstats */
 
 static char *tmp_dir, *socket_path;
+static size_t num_stats_fds;    /* of a VM with two vCPUs */
+
+/* VM and vCPUs, and all vCPUs together where KVM has a descriptor of those */
+static size_t count_stats_fds(void)
+{
+    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    size_t count = 3;
+
+    if (ioctl(fd, KVM_CHECK_EXTENSION, KVM_CAP_VCPUS_STATS_FD) > 0) {
+        count++;
+    }
+    close(fd);
+    return count;
+}
 
 static void assert_readable(int fd)
 {
@@ -176,7 +192,7 @@ static void test_agent(void)
         g_assert_false(is_connected(qts));
         listen_fd = agent_listen();
         fd = agent_accept(listen_fd);
-        agent_receive(fd, 3, "exported");
+        agent_receive(fd, num_stats_fds, "exported");
         wait_connected(qts, true);
         close(listen_fd);
         close(fd);
@@ -185,7 +201,7 @@ static void test_agent(void)
 
     listen_fd = agent_listen();
     fd = agent_accept(listen_fd);
-    agent_receive(fd, 3, "exported");
+    agent_receive(fd, num_stats_fds, "exported");
     delete_object(qts, "stats");
     assert_ended(fd);
     close(listen_fd);
@@ -206,7 +222,7 @@ static void test_connection(void)
     qobject_unref(rsp);
     close(fds[1]);
     add_object(qts, "stats", "fd:agent");
-    agent_receive(fds[0], 3, "exported");
+    agent_receive(fds[0], num_stats_fds, "exported");
     g_assert_true(is_connected(qts));
     close(fds[0]);
     wait_connected(qts, false);
@@ -224,6 +240,7 @@ int main(int argc, char **argv)
 
     qtest_add_func("/kvm-stats-export/no-kvm", test_no_kvm);
     if (qtest_has_accel("kvm") && !access("/dev/kvm", R_OK | W_OK)) {
+        num_stats_fds = count_stats_fds();
         qtest_add_func("/kvm-stats-export/addresses", test_addresses);
         qtest_add_func("/kvm-stats-export/agent", test_agent);
         qtest_add_func("/kvm-stats-export/connection", test_connection);
