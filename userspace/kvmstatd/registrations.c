@@ -235,10 +235,8 @@ static enum reject take_message(struct receiver *receiver, struct conn *conn,
 		return reason;
 	}
 	left = vcpus_drop_single(registry, conn->vm, sources, count, settings);
-	if (left < 0) {
-		close_sources(sources, count, false);
+	if (left < 0)
 		return REJECT_DESCRIPTORS;
-	}
 	count = left;
 	conn_watch_stats(receiver, conn, sources, count);
 	/* before they are the registry's: a scrape may drop what it cannot read */

@@ -189,7 +189,10 @@ int vcpus_drop_single(struct registry *registry, struct vm *vm,
 	registry->counters.fds_accepted += dropped;
 	registry->counters.fds_replaced += dropped;
 	ret = dropped ? refresh(registry, vm, settings) : 0;
-	return ret ? ret : (int)kept;
+	if (!ret)
+		return kept;
+	close_sources(sources, kept, false);
+	return ret;
 }
 
 void vcpus_add_seen(struct registry *registry, const struct settings *settings)

@@ -19,7 +19,7 @@ int vcpus_add(struct registry *registry, struct vm *vm,
 /*
  * Of a message: what brings no more than the descriptor of all vCPUs does is closed,
  * and the vCPUs that are new have their entries afterwards. Returns how many sources are
- * left, or as vcpus_add.
+ * left; -ENOSPC or -ENOMEM if not all vCPUs had room: then all are closed.
  */
 int vcpus_drop_single(struct registry *registry, struct vm *vm,
 		      struct kvmstats_source **sources, size_t count,
