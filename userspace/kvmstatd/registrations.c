@@ -6,8 +6,8 @@
 
 #include "../common/log.h"
 #include "connections.h"
+#include "sources.h"
 #include "store.h"
-#include "vcpus.h"
 
 #define EVENTS		64
 #define SWEEP_NS	1000000000ull

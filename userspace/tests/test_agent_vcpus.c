@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../kvmstatd/vcpus.h"
+#include "../kvmstatd/sources.h"
 #include "agent.h"
 
 #define EVENTS "\nkvm_vcpu_events_total{vm=\"v\",vcpu=\"%d\"} %d\n"
