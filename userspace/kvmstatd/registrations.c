@@ -197,8 +197,12 @@ static enum reject enter_vm(struct receiver *receiver, struct conn *conn)
 	struct identity identity;
 
 	settle(receiver, conn);
-	if (conn->shadowed)
+	if (conn->shadowed) {
+		log_limited(&vm_limit, LOG_LEVEL_INFO,
+			    "what a helper registers of process %d is not shown: its VMM has registered itself",
+			    conn->pid);
 		return REJECT_NONE;
+	}
 	if (receiver->registry->count >= settings->max_vms ||
 	    make_identity(conn, &identity) ||
 	    registry_add(receiver->registry, &identity, NULL,

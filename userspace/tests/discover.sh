@@ -355,7 +355,7 @@ qemu()
 	qemu=$!
 	pids+=("$qemu")
 	wait_until qemu_seen || evidence || return 1
-	log "pid $qemu: has a VM but no statistics.*Input/output error" ||
+	log "first,one (pid $qemu): has a VM but no statistics.*Input/output error" ||
 		grep -q '"name":"first,one","uuid":"11111111-2222-' \
 			"$tap_dir/events" || evidence
 	end "$qemu"
