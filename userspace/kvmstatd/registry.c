@@ -290,7 +290,7 @@ int registry_kind(struct registry *registry, struct vm *vm,
 	before = kinds[place];
 	kinds[place] = kind;
 	ret = make_plan(registry, (size_t)place < count ? count : count + 1,
-			 filters);
+			filters);
 	if (ret) {
 		kinds[place] = before;
 		return ret;
