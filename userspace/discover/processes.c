@@ -88,11 +88,13 @@ static int read_processes(struct table *table)
 	return ret;
 }
 
-/* Once for each process and reason. */
-static void log_once(struct process *process, const char *what, int error)
+/* Once for each process and reason; @name is that of its VM, if it is known. */
+static void log_once(struct process *process, const char *name, const char *what,
+		     int error)
 {
 	if (process->logged != (error ? error : 1))
-		log_warning("pid %d: %s%s%s", process->pid, what,
+		log_warning("%s%spid %d%s: %s%s%s", name, *name ? " (" : "",
+			    process->pid, *name ? ")" : "", what,
 			    error ? ": " : "", error ? strerror(-error) : "");
 	process->logged = error ? error : 1;
 }
@@ -111,19 +113,20 @@ static void explain(const struct table *table, struct process *process,
 		"has only a part of its statistics descriptors, and the kernel creates none for us";
 	static const char nothing[] =
 		"has a VM but no statistics descriptors, and the kernel creates none for us";
+	const char *name = kvmstats_vmm_name(found);
 	int error = kvmstats_vmm_error(found);
 
 	if (!kvmstats_vmm_missing(found) || is_young(table, process))
 		return;
 	if (error == -EIO || error == -ENOTTY)
-		log_once(process, kvmstats_vmm_source_count(found) ? a_part :
-			 nothing, error);
+		log_once(process, name, kvmstats_vmm_source_count(found) ?
+			 a_part : nothing, error);
 	else if (error == -EOPNOTSUPP)
-		log_once(process,
+		log_once(process, name,
 			 "has a VM in a thread with descriptors of its own, which only Linux 6.9 and later can copy",
 			 0);
 	else if (error)
-		log_once(process,
+		log_once(process, name,
 			 "has a VM whose descriptors cannot be copied", error);
 }
 
@@ -137,10 +140,10 @@ static void explain_failure(struct table *table, struct process *process,
 	case -EACCES:
 		return;		/* another user's, and we may not: said at the start */
 	case -ETIME:
-		log_once(process, "did not answer within 5 s", 0);
+		log_once(process, "", "did not answer within 5 s", 0);
 		return;
 	case -EPERM:
-		log_once(process, "could not be looked at", error);
+		log_once(process, "", "could not be looked at", error);
 		return;
 	default:
 		if (!table->logged)
@@ -172,7 +175,7 @@ static int take_again(struct table *table, struct process *process, int ret)
 	kvmstats_vmm_settle(vmm->found);
 	ret = ret ? vmm_renew(vmm) : 0;
 	if (ret)
-		log_once(process, "cannot be registered", ret);
+		log_once(process, "", "cannot be registered", ret);
 	return 0;
 }
 
@@ -188,7 +191,7 @@ static int take_first(struct table *table, struct process *process, int ret,
 	}
 	ret = vmm_new(found, &process->vmm);
 	if (ret) {
-		log_once(process, "cannot be registered", ret);
+		log_once(process, "", "cannot be registered", ret);
 		kvmstats_vmm_free(found);
 	}
 	return 0;

@@ -71,10 +71,8 @@ static int open_registration(struct listeners *listeners,
 	path = path ? path : made;
 	listeners->register_fd = listen_at_path(listeners, path, SOCK_SEQPACKET,
 						settings->mode);
-	if (listeners->register_fd >= 0) {
-		log_info("VMs register at %s", path);
+	if (listeners->register_fd >= 0)
 		return 0;
-	}
 	log_error("--socket %s: %s", path, listeners->register_fd == -EADDRINUSE ?
 		  "something else has this name, or a kvmstatd listens there" :
 		  strerror(-listeners->register_fd));
@@ -284,6 +282,12 @@ static void announce(int fd, bool tls)
 
 void listeners_announce(const struct listeners *listeners, bool tls)
 {
+	struct sockaddr_un local = { 0 };
+	socklen_t size_bytes = sizeof(local) - 1;
+
+	if (!getsockname(listeners->register_fd, (struct sockaddr *)&local,
+			 &size_bytes) && *local.sun_path)
+		log_info("VMs register at %s", local.sun_path);
 	for (size_t i = 0; i < listeners->num_http; i++)
 		announce(listeners->http_fds[i], tls);
 }

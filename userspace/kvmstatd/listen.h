@@ -24,7 +24,7 @@ struct listeners {
  */
 int listeners_open(struct listeners *listeners, const struct settings *settings,
 		   const struct inherited *inherited);
-/* Say where HTTP is served. Before they are closed by the server. */
+/* Say where VMs register and HTTP is served. Before the server closes its sockets. */
 void listeners_announce(const struct listeners *listeners, bool tls);
 /* Removes the names that are still ours. */
 void listeners_close(struct listeners *listeners);

@@ -6,8 +6,8 @@
 
 #include "../common/log.h"
 #include "connections.h"
+#include "sources.h"
 #include "store.h"
-#include "vcpus.h"
 
 #define EVENTS		64
 #define SWEEP_NS	1000000000ull
@@ -197,8 +197,12 @@ static enum reject enter_vm(struct receiver *receiver, struct conn *conn)
 	struct identity identity;
 
 	settle(receiver, conn);
-	if (conn->shadowed)
+	if (conn->shadowed) {
+		log_limited(&vm_limit, LOG_LEVEL_INFO,
+			    "what a helper registers of process %d is not shown: its VMM has registered itself",
+			    conn->pid);
 		return REJECT_NONE;
+	}
 	if (receiver->registry->count >= settings->max_vms ||
 	    make_identity(conn, &identity) ||
 	    registry_add(receiver->registry, &identity, NULL,
@@ -235,10 +239,8 @@ static enum reject take_message(struct receiver *receiver, struct conn *conn,
 		return reason;
 	}
 	left = vcpus_drop_single(registry, conn->vm, sources, count, settings);
-	if (left < 0) {
-		close_sources(sources, count, false);
+	if (left < 0)
 		return REJECT_DESCRIPTORS;
-	}
 	count = left;
 	conn_watch_stats(receiver, conn, sources, count);
 	/* before they are the registry's: a scrape may drop what it cannot read */

@@ -5,11 +5,9 @@
 #include <unistd.h>
 
 #include "exposition.h"
-#include "entry.h"
-#include "kinds.h"
 #include "scrape.h"
+#include "sources.h"
 #include "store.h"
-#include "vcpus.h"
 
 const char *const reject_names[REJECTS] = {
 	[REJECT_NONE]		= "",
@@ -112,12 +110,8 @@ static int make_info(struct vm *vm)
 	return fclose(out) ? -ENOMEM : 0;
 }
 
-/*
- * "kvm-4711/vcpu-0" names the process that made the VM. Once, before a scrape
- * can meet the VM: the line does not change under its eyes.
- */
-static int set_id(struct vm *vm, struct kvmstats_source *const *sources,
-		  size_t count)
+int vm_set_id(struct vm *vm, struct kvmstats_source *const *sources,
+	      size_t count)
 {
 	const char *id = "";
 
@@ -222,6 +216,118 @@ void close_wait(void)
 	kvmstats_close_wait(KVMSTATS_CLOSE_VM);
 }
 
+/* ----------------------------------------------------------------- kinds */
+
+/* The main thread alone changes what it is made of; scrapes need not wait. */
+static int make_plan(struct registry *registry, size_t num_kinds,
+		     const struct filters *filters)
+{
+	struct plan *before = registry->plan;
+	struct plan *plan = plan_new(registry->kinds, num_kinds,
+				     &filters->metrics, before);
+
+	if (!plan)
+		return -ENOMEM;
+	pthread_mutex_lock(&registry->lock);
+	registry->plan = plan;
+	registry->num_kinds = num_kinds;
+	pthread_mutex_unlock(&registry->lock);
+	plan_unref(before);
+	return 0;
+}
+
+/*
+ * Where a new kind goes. Of what programs publish there are only so many; one
+ * that no VM has any more makes room.
+ */
+static int free_kind(const struct registry *registry, enum kvmstats_scope scope)
+{
+	size_t count = registry->num_kinds, published = 0;
+	int unused = -ENOSPC;
+
+	for (size_t i = 0; i < count; i++) {
+		if (registry->kinds[i].scope != KVMSTATS_SCOPE_DEVICE)
+			continue;
+		published++;
+		if (!registry->users[i])
+			unused = i;
+	}
+	if (scope == KVMSTATS_SCOPE_DEVICE && published >= MAX_PUBLISHED)
+		return unused;
+	return count < MAX_SCHEMAS ? (int)count : -ENOSPC;
+}
+
+int registry_kind(struct registry *registry, struct vm *vm,
+		  const struct kvmstats_source *source,
+		  const struct filters *filters)
+{
+	const char *class_name = kvmstats_source_class(source);
+	struct source_kind *kinds = registry->kinds, before;
+	struct source_kind kind = {
+		.schema = kvmstats_source_schema(source),
+		.scope = kvmstats_source_scope(source),
+	};
+	size_t count = registry->num_kinds;
+	int place, ret;
+
+	/* what it has are vCPUs */
+	if (kind.scope == KVMSTATS_SCOPE_VCPUS)
+		kind.scope = KVMSTATS_SCOPE_VCPU;
+	for (size_t i = 0; i < count; i++)
+		if (kinds[i].schema == kind.schema &&
+		    kinds[i].scope == kind.scope &&
+		    !strcmp(kinds[i].class_name, class_name))
+			return i;
+	if (vm && kind.scope == KVMSTATS_SCOPE_DEVICE &&
+	    vm->new_kinds == KINDS_PER_VM)
+		return -EDQUOT;
+	place = free_kind(registry, kind.scope);
+	if (place < 0)
+		return place;
+	if (vm && kind.scope == KVMSTATS_SCOPE_DEVICE)
+		vm->new_kinds++;
+	strcpy(kind.class_name, class_name);
+	before = kinds[place];
+	kinds[place] = kind;
+	ret = make_plan(registry, (size_t)place < count ? count : count + 1,
+			filters);
+	if (ret) {
+		kinds[place] = before;
+		return ret;
+	}
+	kvmstats_schema_ref(kind.schema);
+	if ((size_t)place < count)
+		kvmstats_schema_unref(before.schema);
+	return place;
+}
+
+int registry_reserve_names(struct registry *registry,
+			   struct kvmstats_cache *cache,
+			   const struct filters *filters)
+{
+	struct kvmstats_source *source;
+	struct kvmstats_block *block;
+	int ret = kvmstats_block_new("none", NULL, &block), fd;
+
+	if (ret)
+		return ret;
+	fd = dup(kvmstats_device_fd(kvmstats_block_device(block)));
+	ret = fd < 0 ? -errno : kvmstats_source_open(fd, cache, &source);
+	kvmstats_block_free(block);
+	if (ret) {
+		if (fd >= 0)
+			close(fd);
+		return ret;
+	}
+	ret = registry_kind(registry, NULL, source, filters);
+	if (ret >= 0) {
+		registry->users[ret]++;
+		registry->reserved++;
+	}
+	kvmstats_source_close(source);
+	return ret < 0 ? ret : 0;
+}
+
 /* -------------------------------------------------------------- registry */
 
 int registry_open(struct registry *registry, const struct filters *filters)
@@ -236,7 +342,7 @@ int registry_open(struct registry *registry, const struct filters *filters)
 	registry->counters.heartbeat_ns = registry->opened_ns;
 	if (kvmstats_batch_new(0, &registry->batch))
 		return -ENOMEM;
-	return kinds_plan(registry, 0, filters);
+	return make_plan(registry, 0, filters);
 }
 
 void registry_close(struct registry *registry)
@@ -257,7 +363,7 @@ void registry_close(struct registry *registry)
 int registry_set_filters(struct registry *registry,
 			 const struct filters *filters)
 {
-	int ret = kinds_plan(registry, registry->num_kinds, filters);
+	int ret = make_plan(registry, registry->num_kinds, filters);
 
 	pthread_mutex_lock(&registry->lock);
 	for (size_t i = 0; i < registry->count && !ret; i++)
@@ -366,175 +472,6 @@ int registry_add(struct registry *registry, struct identity *identity,
 	pthread_mutex_lock(&registry->lock);
 	ret = enter_locked(registry, identity, key, filters, vm);
 	pthread_mutex_unlock(&registry->lock);
-	return ret;
-}
-
-/* In words of its samples: what 64 disks have, and then half as much again. */
-#define WORDS_PER_DEVICE 512
-
-/* What one VM may make all scrapes carry; @words: with the new one. */
-static bool has_room(const struct vm *vm, size_t words, bool is_new,
-		     const struct settings *settings)
-{
-	unsigned long max = settings->max_devices_per_vm;
-
-	return vm->devices + is_new <= max && words <= max * WORDS_PER_DEVICE;
-}
-
-/*
- * Of two descriptors of one vCPU, or of one device, the later one counts: that
- * was taken away and is new.
- */
-static int add_source(struct registry *registry, struct vm *vm,
-		      struct kvmstats_source *source, int kind,
-		      const struct settings *settings,
-		      struct kvmstats_source **replaced)
-{
-	struct entry entry = {
-		.source = source, .vcpu = kvmstats_source_vcpu(source),
-		.class_name = kvmstats_source_class(source),
-		.device = kvmstats_source_device(source), .schema = kind,
-		.sched_fd = -1,
-	};
-	bool device = *entry.device, present;
-	size_t words = kvmstats_schema_words(registry->kinds[kind].schema);
-	size_t position = entry_position(vm, &entry, &present);
-	size_t device_words = vm->device_words + words;
-
-	if (present) {
-		size_t kind = vm->entries[position].schema;
-
-		device_words -= kvmstats_schema_words(registry->kinds[kind].schema);
-	}
-	if (device && !has_room(vm, device_words, !present, settings))
-		return -E2BIG;
-	if (present) {
-		struct entry *old = &vm->entries[position];
-
-		*replaced = old->source;
-		registry->fds += !*replaced;
-		registry->users[old->schema]--;
-		registry->users[kind]++;
-		if (device)
-			vm->device_words = device_words;
-		entry.labels = old->labels;
-		entry.class_name = old->class_name;
-		entry.device = old->device;
-		cpu_forget_thread(old);
-		*old = entry;
-		return 0;
-	}
-	if (vm->count >= settings->max_fds_per_vm)
-		return device ? -EMFILE : -ENOSPC;
-	if (entry_make_labels(vm, &entry))
-		return -ENOMEM;
-	if (entry_insert(vm, position, &entry)) {
-		free(entry.labels);
-		return -ENOMEM;
-	}
-	registry->users[kind]++;
-	registry->fds++;
-	vm->devices += device;
-	if (device)
-		vm->device_words = device_words;
-	return 0;
-}
-
-static int add_locked(struct registry *registry, struct vm *vm,
-		      struct kvmstats_source *source, int kind,
-		      const struct settings *settings,
-		      struct kvmstats_source **replaced)
-{
-	int ret;
-
-	pthread_mutex_lock(&registry->lock);
-	/* entries may move, and threads look at them under the other lock */
-	pthread_mutex_lock(&registry->cpu_lock);
-	ret = add_source(registry, vm, source, kind, settings, replaced);
-	pthread_mutex_unlock(&registry->cpu_lock);
-	pthread_mutex_unlock(&registry->lock);
-	return ret;
-}
-
-static struct log_limit device_limit = LOG_LIMIT(20);
-
-/* Whether a device is left out for @error, and nothing else is. */
-static bool left_out(const struct vm *vm, const struct kvmstats_source *source,
-		     int error, const struct settings *settings)
-{
-	const char *device = kvmstats_source_device(source);
-	const char *class_name = kvmstats_source_class(source);
-
-	if (!*device)
-		return false;
-	if (error == -E2BIG)
-		log_limited(&device_limit, LOG_LEVEL_WARNING,
-			    "VM \"%s\" has more or larger devices than --max-devices-per-vm %lu allows: %s:%s is left out",
-			    vm->key, settings->max_devices_per_vm, class_name, device);
-	else if (error == -EMFILE)
-		log_limited(&device_limit, LOG_LEVEL_WARNING,
-			    "VM \"%s\" has as many descriptors as --max-fds-per-vm %lu allows: %s:%s is left out",
-			    vm->key, settings->max_fds_per_vm, class_name, device);
-	else if (error == -EDQUOT)
-		log_limited(&device_limit, LOG_LEVEL_WARNING,
-			    "VM \"%s\" has had devices with %d lists of statistics, the most for one VM: %s:%s is left out",
-			    vm->key, KINDS_PER_VM, class_name, device);
-	else if (error == -ENOSPC)
-		log_limited(&device_limit, LOG_LEVEL_WARNING,
-			    "all VMs have devices with %d lists of statistics, the most that there can be: %s:%s of VM \"%s\" is left out",
-			    MAX_PUBLISHED, class_name, device, vm->key);
-	else
-		return false;
-	return true;
-}
-
-int registry_add_sources(struct registry *registry, struct vm *vm,
-			 struct kvmstats_source **sources, size_t count,
-			 const struct settings *settings, bool *changed)
-{
-	struct counters *counters = &registry->counters;
-	size_t to_close = 0, i;
-	int ret = 0;
-
-	*changed = false;
-	pthread_mutex_lock(&registry->lock);
-	ret = set_id(vm, sources, count);
-	pthread_mutex_unlock(&registry->lock);
-	for (i = 0; i < count && !ret; i++) {
-		struct kvmstats_source *replaced = NULL;
-		int kind = kinds_index(registry, vm, sources[i],
-				      &settings->filters);
-
-		ret = kind;
-		if (kind >= 0 && kvmstats_source_scope(sources[i]) ==
-				 KVMSTATS_SCOPE_VCPUS)
-			ret = vcpus_add(registry, vm, sources[i], kind, settings,
-					changed);
-		else if (kind >= 0)
-			ret = add_locked(registry, vm, sources[i], kind,
-					 settings, &replaced);
-		if (ret && left_out(vm, sources[i], ret, settings)) {
-			counters->fds_rejected++;
-			*changed = true;
-			ret = 0;
-			sources[to_close++] = sources[i];
-			continue;
-		}
-		if (ret) {
-			sources[to_close++] = sources[i];
-			continue;
-		}
-		counters->fds_accepted++;
-		if (replaced) {
-			sources[to_close++] = replaced;
-			counters->fds_replaced++;
-			*changed = true;
-		}
-	}
-	counters->fds_rejected += ret ? 1 + count - i : 0;
-	while (i < count)
-		sources[to_close++] = sources[i++];
-	close_sources(sources, to_close, false);
 	return ret;
 }
 

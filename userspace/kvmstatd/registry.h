@@ -161,21 +161,32 @@ void registry_close(struct registry *registry);
 int registry_add(struct registry *registry, struct identity *identity,
 		 const char *key, const struct filters *filters,
 		 struct vm **vm);
-/*
- * Take over @sources. By the main thread. 0, or -ENOSPC or -ENOMEM: not all had room.
- * A device that has none is left out and named in the log, and the VM keeps all else.
- * *@changed is set if one took the place of another, or was left out.
- */
-int registry_add_sources(struct registry *registry, struct vm *vm,
-			 struct kvmstats_source **sources, size_t count,
-			 const struct settings *settings, bool *changed);
 /* Its series vanish; its descriptors are closed by another thread. */
 void registry_remove(struct registry *registry, struct vm *vm);
 int registry_set_filters(struct registry *registry,
 			 const struct filters *filters);
 
+/* New kinds that a VM may bring in its life: each is work for all. */
+#define KINDS_PER_VM	16
+
+/*
+ * The number of the kind of @source, or -ENOMEM; for what a program publishes,
+ * -EDQUOT if @vm, which has brought it (or NULL), has brought too many new ones in
+ * its life, -ENOSPC if all VMs together have as many as there can be. A new one makes
+ * a new plan. By the main thread.
+ */
+int registry_kind(struct registry *registry, struct vm *vm,
+		  const struct kvmstats_source *source,
+		  const struct filters *filters);
+
 /* Takes over both arguments, on failure too. */
 struct vm *vm_new(struct identity *identity, char *key);
+/*
+ * "kvm-4711/vcpu-0" names the process that made the VM. Once, before a scrape can
+ * meet the VM: the line of kvm_vm_info does not change under its eyes. 0 or -ENOMEM.
+ */
+int vm_set_id(struct vm *vm, struct kvmstats_source *const *sources,
+	      size_t count);
 struct vm *vm_ref(struct vm *vm);
 void vm_unref(struct vm *vm);
 

@@ -4,7 +4,7 @@
 
 #include "scrape.h"
 #include "self.h"
-#include "vcpus.h"
+#include "sources.h"
 
 /* All vCPUs of a VM by one read. */
 struct joint_read {

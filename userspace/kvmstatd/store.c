@@ -10,6 +10,7 @@
 #include "../common/log.h"
 #include "fd_box.h"
 #include "registrations.h"
+#include "sources.h"
 #include "store.h"
 
 #define MAX_BOXES	256

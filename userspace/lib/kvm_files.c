@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,8 +30,17 @@ int kvm_files_add(struct kvm_files *files, const struct kvm_file *file)
 	return 0;
 }
 
-/* The kernel has no such line, or does not let us see it: 0. */
-static void read_serial(int dir_fd, const char *path, struct kvm_file *file)
+/*
+ * Seen in a descriptor of our own: this kernel has no serial numbers. If a module with
+ * them comes later, files are compared by kcmp as before.
+ */
+static atomic_bool none_has_serials;
+
+/*
+ * The kernel has no such line, or does not let us see it: 0. Returns whether it was
+ * looked for.
+ */
+static bool read_serial(int dir_fd, const char *path, struct kvm_file *file)
 {
 	const char *key = file->kind == KVMSTATS_FD_VM ||
 			  file->kind == KVMSTATS_FD_VM_STATS ?
@@ -40,19 +50,20 @@ static void read_serial(int dir_fd, const char *path, struct kvm_file *file)
 	int fd;
 
 	file->serial = 0;
-	if (file->kind == KVMSTATS_FD_DEVICE)
-		return;
+	if (file->kind == KVMSTATS_FD_DEVICE || none_has_serials)
+		return false;
 	fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return;
+		return false;
 	length = read(fd, text, sizeof(text) - 1);
 	close(fd);
 	if (length <= 0)
-		return;
+		return false;
 	text[length] = 0;
 	line = strstr(text, key);
 	if (line)
 		file->serial = strtoull(line + strlen(key), NULL, 10);
+	return true;
 }
 
 bool kvm_file_of_own_with_serial(int fd, struct kvm_file *file)
@@ -62,7 +73,8 @@ bool kvm_file_of_own_with_serial(int fd, struct kvm_file *file)
 	if (!kvm_file_of_own(fd, file))
 		return false;
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	read_serial(-1, path, file);
+	if (read_serial(-1, path, file) && !file->serial)
+		none_has_serials = true;	/* this number is no other file's by now */
 	return true;
 }
 

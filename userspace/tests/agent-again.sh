@@ -169,32 +169,6 @@ names_of_qemu()
 		wait_until has '^kvm_vcpu_cpu_seconds_total\{vm="web01",vcpu="1"\}'
 }
 
-# A VM that is made in place of another is another, and the old one is let go.
-made_again()
-{
-	coproc told { LD_PRELOAD=$build/preload/libkvmstats-preload.so \
-		KVMSTATS_SOCKET=$tap_dir/socket exec "$here/vmm.py" -name told; }
-	# shellcheck disable=SC2154 # the coprocess's number
-	all+=("$told_PID")
-	wait_until has '^kvm_vm_info\{vm="told"' || return 1
-	tell close && wait_until has '^kvm_vm_info\{vm="told"' || return 1
-	tell make && wait_until has '^kvm_vm_info\{vm="told' &&
-		wait_until one_told
-}
-
-tell()
-{
-	echo "$@" >&"${told[1]}" && read -r answer <&"${told[0]}" &&
-		[ "$answer" = "done" ]
-}
-
-one_told()
-{
-	metrics >"$tap_dir/metrics" &&
-		[ "$(grep -c '^kvm_vm_info{vm="told' "$tap_dir/metrics")" = 1 ] &&
-		[ "$(find "/proc/$told_PID/fd" -lname 'anon_inode:kvm*stats*' | wc -l)" = 3 ]
-}
-
 # shellcheck disable=SC2046,SC2064 # numbers
 trap 'kill -9 $agent "${all[@]}" 2>/dev/null; rm -rf "$tap_dir"' EXIT
 

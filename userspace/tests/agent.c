@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../kvmstatd/sources.h"
 #include "agent.h"
 
 struct vm *agent_add_vm(struct registry *registry, const char *name, int pid)

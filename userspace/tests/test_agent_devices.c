@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "../kvmstatd/registrations.h"
+#include "../kvmstatd/sources.h"
 #include "agent.h"
 #include "line.h"
 

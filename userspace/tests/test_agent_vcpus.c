@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../kvmstatd/vcpus.h"
+#include "../kvmstatd/sources.h"
 #include "agent.h"
 
 #define EVENTS "\nkvm_vcpu_events_total{vm=\"v\",vcpu=\"%d\"} %d\n"
@@ -61,6 +61,15 @@ static struct kvmstats_source *single(int vcpu, uint64_t events)
 	image_fill(&image);
 	sprintf((char *)image.bytes + IMAGE_ID_AT, "kvm-77/vcpu-%d", vcpu);
 	image_data(&image)[0] = events;
+	return made(&image);
+}
+
+static struct kvmstats_source *of_vm(void)
+{
+	struct image image;
+
+	image_fill(&image);
+	strcpy((char *)image.bytes + IMAGE_ID_AT, "kvm-77");
 	return made(&image);
 }
 
@@ -202,6 +211,7 @@ static void no_room(void **state)
 {
 	struct fixture *fixture = *state;
 	struct registry *registry = &fixture->registry;
+	struct kvmstats_source *sources[2];
 	char *text;
 
 	settings.max_fds_per_vm = 1;
@@ -215,6 +225,11 @@ static void no_room(void **state)
 	free(text);
 	vcpus_add_seen(registry, &settings);
 	assert_int_equal(fixture->vm->count, 2);
+	/* its message is refused whole, and nothing of it is the caller's any more */
+	sources[0] = single(5, 4);
+	sources[1] = of_vm();
+	assert_int_equal(vcpus_drop_single(registry, fixture->vm, sources, 2,
+					   &settings), -ENOSPC);
 	text = scrape(fixture);
 	assert_true(counts(text, 700, 1101));
 	free(text);
