@@ -89,9 +89,20 @@ static void exit_to_host(void)
 	mmio_store();
 }
 
+#define ISR_EL1_I	(1 << 7)
+
+/*
+ * WFI need neither wait nor be trapped if an interrupt is pending, be it one of
+ * the host's.
+ */
 static void wait_for_event(void)
 {
-	asm volatile("wfi" : : : "memory");
+	uint64_t pending;
+
+	do
+		asm volatile("wfi\n\tmrs %0, isr_el1" : "=r"(pending) : :
+			     "memory");
+	while (!(pending & ISR_EL1_I));
 }
 
 static void init_events(struct kvm_vm *vm)
