@@ -295,6 +295,16 @@ static void print_json(const struct cpu_stats *stats)
 	putchar('\n');
 }
 
+/* Without it there is no kvm.NAME, and all else. */
+static void say_problem(const struct cpu_stats *stats)
+{
+	char text[512];
+
+	vm_problem(stats->vm, text, sizeof(text));
+	if (*text)
+		fprintf(stderr, "kvmstat: %s\n", text);
+}
+
 static int show(struct cpu_stats *stats)
 {
 	int ret, status = list_cpus(stats);
@@ -307,11 +317,12 @@ static int show(struct cpu_stats *stats)
 	if (ret < 0)
 		return fail(status_of(ret), "process %ld: %s", stats->pid,
 			    strerror(-ret));
+	say_problem(stats);
 	if (stats->request.as_json)
 		print_json(stats);
 	else
 		print_text(stats);
-	return STATUS_OK;
+	return fleet_check_complete(&stats->fleet);
 }
 
 /* The one VM that is named; it need not have statistics. */

@@ -122,8 +122,9 @@ static int check_shown(const struct listener *listener)
 		return status;
 	if (!listener->fleet.shown)
 		return fleet_fail_empty(&listener->fleet);
-	return filter_matched(&listener->request.fields) ? STATUS_OK :
-	       filter_fail(&listener->request.fields);
+	if (!filter_matched(&listener->request.fields))
+		return filter_fail(&listener->request.fields);
+	return fleet_check_complete(&listener->fleet);
 }
 
 static int listen_and_show(struct listener *listener)

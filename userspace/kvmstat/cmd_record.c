@@ -44,28 +44,33 @@ static void sample_vms(struct recorder *recorder)
 	}
 }
 
+static void no_memory(struct recorder *recorder)
+{
+	recorder->status = fail(STATUS_FAILED, "no memory");
+}
+
 /* The log has one line for all VMs; at the end of one, a line for it alone. */
 static void on_last(void *context, const struct vm *vm)
 {
 	struct recorder *recorder = context;
 
-	if (recorder->format == FORMAT_LOG)
-		columns_last(recorder->out, recorder->columns,
-			     &recorder->fleet, vm, wall_clock_ns());
-	else
+	if (recorder->format != FORMAT_LOG)
 		sample_vm(recorder, vm, wall_clock_ns());
+	else if (!columns_last(recorder->out, recorder->columns,
+			       &recorder->fleet, vm, wall_clock_ns()))
+		no_memory(recorder);
 }
 
 static bool on_tick(void *context)
 {
 	struct recorder *recorder = context;
 
-	if (recorder->format == FORMAT_LOG)
-		columns_sample(recorder->out, recorder->columns,
-			       &recorder->fleet, wall_clock_ns());
-	else
+	if (recorder->format != FORMAT_LOG)
 		sample_vms(recorder);
-	return true;
+	else if (!columns_sample(recorder->out, recorder->columns,
+				 &recorder->fleet, wall_clock_ns()))
+		no_memory(recorder);
+	return !recorder->status;
 }
 
 /* In JSON lines an event is a record; the other formats have no place for it. */
@@ -89,6 +94,8 @@ static int on_turn(void *context)
 		return -ENOMEM;
 	if (recorder->format == FORMAT_LOG)
 		recorder->file.banner = columns_banner(recorder->columns);
+	if (recorder->status)
+		return -ECANCELED;
 	recorder->status = recfile_write(&recorder->file,
 					 &recorder->fleet.while_waiting,
 					 recorder->text,

@@ -36,7 +36,7 @@ struct run {
 	bool all;
 	bool agent;			/* it shows, not we */
 	bool has_other;			/* options than those of the agent */
-	bool seen_vm, seen_stats, fleet_is_open;
+	bool seen_vm, seen_stats, no_room, fleet_is_open;
 	struct output output;
 };
 
@@ -75,6 +75,8 @@ static void print_totals(struct run *run, const struct vm *vm)
 		view_line(view, &view->rows[i], line);
 		fprintf(run->output.out, "%s\n", line);
 	}
+	if (view->no_memory)
+		fputs("no memory for all of it\n", run->output.out);
 	fputc('\n', run->output.out);
 	view_release(view);
 }
@@ -255,10 +257,17 @@ static int explain_end(struct run *run, int shown, int status)
 	else if (!run->seen_vm)
 		fprintf(stderr, "kvmstat: %s made no VM, or in a way that cannot be seen\n",
 			name);
+	else if (run->no_room)
+		fprintf(stderr,
+			"kvmstat: descriptors of %s did not fit into this process; raise the limit of open files (ulimit -n)\n",
+			name);
 	else if (!run->seen_stats)
 		fprintf(stderr, "kvmstat: the kernel gave %s no statistics descriptor\n",
 			name);
-	return status;
+	else if (!filter_matched(&run->request.fields))
+		filter_fail(&run->request.fields);
+	/* as with an output that fails: the VMM succeeded, and we did not */
+	return run->no_room && !status ? STATUS_FAILED : status;
 }
 
 static int start_and_show(struct run *run)
@@ -273,6 +282,7 @@ static int start_and_show(struct run *run)
 	/* for VMs of many vCPUs; the VMM has the limit as it was */
 	kvmstats_raise_fd_limit();
 	shown = fleet_run(&run->fleet);
+	run->no_room = run->fleet.no_room || run->fleet.in_queue;
 	close_fleet(run);
 	return explain_end(run, shown, await_end(run));
 }

@@ -25,6 +25,7 @@ struct top {
 	bool help, batch, once, quit;
 	struct output output;		/* of tables without a screen */
 	size_t tables;			/* written */
+	bool no_memory;			/* for all of one of them */
 };
 
 /* A question on the last line; the table goes on meanwhile. */
@@ -381,8 +382,12 @@ static int run_screen(struct top *top)
 	rebuild(top);
 	ret = fleet_run(&top->fleet);
 	screen_close();
-	return ret ? fail(STATUS_FAILED, "wait: %s", strerror(-ret)) :
-	       STATUS_OK;
+	if (ret)
+		return fail(STATUS_FAILED, "wait: %s", strerror(-ret));
+	/* an end that nobody asked for, and nothing to show for it */
+	if (!top->quit && !interrupted && !top->fleet.shown)
+		return fleet_fail_empty(&top->fleet);
+	return STATUS_OK;
 }
 
 /* ---- tables without a screen */
@@ -413,6 +418,7 @@ static void put_table(struct top *top)
 	}
 	put_line(top, "");
 	top->tables++;
+	top->no_memory |= top->view.no_memory;
 }
 
 static bool on_batch_tick(void *context)
@@ -474,6 +480,8 @@ static int run_batch(struct top *top)
 		return fleet_fail_empty(fleet);
 	if (!filter_matched(&top->view.fields) && !interrupted)
 		return filter_fail(&top->view.fields);
+	if (top->no_memory)
+		return fail(STATUS_FAILED, "no memory for all of a table");
 	return fleet_check_complete(fleet);
 }
 

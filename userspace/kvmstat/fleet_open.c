@@ -13,6 +13,9 @@
 
 #define SCAN_NS		2000000000ull	/* to look at all processes is work */
 #define IMAGE_MAX_BYTES (KVMSTATS_MAX_OFFSET + 0ul)
+#define NO_ROOM \
+	"a VM registered whose descriptors did not fit into this process, so " \
+	"its figures are missing; raise the limit of open files (ulimit -n)"
 
 /* A VMM that begins may take its descriptors in the next moment. */
 static void tell_problem(struct fleet *fleet, struct vm *vm)
@@ -496,6 +499,12 @@ void fleet_explain(struct fleet *fleet)
 	fleet->says_trouble = true;
 }
 
+/* A VM that registered could not be taken, or not as a whole. */
+static bool had_no_room(const struct fleet *fleet)
+{
+	return fleet->no_room || fleet->in_queue;
+}
+
 /* One that may be seen by others, but not by us, is a reason of its own. */
 int fleet_fail_empty(const struct fleet *fleet)
 {
@@ -504,6 +513,8 @@ int fleet_fail_empty(const struct fleet *fleet)
 	char text[512] = "";
 	int error;
 
+	if (had_no_room(fleet))
+		return fail(STATUS_FAILED, NO_ROOM);
 	for (size_t i = 0; i < TROUBLES && !fleet->hidden; i++)
 		if (fleet->troubles[i].count)
 			status = status_of(fleet->troubles[i].error);
@@ -556,6 +567,8 @@ int fleet_check_complete(const struct fleet *fleet)
 		return fail(STATUS_FAILED,
 			    "%zu descriptors did not fit into this process, so the figures are not complete; raise the limit of open files (ulimit -n)",
 			    missing);
+	if (had_no_room(fleet))
+		return fail(STATUS_FAILED, NO_ROOM);
 	if (fleet_has_trouble(fleet) && !fleet->request->guest) {
 		fleet_trouble(fleet, text, sizeof(text));
 		return fail(STATUS_FAILED,

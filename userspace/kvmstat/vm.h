@@ -173,6 +173,8 @@ struct fleet {
 	int input_fd;		/* -1: none */
 	bool wants_cpu;		/* vm_sample_cpu with each sample */
 	bool paused;		/* no descriptor free for one more connection */
+	bool in_queue;		/* so a VM has not been accepted yet */
+	unsigned int no_room;	/* VMs whose descriptors did not fit, and so went */
 	bool scanning;		/* all processes; else those given */
 	uint64_t next_scan_ns;
 	unsigned int hidden;	/* processes that we may not look into */

@@ -239,6 +239,75 @@ no_room_for_a_vm()
 	return $verdict
 } 2>/dev/null
 
+# leave_numbers COUNT PID: so many descriptors more may this process have
+leave_numbers()
+{
+	local left=$1 pid=$2 limit=0
+
+	while [ "$left" -gt 0 ]; do
+		[ -L "/proc/$pid/fd/$limit" ] || left=$((left - 1))
+		limit=$((limit + 1))
+	done
+	prlimit --pid "$pid" --nofile=$limit
+}
+
+# Of two VMs that register the second finds two numbers free: too few for it.
+no_room_for_a_registration()
+{
+	local verdict command
+
+	for command in "record --socket" "top --batch --include-past --socket" \
+		"listen --all"; do
+		# shellcheck disable=SC2086 # words
+		"$kvmstat" $command "$tap_dir/socket" --interval 0.1 --until-gone \
+			>"$tap_dir/said" 2>&1 &
+		reader=$!
+		wait_until "$reader" test -S "$tap_dir/socket" || return 1
+		run_vmm --socket "$tap_dir/socket"
+		wait_until "$reader" grep -q exits "$tap_dir/said" || return 1
+		leave_numbers 2 "$reader"
+		"$tap_dir/$guest" --socket "$tap_dir/socket" --seconds 1 >/dev/null 2>&1
+		stop_vmm
+		wait "$reader"
+		echo "status $?" >>"$tap_dir/said"
+		said 'gone: no room for its descriptors' &&
+			said 'a VM registered whose descriptors did not fit' &&
+			said 'status 1'
+		verdict=$?
+		tail -n 5 "$tap_dir/said"
+		[ $verdict = 0 ] || return 1
+	done
+}
+
+# There is memory for less than all that is to be shown.
+no_memory()
+{
+	local verdict=0
+
+	cat >"$tap_dir/memory.c" <<-END
+		#define _GNU_SOURCE
+		#include <dlfcn.h>
+		#include <stdlib.h>
+		void *realloc(void *old, size_t size)
+		{
+			void *(*next)(void *, size_t) =
+				(void *(*)(void *, size_t))dlsym(RTLD_NEXT, "realloc");
+			return !old && size > 20000 ? NULL : next(old, size);
+		}
+	END
+	"$CC" -shared -fPIC -o "$tap_dir/memory.so" "$tap_dir/memory.c" -ldl || return 1
+	LD_PRELOAD=$tap_dir/memory.so status "$kvmstat" top --once --interval 0.01 \
+		--include-past --image "$here/data/x86_64-6.18-vcpu0.bin"
+	said '^.* 1 VM, 1 descriptor - no memory for all of it$' &&
+		said '^kvmstat: no memory for all of a table$' && said 'status 1' ||
+		verdict=1
+	LD_PRELOAD=$tap_dir/memory.so status "$kvmstat" record --format log --count 1 \
+		--interval 0.01 --image "$here/data/x86_64-6.18-vcpu0.bin"
+	said '^kvmstat: no memory$' && said 'status 1' && ! said '^[0-9].*Z' ||
+		verdict=1
+	return $verdict
+}
+
 # refused ERRNO NUMBERS COMMAND...
 refused()
 {
@@ -413,6 +482,14 @@ no_such_field()
 	return $verdict
 }
 
+# The VMM's status is its own: that nothing was shown is said.
+no_such_field_of_run()
+{
+	status "$kvmstat" run --fields nosuchstat --interval 0.1 -- \
+		"$build/demo/demo-vmm" --no-stats --seconds 0.5
+	said 'no statistic matches --fields nosuchstat' && said 'status 0'
+}
+
 # show, with nothing named: both of two VMs
 shows_all_vms()
 {
@@ -481,6 +558,8 @@ else
 	skip "processes of other users" "not root"
 fi
 check "no room for a VM" no_room_for_a_vm
+check "no room for a VM that registers" no_room_for_a_registration
+check "no memory for all of it" no_memory
 check "system calls that are refused" refused_calls
 check "trouble is said when it comes" said_when_it_comes
 check "SIGTERM ends show --socket whose output is blocked" blocked_show
@@ -488,6 +567,7 @@ check "SIGTERM ends run whose output is blocked" blocked_run
 check "SIGTERM ends record whose messages are blocked" blocked_messages
 check "listen to nobody" listen_to_nobody
 check "no statistic of that name" no_such_field
+check "no statistic of that name, run" no_such_field_of_run
 check "show, with nothing named" shows_all_vms
 check "keys of VMs that register" keys_of_registered_vms
 tap_done
