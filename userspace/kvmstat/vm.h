@@ -71,18 +71,6 @@ struct vm {
 	const char *gone;		/* the reason; NULL: alive */
 };
 
-/* Watches of equal schema, scope and class: one part of a table. */
-struct group {
-	const struct vm *vm;
-	struct kvmstats_schema *schema;
-	enum kvmstats_scope scope;
-	const char *class_name;		/* "" but of devices */
-	size_t count;
-	const struct watch **watches;
-	uint64_t *sum;			/* of the deltas */
-	uint64_t sum_ns;		/* mean length of the intervals */
-};
-
 /* vm.c */
 uint64_t clock_ns(void);
 int vm_accept(int listen_fd, struct vm **vm);
@@ -137,10 +125,6 @@ int vcpus_refresh(struct vm *vm);
 void vcpus_fail(struct vm *vm, const struct kvmstats_source *all, int error);
 /* What has failed, or all; their watches have ended before. */
 void vcpus_drop(struct vm *vm, bool all);
-
-/* The next group at or after *@position; false at the end or without memory. */
-bool group_next(const struct vm *vm, size_t *position, struct group *group);
-void group_free(struct group *group);
 
 /* fleet.c: the VMs that a request asks for, for as long as they live */
 struct fleet_ops {
