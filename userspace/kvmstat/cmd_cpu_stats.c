@@ -88,7 +88,7 @@ static int take_threads(struct cpu_stats *stats)
 
 		if (!parse_number(number, INT_MAX, &tid))
 			status = fail(STATUS_USAGE,
-				      "\"%s\" is no thread number", number);
+				      "\"%s\" is not a thread number", number);
 		else if (tid && !is_thread(stats->pid, tid))
 			status = fail(STATUS_NOTHING,
 				      "process %ld has no thread %lu",
@@ -391,7 +391,7 @@ static int run_cpu_stats(const struct command *command, int argc, char **argv)
 		status = request_end(&stats.request, argc, argv);
 	if (!status && (stats.request.target_count > 1 ||
 			!stats.request.target_count == !stats.request.guest))
-		status = usage_error(command, "one --pid or --guest is needed");
+		status = usage_error(command, "name one VM, with --pid or --guest");
 	if (!status)
 		status = open_and_show(&stats);
 	request_free(&stats.request);
@@ -401,13 +401,13 @@ static int run_cpu_stats(const struct command *command, int argc, char **argv)
 static const struct opt cpu_stats_opts[] = {
 	COMMON('p'), COMMON('g'),
 	{ 'T', "threads", "TID,...", "the vCPUs' threads, 0 for unknown" },
-	{ 't', "total", NULL, "of all vCPUs together only" },
+	{ 't', "total", NULL, "only the total of all vCPUs" },
 	COMMON('z'), COMMON('j'),
 	{ 0 }
 };
 
 const struct command cmd_cpu_stats = {
 	"cpu-stats", " {--pid PID | --guest NAME} [OPTIONS]",
-	"show CPU time, of the VMM, by the host's CPUs and by vCPUs",
+	"show CPU time: of the VMM, by host CPU and by vCPU",
 	cpu_stats_opts, run_cpu_stats
 };

@@ -242,7 +242,7 @@ static int settle(struct recorder *recorder)
 		return usage_error(&cmd_record, "--rotate needs --output");
 	if (request->as_json && recorder->format_chosen &&
 	    recorder->format != FORMAT_JSON)
-		return usage_error(&cmd_record, "--json and another --format");
+		return usage_error(&cmd_record, "--json does not go with another --format");
 	if (request->as_json)
 		recorder->format = FORMAT_JSON;
 	if (recorder->format == FORMAT_CSV)
@@ -280,7 +280,7 @@ static const struct opt record_opts[] = {
 	{ 'o', "output", "FILE", "append to it (default: standard output)" },
 	{ 't', "format", "FORMAT", "csv (default), json (lines) or log" },
 	{ 'R', "rotate", "SIZE", "begin a new file before this size (k, M, G)" },
-	{ 'k', "keep", "N", "files besides the one written to (default: 5)" },
+	{ 'k', "keep", "N", "how many old files to keep (default: 5)" },
 	{ 'y', "fsync", "WHEN", "never (default), close or sample" },
 	COMMON('j'),
 	{ 0 }
@@ -288,6 +288,6 @@ static const struct opt record_opts[] = {
 
 const struct command cmd_record = {
 	"record", " [OPTIONS]",
-	"write samples as they come; of all VMs, or those named",
+	"write samples as they come, of all VMs or those named",
 	record_opts, run_record
 };

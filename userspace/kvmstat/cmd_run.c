@@ -167,7 +167,7 @@ static int open_socket(struct run *run)
 
 	for (size_t i = 0; i < sizeof(places) / sizeof(*places) && ret; i++)
 		ret = try_place(run, places[i]);
-	return ret ? fail(RUN_FAILED, "/tmp: no socket can be made there: %s",
+	return ret ? fail(RUN_FAILED, "cannot make a socket in /tmp: %s",
 			  strerror(-ret)) : STATUS_OK;
 }
 
@@ -255,11 +255,11 @@ static int explain_end(struct run *run, int shown, int status)
 			"kvmstat: the library was not loaded into %s, or %s closed all its descriptors: no VM was seen\n",
 			name, name);
 	else if (!run->seen_vm)
-		fprintf(stderr, "kvmstat: %s made no VM, or in a way that cannot be seen\n",
+		fprintf(stderr, "kvmstat: %s made no VM, or did so in a way that cannot be seen\n",
 			name);
 	else if (run->no_room)
 		fprintf(stderr,
-			"kvmstat: descriptors of %s did not fit into this process; raise the limit of open files (ulimit -n)\n",
+			"kvmstat: descriptors of %s did not fit into this process; raise the limit on open files (ulimit -n)\n",
 			name);
 	else if (!run->seen_stats)
 		fprintf(stderr, "kvmstat: the kernel gave %s no statistics descriptor\n",
@@ -312,7 +312,7 @@ static int become_vmm(struct run *run)
 	strcpy(address.sun_path, path);
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)))
 		fprintf(stderr,
-			"kvmstat: no agent can be reached at %s (%s); the VM is registered when one can\n",
+			"kvmstat: no agent can be reached at %s (%s); the VM will be registered when one can\n",
 			path, strerror(errno));
 	close(fd);
 	run->preload.socket = path;
@@ -427,7 +427,7 @@ static int parse(struct run *run, const struct command *command, int argc,
 		return usage_error(command,
 				   "--agent shows nothing: only --socket, --name, --uuid, --dirty-quota and --preload go with it");
 	if (!status && !run->agent && run->request.socket)
-		return usage_error(command, "--socket is for --agent");
+		return usage_error(command, "--socket needs --agent");
 	return status ? status : request_end(&run->request, argc, argv);
 }
 
@@ -442,7 +442,7 @@ static int run_run(const struct command *command, int argc, char **argv)
 	status = parse(run, command, own_argc, argv);
 	if (!status && own_argc + 1 >= argc)
 		status = usage_error(command,
-				     "name the VMM to run: -- VMM ARGUMENTS...");
+				     "name the VMM to run: -- VMM [ARGUMENTS...]");
 	if (!status) {
 		run->argv = argv + own_argc + 1;
 		status = run_vmm(run);
@@ -463,7 +463,7 @@ static const struct opt run_opts[] = {
 	{ 'N', "name", "TEXT", "what to call the VM (default: the program)" },
 	{ 'U', "uuid", "TEXT", "its uuid (default: none)" },
 	{ 'Q', "dirty-quota", "BYTES",
-	  "a second that it may dirty while it is migrated" },
+	  "what it may dirty per second during migration" },
 	{ 'L', "preload", "FILE", "the library to load into the VMM" },
 	{ 0 }
 };

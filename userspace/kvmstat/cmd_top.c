@@ -566,10 +566,10 @@ static const struct opt top_opts[] = {
 	COMMON('I'), COMMON('F'), COMMON('i'), COMMON('n'), COMMON('d'),
 	COMMON('u'), COMMON('s'), COMMON('P'),
 	{ 'a', "all", NULL, "show statistics that are 0, too (key z)" },
-	{ 'b', "by-guest", NULL, "one line a VM (key b)" },
+	{ 'b', "by-guest", NULL, "one line per VM (key b)" },
 	{ 'x', "split", NULL, "each statistic's sources (key x)" },
-	{ 'l', "latencies", NULL, "histograms: median, 99 % (key l)" },
-	{ 'D', "devices", NULL, "a line a disk, as iostat -x (key d)" },
+	{ 'l', "latencies", NULL, "histograms: median and 99 % (key l)" },
+	{ 'D', "devices", NULL, "one line per disk, as iostat -x (key d)" },
 	{ 'B', "batch", NULL, "no screen: one table after another" },
 	{ '1', "once", NULL, "no screen: one table" },
 	{ 0 }
@@ -577,6 +577,6 @@ static const struct opt top_opts[] = {
 
 const struct command cmd_top = {
 	"top", " [OPTIONS]",
-	"what happens most, on a screen; of all VMs, or those named",
+	"show what happens most, on a screen, of all VMs or those named",
 	top_opts, run_top
 };

@@ -184,7 +184,7 @@ static const char *end_reason(int error)
 	case -EBUSY:
 		return "too many descriptors wait to be closed";
 	case -EMFILE:
-		return "no room for its descriptors; raise the limit of open files (ulimit -n)";
+		return "no room for its descriptors; raise the limit on open files (ulimit -n)";
 	default:
 		return strerror(-error);
 	}

@@ -301,7 +301,7 @@ static int count_restarts(const struct group *group)
 	return restarts;
 }
 
-/* Nothing is left away without a word. */
+/* What is left out is said. */
 static void print_footing(const struct table *table)
 {
 	const struct group *group = table->group;

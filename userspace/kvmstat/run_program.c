@@ -120,7 +120,7 @@ static int read_preload(const char *path, struct program *program)
 		return fail(RUN_FAILED, "%s: %s", path, strerror(-ret));
 	if (path[strcspn(path, " :")])
 		return fail(RUN_FAILED,
-			    "%s: a name with a blank or a colon cannot be preloaded",
+			    "%s: a file with a blank or a colon in its name cannot be preloaded",
 			    path);
 	return STATUS_OK;
 }
@@ -142,11 +142,11 @@ int run_check_program(const char *path, const char *preload)
 		return STATUS_OK;
 	if (!program.dynamic)
 		return fail(RUN_FAILED,
-			    "%s is a static program, nothing can be loaded into it",
+			    "%s is a static program: nothing can be loaded into it",
 			    path);
 	if (program.class != library.class || program.machine != library.machine)
 		return fail(RUN_FAILED,
-			    "%s is for another kind of processor than %s; --preload names another library",
+			    "%s is for another architecture than %s; name a library for it with --preload",
 			    path, preload);
 	return STATUS_OK;
 }
@@ -175,7 +175,7 @@ int run_find_program(const char *name, char path[PATH_MAX])
 		list += length;
 	} while (*list++);
 	if (strchr(name, '/') && !access(name, F_OK))
-		return fail(RUN_CANNOT_EXEC, "%s: no program that may be run",
+		return fail(RUN_CANNOT_EXEC, "%s is not an executable program",
 			    name);
 	return fail(RUN_NOT_FOUND, "%s: no such program", name);
 }
@@ -207,6 +207,6 @@ int run_find_preload(const char *option, char path[PATH_MAX])
 		if (realpath(candidate, path))
 			return STATUS_OK;
 	}
-	return fail(RUN_FAILED, "no %s beside the command, nor in %s; --preload names it",
+	return fail(RUN_FAILED, "%s is neither beside the command nor in %s; say where it is with --preload",
 		    LIBRARY, KVMSTATS_LIBDIR);
 }

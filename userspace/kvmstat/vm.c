@@ -135,15 +135,15 @@ static const char *remedy(int error, bool any)
 		{ ENOTTY, "this kernel has no statistics descriptors" },
 		{ EPERM, NEEDS_RIGHTS }, { EACCES, NEEDS_RIGHTS },
 		{ NO_SUCH_CALL,
-		  "pidfd_getfd is missing, or a container's filter of system calls refuses it" },
-		{ EMFILE, "raise the limit of open files (ulimit -n)" },
+		  "pidfd_getfd is missing, or a container's system call filter refuses it" },
+		{ EMFILE, "raise the limit on open files (ulimit -n)" },
 		{ ENFILE, "too many files are open on this machine" },
 		{ EOPNOTSUPP,
-		  "its descriptors are one thread's, which kernels before 6.9 give to nobody" },
+		  "its descriptors belong to a single thread, and kernels before 6.9 let nobody copy those" },
 	};
 
 	if (error == -EIO && any)
-		return KEEPS("only a part") " all of them";
+		return KEEPS("only some") " all of them";
 	if (error == -EIO)
 		return KEEPS("none") " them";
 	for (size_t i = 0; i < sizeof(remedies) / sizeof(*remedies); i++)
@@ -182,7 +182,7 @@ void vm_problem(const struct vm *vm, char *text, size_t text_bytes)
 	}
 	snprintf(text, text_bytes, "process %ld: %s%zu of %zu %s%s%s: %s%s",
 		 vm->pid, vm->count ? "" : "no statistics, ", missing,
-		 missing + vm->count, "descriptors cannot be had",
+		 missing + vm->count, "descriptors are not available",
 		 error ? ": " : "", error ? strerror(-error) : "",
 		 remedy(error, vm->count), vm->count ? "" : debugfs_problem(vm));
 }

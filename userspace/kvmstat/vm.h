@@ -9,8 +9,8 @@
 
 #define NEEDS_RIGHTS \
 	"this needs the rights of a debugger: the same user, where " \
-	"kernel.yama.ptrace_scope is 0, or CAP_SYS_PTRACE, and no filter of " \
-	"system calls that forbids pidfd_getfd"
+	"kernel.yama.ptrace_scope is 0, or CAP_SYS_PTRACE, and no system call " \
+	"filter that forbids pidfd_getfd"
 /* Checkpatch allows this errno to the kernel only, but containers use it. */
 #define PASTE(a, b) a##b
 #define NO_SUCH_CALL PASTE(ENO, SYS)

@@ -60,7 +60,7 @@ static const char help[] =
 "  --bandwidth BYTES[K|M] of the link, a second (default 8M)\n"
 "  --downtime-ms MS       the rest must fit into this time (default 300)\n"
 "  --max-rounds N         then stop all the same (default 50)\n"
-"  --max-seconds S        likewise (default 300)\n"
+"  --max-seconds S        and then (default 300)\n"
 "  --interval-ms MS       of dirty-quota (default 200)\n"
 "  --quota-percent PCT    of the bandwidth that may be dirtied (default 30)\n"
 "  --from-start           dirty-quota holds at once, and not only when\n"

@@ -466,7 +466,7 @@ csv" ]
 foreign_descriptor()
 {
 	status_is 1 "$kvmstat" show --fd 0 </dev/null &&
-		grep -q 'descriptor 0 is no KVM' "$tap_dir/out"
+		grep -q 'descriptor 0 is not a KVM' "$tap_dir/out"
 }
 
 check "usage lists the commands" usage_lists_commands

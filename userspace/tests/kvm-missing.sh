@@ -87,7 +87,7 @@ part_is_told()
 
 	start_told && tell vm && tell vcpu || return 1
 	status "$kvmstat" record --pid "$vmm" --interval 0.1 --count 1
-	said 'process [0-9]+: 1 of 2 descriptors cannot be had: .*keeps only a part' &&
+	said 'process [0-9]+: 1 of 2 descriptors are not available: .*keeps only some' &&
 		said 'status 0'
 	verdict=$?
 	end_told
@@ -204,10 +204,10 @@ other_users()
 
 	start_told && tell vm && tell vcpu || return 1
 	status as_nobody "$tap_dir/kvmstat" list
-	said 'processes of other users could not be looked into; to see them, run as root' &&
+	said 'processes of other users could not be inspected; to see them, run as root' &&
 		said 'status 4' || verdict=1
 	status as_nobody "$tap_dir/kvmstat" show --guest "no$guest"
-	said "no VM with statistics of the name no$guest; " && said 'status 4' ||
+	said "no VM with statistics is named no$guest; " && said 'status 4' ||
 		verdict=1
 	end_told
 	return $verdict
@@ -231,7 +231,7 @@ no_room_for_a_vm()
 		! said 'what was shown may not be complete' || break
 	done
 	cat "$tap_dir/said"
-	said ',exits,' && said 'could not be looked into.*too many open files' &&
+	said ',exits,' && said 'could not be inspected.*too many open files' &&
 		said 'what was shown may not be complete' && said 'status 1'
 	verdict=$?
 	kill -9 "${pids[@]}"
@@ -333,14 +333,14 @@ refused_calls()
 	refused 1 438 record --duration 1 --interval 0.1 --guest "$guest"
 	said 'needs the rights of a debugger' && said 'status 4' || verdict=1
 	refused 38 434 list
-	said 'could not be looked into.*: pidfd_open is missing' &&
+	said 'could not be inspected.*: pidfd_open is missing' &&
 		said 'status 1' || verdict=1
 	refused 38 434 record --duration 1 --interval 0.1
 	[ "$(grep -c 'pidfd_open is missing' "$tap_dir/said")" -le 2 ] &&
 		said 'status 1' || verdict=1
 	# as if sixteen processes had not answered, and were not dead yet
 	refused 16 434 list
-	said 'could not be looked into.*: too many processes do not answer; no other is asked' &&
+	said 'could not be inspected.*: too many processes do not answer; no others are asked' &&
 		said 'status 1' || verdict=1
 	# numbers have to do
 	refused 38 312 top --once --interval 0.1 --guest "$guest"
@@ -368,7 +368,7 @@ said_when_it_comes()
 	wait "$recorder"
 	end_told
 	cat "$tap_dir/said"
-	[ $verdict = 0 ] && said "process $vmm could not be looked into" &&
+	[ $verdict = 0 ] && said "process $vmm could not be inspected" &&
 		[ "$(grep -c 'no answer' "$tap_dir/said")" = 1 ]
 }
 

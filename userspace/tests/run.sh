@@ -180,7 +180,7 @@ foreign_program()
 	cp "$(type -P true)" "$tap_dir/foreign" &&
 		printf '\xb7' | dd of="$tap_dir/foreign" bs=1 seek=18 \
 			conv=notrunc status=none &&
-		says 'another kind of processor' 125 run -- "$tap_dir/foreign"
+		says 'is for another architecture' 125 run -- "$tap_dir/foreign"
 }
 
 missing_library()
