@@ -187,7 +187,7 @@ missing_library()
 {
 	mkdir -p "$tap_dir/alone" && cp "$kvmstat" "$tap_dir/alone/" &&
 		cp "$tap_dir/copy/lib/libkvmstats-preload.so" "$tap_dir/a b.so" &&
-		says 'a blank or a colon cannot be preloaded' 125 "$kvmstat" run --preload "$tap_dir/a b.so" \
+		says 'a blank or a colon in its name cannot be preloaded' 125 "$kvmstat" run --preload "$tap_dir/a b.so" \
 			-- true &&
 		says 'nonexistent.so: No such file' 125 run \
 			--preload /nonexistent.so -- true
@@ -199,7 +199,7 @@ installed()
 	mkdir "$tap_dir/root" && make -C "$here/.." O="$(realpath "$build")" \
 		DESTDIR="$tap_dir/root" PREFIX=/usr install &&
 		says 'made no VM' 0 "$tap_dir/root/usr/bin/kvmstat" run -- true &&
-		says 'no libkvmstats-preload.so' 125 \
+		says 'libkvmstats-preload.so is neither beside' 125 \
 			"$tap_dir/alone/kvmstat" run -- true
 }
 
