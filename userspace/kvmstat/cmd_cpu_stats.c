@@ -88,7 +88,7 @@ static int take_threads(struct cpu_stats *stats)
 
 		if (!parse_number(number, INT_MAX, &tid))
 			status = fail(STATUS_USAGE,
-				      "\"%s\" is no thread number", number);
+				      "\"%s\" is not a thread number", number);
 		else if (tid && !is_thread(stats->pid, tid))
 			status = fail(STATUS_NOTHING,
 				      "process %ld has no thread %lu",
@@ -295,6 +295,16 @@ static void print_json(const struct cpu_stats *stats)
 	putchar('\n');
 }
 
+/* Without it there is no kvm.NAME, and all else. */
+static void say_problem(const struct cpu_stats *stats)
+{
+	char text[512];
+
+	vm_problem(stats->vm, text, sizeof(text));
+	if (*text)
+		fprintf(stderr, "kvmstat: %s\n", text);
+}
+
 static int show(struct cpu_stats *stats)
 {
 	int ret, status = list_cpus(stats);
@@ -307,11 +317,12 @@ static int show(struct cpu_stats *stats)
 	if (ret < 0)
 		return fail(status_of(ret), "process %ld: %s", stats->pid,
 			    strerror(-ret));
+	say_problem(stats);
 	if (stats->request.as_json)
 		print_json(stats);
 	else
 		print_text(stats);
-	return STATUS_OK;
+	return fleet_check_complete(&stats->fleet);
 }
 
 /* The one VM that is named; it need not have statistics. */
@@ -380,7 +391,7 @@ static int run_cpu_stats(const struct command *command, int argc, char **argv)
 		status = request_end(&stats.request, argc, argv);
 	if (!status && (stats.request.target_count > 1 ||
 			!stats.request.target_count == !stats.request.guest))
-		status = usage_error(command, "one --pid or --guest is needed");
+		status = usage_error(command, "name one VM, with --pid or --guest");
 	if (!status)
 		status = open_and_show(&stats);
 	request_free(&stats.request);
@@ -390,13 +401,13 @@ static int run_cpu_stats(const struct command *command, int argc, char **argv)
 static const struct opt cpu_stats_opts[] = {
 	COMMON('p'), COMMON('g'),
 	{ 'T', "threads", "TID,...", "the vCPUs' threads, 0 for unknown" },
-	{ 't', "total", NULL, "of all vCPUs together only" },
+	{ 't', "total", NULL, "only the total of all vCPUs" },
 	COMMON('z'), COMMON('j'),
 	{ 0 }
 };
 
 const struct command cmd_cpu_stats = {
 	"cpu-stats", " {--pid PID | --guest NAME} [OPTIONS]",
-	"show CPU time, of the VMM, by the host's CPUs and by vCPUs",
+	"show CPU time: of the VMM, by host CPU and by vCPU",
 	cpu_stats_opts, run_cpu_stats
 };

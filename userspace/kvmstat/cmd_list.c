@@ -73,7 +73,7 @@ static void list_text(const struct fleet *fleet)
 	}
 }
 
-/* A list that may lack something is no success: nothing is there, or hidden. */
+/* Nothing to list is no success: there is no VM, or none that we may see. */
 static int run_list(const struct command *command, int argc, char **argv)
 {
 	static const struct fleet_ops ops = { .input = NULL };

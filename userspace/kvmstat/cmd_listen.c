@@ -108,7 +108,7 @@ static int check_all_moved(const struct listener *listener)
 			status = fail(STATUS_UNMOVED, "no VM had a statistic \"%s\"",
 				      expect->name);
 		else if (!expect->moved)
-			status = fail(STATUS_UNMOVED, "\"%s\" did not move",
+			status = fail(STATUS_UNMOVED, "\"%s\" did not change",
 				      expect->name);
 	}
 	return status;
@@ -122,8 +122,9 @@ static int check_shown(const struct listener *listener)
 		return status;
 	if (!listener->fleet.shown)
 		return fleet_fail_empty(&listener->fleet);
-	return filter_matched(&listener->request.fields) ? STATUS_OK :
-	       filter_fail(&listener->request.fields);
+	if (!filter_matched(&listener->request.fields))
+		return filter_fail(&listener->request.fields);
+	return fleet_check_complete(&listener->fleet);
 }
 
 static int listen_and_show(struct listener *listener)
@@ -152,7 +153,7 @@ static int listen_and_show(struct listener *listener)
 static int add_expected(struct listener *listener, const char *name)
 {
 	if (listener->expect_count == MAX_EXPECT)
-		return usage_error(&cmd_listen, "too many --expect");
+		return usage_error(&cmd_listen, "too many --expect options");
 	listener->expect[listener->expect_count++].name = name;
 	return STATUS_OK;
 }

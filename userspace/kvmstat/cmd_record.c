@@ -44,28 +44,33 @@ static void sample_vms(struct recorder *recorder)
 	}
 }
 
+static void no_memory(struct recorder *recorder)
+{
+	recorder->status = fail(STATUS_FAILED, "no memory");
+}
+
 /* The log has one line for all VMs; at the end of one, a line for it alone. */
 static void on_last(void *context, const struct vm *vm)
 {
 	struct recorder *recorder = context;
 
-	if (recorder->format == FORMAT_LOG)
-		columns_last(recorder->out, recorder->columns,
-			     &recorder->fleet, vm, wall_clock_ns());
-	else
+	if (recorder->format != FORMAT_LOG)
 		sample_vm(recorder, vm, wall_clock_ns());
+	else if (!columns_last(recorder->out, recorder->columns,
+			       &recorder->fleet, vm, wall_clock_ns()))
+		no_memory(recorder);
 }
 
 static bool on_tick(void *context)
 {
 	struct recorder *recorder = context;
 
-	if (recorder->format == FORMAT_LOG)
-		columns_sample(recorder->out, recorder->columns,
-			       &recorder->fleet, wall_clock_ns());
-	else
+	if (recorder->format != FORMAT_LOG)
 		sample_vms(recorder);
-	return true;
+	else if (!columns_sample(recorder->out, recorder->columns,
+				 &recorder->fleet, wall_clock_ns()))
+		no_memory(recorder);
+	return !recorder->status;
 }
 
 /* In JSON lines an event is a record; the other formats have no place for it. */
@@ -89,6 +94,8 @@ static int on_turn(void *context)
 		return -ENOMEM;
 	if (recorder->format == FORMAT_LOG)
 		recorder->file.banner = columns_banner(recorder->columns);
+	if (recorder->status)
+		return -ECANCELED;
 	recorder->status = recfile_write(&recorder->file,
 					 &recorder->fleet.while_waiting,
 					 recorder->text,
@@ -235,7 +242,7 @@ static int settle(struct recorder *recorder)
 		return usage_error(&cmd_record, "--rotate needs --output");
 	if (request->as_json && recorder->format_chosen &&
 	    recorder->format != FORMAT_JSON)
-		return usage_error(&cmd_record, "--json and another --format");
+		return usage_error(&cmd_record, "--json does not go with another --format");
 	if (request->as_json)
 		recorder->format = FORMAT_JSON;
 	if (recorder->format == FORMAT_CSV)
@@ -273,7 +280,7 @@ static const struct opt record_opts[] = {
 	{ 'o', "output", "FILE", "append to it (default: standard output)" },
 	{ 't', "format", "FORMAT", "csv (default), json (lines) or log" },
 	{ 'R', "rotate", "SIZE", "begin a new file before this size (k, M, G)" },
-	{ 'k', "keep", "N", "files besides the one written to (default: 5)" },
+	{ 'k', "keep", "N", "how many old files to keep (default: 5)" },
 	{ 'y', "fsync", "WHEN", "never (default), close or sample" },
 	COMMON('j'),
 	{ 0 }
@@ -281,6 +288,6 @@ static const struct opt record_opts[] = {
 
 const struct command cmd_record = {
 	"record", " [OPTIONS]",
-	"write samples as they come; of all VMs, or those named",
+	"write samples as they come, of all VMs or those named",
 	record_opts, run_record
 };

@@ -36,7 +36,7 @@ struct run {
 	bool all;
 	bool agent;			/* it shows, not we */
 	bool has_other;			/* options than those of the agent */
-	bool seen_vm, seen_stats, fleet_is_open;
+	bool seen_vm, seen_stats, no_room, fleet_is_open;
 	struct output output;
 };
 
@@ -75,6 +75,8 @@ static void print_totals(struct run *run, const struct vm *vm)
 		view_line(view, &view->rows[i], line);
 		fprintf(run->output.out, "%s\n", line);
 	}
+	if (view->no_memory)
+		fputs("no memory for all of it\n", run->output.out);
 	fputc('\n', run->output.out);
 	view_release(view);
 }
@@ -165,7 +167,7 @@ static int open_socket(struct run *run)
 
 	for (size_t i = 0; i < sizeof(places) / sizeof(*places) && ret; i++)
 		ret = try_place(run, places[i]);
-	return ret ? fail(RUN_FAILED, "/tmp: no socket can be made there: %s",
+	return ret ? fail(RUN_FAILED, "cannot make a socket in /tmp: %s",
 			  strerror(-ret)) : STATUS_OK;
 }
 
@@ -253,12 +255,19 @@ static int explain_end(struct run *run, int shown, int status)
 			"kvmstat: the library was not loaded into %s, or %s closed all its descriptors: no VM was seen\n",
 			name, name);
 	else if (!run->seen_vm)
-		fprintf(stderr, "kvmstat: %s made no VM, or in a way that cannot be seen\n",
+		fprintf(stderr, "kvmstat: %s made no VM, or did so in a way that cannot be seen\n",
+			name);
+	else if (run->no_room)
+		fprintf(stderr,
+			"kvmstat: descriptors of %s did not fit into this process; raise the limit on open files (ulimit -n)\n",
 			name);
 	else if (!run->seen_stats)
 		fprintf(stderr, "kvmstat: the kernel gave %s no statistics descriptor\n",
 			name);
-	return status;
+	else if (!filter_matched(&run->request.fields))
+		filter_fail(&run->request.fields);
+	/* as with an output that fails: the VMM succeeded, and we did not */
+	return run->no_room && !status ? STATUS_FAILED : status;
 }
 
 static int start_and_show(struct run *run)
@@ -273,6 +282,7 @@ static int start_and_show(struct run *run)
 	/* for VMs of many vCPUs; the VMM has the limit as it was */
 	kvmstats_raise_fd_limit();
 	shown = fleet_run(&run->fleet);
+	run->no_room = run->fleet.no_room || run->fleet.in_queue;
 	close_fleet(run);
 	return explain_end(run, shown, await_end(run));
 }
@@ -302,7 +312,7 @@ static int become_vmm(struct run *run)
 	strcpy(address.sun_path, path);
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)))
 		fprintf(stderr,
-			"kvmstat: no agent can be reached at %s (%s); the VM is registered when one can\n",
+			"kvmstat: no agent can be reached at %s (%s); the VM will be registered when one can\n",
 			path, strerror(errno));
 	close(fd);
 	run->preload.socket = path;
@@ -417,7 +427,7 @@ static int parse(struct run *run, const struct command *command, int argc,
 		return usage_error(command,
 				   "--agent shows nothing: only --socket, --name, --uuid, --dirty-quota and --preload go with it");
 	if (!status && !run->agent && run->request.socket)
-		return usage_error(command, "--socket is for --agent");
+		return usage_error(command, "--socket needs --agent");
 	return status ? status : request_end(&run->request, argc, argv);
 }
 
@@ -432,7 +442,7 @@ static int run_run(const struct command *command, int argc, char **argv)
 	status = parse(run, command, own_argc, argv);
 	if (!status && own_argc + 1 >= argc)
 		status = usage_error(command,
-				     "name the VMM to run: -- VMM ARGUMENTS...");
+				     "name the VMM to run: -- VMM [ARGUMENTS...]");
 	if (!status) {
 		run->argv = argv + own_argc + 1;
 		status = run_vmm(run);
@@ -453,7 +463,7 @@ static const struct opt run_opts[] = {
 	{ 'N', "name", "TEXT", "what to call the VM (default: the program)" },
 	{ 'U', "uuid", "TEXT", "its uuid (default: none)" },
 	{ 'Q', "dirty-quota", "BYTES",
-	  "a second that it may dirty while it is migrated" },
+	  "what it may dirty per second during migration" },
 	{ 'L', "preload", "FILE", "the library to load into the VMM" },
 	{ 0 }
 };

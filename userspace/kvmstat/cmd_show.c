@@ -251,7 +251,7 @@ static int check_matched(const struct look *look)
 
 	if (look->request.exits && !look->has_reasons)
 		return fail(STATUS_NOTHING, "nothing here counts exits by reason: %s",
-			    "it takes a vCPU, and a kernel with KVM_CAP_EXIT_REASONS");
+			    "that needs a vCPU, and a kernel with KVM_CAP_EXIT_REASONS");
 	return filter_matched(fields) ? STATUS_OK : filter_fail(fields);
 }
 
@@ -426,7 +426,7 @@ static int run_dump(const struct command *command, int argc, char **argv)
 static const struct opt show_opts[] = {
 	COMMON('p'), COMMON('g'), COMMON('S'), COMMON('m'), COMMON('w'),
 	COMMON('f'), COMMON('I'), COMMON('F'), COMMON('z'), COMMON('j'),
-	{ 'e', "exits", NULL, "nothing but exits by reason" },
+	{ 'e', "exits", NULL, "only exits by reason" },
 	{ 0 }
 };
 
@@ -445,13 +445,13 @@ static const struct opt dump_opts[] = {
 
 const struct command cmd_show = {
 	"show", " [OPTIONS]",
-	"show every statistic once, in unscaled units; of all VMs, or those named",
+	"show every statistic once, in unscaled units, of all VMs or those named",
 	show_opts, run_print
 };
 
 const struct command cmd_schema = {
 	"schema", " [OPTIONS]",
-	"show what statistics there are", schema_opts, run_print
+	"show which statistics there are", schema_opts, run_print
 };
 
 const struct command cmd_dump = {

@@ -7,9 +7,26 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "top.h"
+#include "view.h"
 
 #define FIRST_MS 250
+
+struct prompt;
+
+struct top {
+	struct request request;
+	struct fleet fleet;
+	struct view view;
+	struct screen_lines lines;
+	const struct prompt *prompt;	/* NULL: none is open */
+	char answer[KVMSTATS_MAX_VM_NAME + 1];
+	size_t answer_length;
+	char message[160];		/* until the next key */
+	bool help, batch, once, quit;
+	struct output output;		/* of tables without a screen */
+	size_t tables;			/* written */
+	bool no_memory;			/* for all of one of them */
+};
 
 /* A question on the last line; the table goes on meanwhile. */
 struct prompt {
@@ -79,6 +96,31 @@ static const char *const help_lines[] = {
 
 #define HELP_COUNT (sizeof(help_lines) / sizeof(*help_lines))
 
+/* A line of the table: a row of the view, or what is below the last. */
+static void row_line(void *context, size_t index, char line[LINE_BYTES])
+{
+	struct top *top = context;
+	size_t rows = top->view.row_count;
+
+	if (index < rows)
+		view_line(&top->view, &top->view.rows[index], line);
+	else if (index == rows)
+		view_footing(&top->view, line);
+	else
+		view_missing_line(&top->view, index - rows - 1, line);
+}
+
+static size_t count_guests(const struct fleet *fleet)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < fleet->count; i++)
+		count += fleet_shows(fleet, fleet->vms[i]);
+	return count;
+}
+
+/* ---- the screen */
+
 static void help_line(void *context, size_t index, char line[LINE_BYTES])
 {
 	(void)context;
@@ -118,12 +160,12 @@ static void fill_lines(struct top *top)
 		lines->count = HELP_COUNT;
 	} else if (top->prompt && top->prompt->lists_guests) {
 		lines->line = guest_line;
-		lines->count = top_count_guests(&top->fleet);
+		lines->count = count_guests(&top->fleet);
 	} else if (!top->view.vms) {
 		lines->line = empty_line;
 		lines->count = 1 + view_missing_count(&top->view);
 	} else {
-		lines->line = top_row_line;
+		lines->line = row_line;
 		lines->count = top->view.row_count + 1 +
 			       view_missing_count(&top->view);
 	}
@@ -340,8 +382,107 @@ static int run_screen(struct top *top)
 	rebuild(top);
 	ret = fleet_run(&top->fleet);
 	screen_close();
-	return ret ? fail(STATUS_FAILED, "wait: %s", strerror(-ret)) :
-	       STATUS_OK;
+	if (ret)
+		return fail(STATUS_FAILED, "wait: %s", strerror(-ret));
+	/* an end that nobody asked for, and nothing to show for it */
+	if (!top->quit && !interrupted && !top->fleet.shown)
+		return fleet_fail_empty(&top->fleet);
+	return STATUS_OK;
+}
+
+/* ---- tables without a screen */
+
+static void put_line(struct top *top, const char *line)
+{
+	size_t length = strlen(line);
+
+	while (length && line[length - 1] == ' ')
+		length--;
+	fprintf(top->output.out, "%.*s\n", (int)length, line);
+}
+
+static void put_table(struct top *top)
+{
+	char line[LINE_BYTES], time[40];
+
+	view_build(&top->view);
+	iso_time(time, wall_clock_ns());
+	view_summary(&top->view, line);
+	fprintf(top->output.out, "%s  ", time);
+	put_line(top, line);
+	view_heading(&top->view, line);
+	put_line(top, line);
+	for (size_t i = 0; i <= top->view.row_count; i++) {
+		row_line(top, i, line);
+		put_line(top, line);
+	}
+	put_line(top, "");
+	top->tables++;
+	top->no_memory |= top->view.no_memory;
+}
+
+static bool on_batch_tick(void *context)
+{
+	struct top *top = context;
+
+	put_table(top);
+	return !top->once;
+}
+
+/* A VM that ends before the first table is in it all the same. */
+static void on_batch_last(void *context, const struct vm *vm)
+{
+	struct top *top = context;
+
+	(void)vm;
+	if (!top->tables)
+		put_table(top);
+	if (top->once) {
+		top->fleet.enough = true;
+		top->fleet.done = true;
+	}
+}
+
+static int on_batch_turn(void *context)
+{
+	struct top *top = context;
+
+	return output_flush(&top->output, &top->fleet.while_waiting);
+}
+
+static void on_batch_event(void *context, const struct vm *vm,
+			   const char *event, const char *reason)
+{
+	struct top *top = context;
+
+	if (strcmp(event, "sent") && strcmp(event, "found"))
+		fleet_say_event(&top->fleet, vm, event, reason);
+}
+
+/* Nothing to show is said, and is a status of its own. */
+static int run_batch(struct top *top)
+{
+	struct fleet *fleet = &top->fleet;
+	int ret;
+
+	if (!top->request.socket && !count_guests(fleet))
+		return fleet_fail_empty(fleet);
+	fleet_explain(fleet);
+	if (output_open(&top->output, STDOUT_FILENO))
+		return fail(STATUS_FAILED, "no memory");
+	ret = fleet_run(fleet);
+	output_close(&top->output);
+	signals_release(&fleet->while_waiting);
+	if (ret && ret != -EPIPE && ret != -EINTR)
+		return fail(STATUS_FAILED, "standard output: %s",
+			    strerror(-ret));
+	if (!top->tables && !interrupted)
+		return fleet_fail_empty(fleet);
+	if (!filter_matched(&top->view.fields) && !interrupted)
+		return filter_fail(&top->view.fields);
+	if (top->no_memory)
+		return fail(STATUS_FAILED, "no memory for all of a table");
+	return fleet_check_complete(fleet);
 }
 
 static int take_opt(struct top *top, int letter)
@@ -379,6 +520,10 @@ static int open_and_run(struct top *top)
 	static const struct fleet_ops screen_ops = {
 		.tick = on_tick, .event = on_event, .input = on_input,
 	};
+	static const struct fleet_ops batch_ops = {
+		.tick = on_batch_tick, .last = on_batch_last,
+		.event = on_batch_event, .turn = on_batch_turn,
+	};
 	int status;
 
 	top->view.fleet = &top->fleet;
@@ -387,12 +532,12 @@ static int open_and_run(struct top *top)
 	top->view.sort = top->request.sort;
 	top->view.reasons = true;
 	status = fleet_open(&top->fleet, &top->request, top->batch ?
-			    &top_batch_ops : &screen_ops, top);
+			    &batch_ops : &screen_ops, top);
 	top->fleet.wants_cpu = top->view.by_guest;
 	for (size_t i = 0; i < top->fleet.count && top->fleet.wants_cpu; i++)
 		vm_sample_cpu(top->fleet.vms[i]);
 	if (!status)
-		status = top->batch ? top_run_batch(top) : run_screen(top);
+		status = top->batch ? run_batch(top) : run_screen(top);
 	view_release(&top->view);
 	filter_set(&top->view.fields, NULL, NULL, 0);
 	fleet_close(&top->fleet);
@@ -421,10 +566,10 @@ static const struct opt top_opts[] = {
 	COMMON('I'), COMMON('F'), COMMON('i'), COMMON('n'), COMMON('d'),
 	COMMON('u'), COMMON('s'), COMMON('P'),
 	{ 'a', "all", NULL, "show statistics that are 0, too (key z)" },
-	{ 'b', "by-guest", NULL, "one line a VM (key b)" },
+	{ 'b', "by-guest", NULL, "one line per VM (key b)" },
 	{ 'x', "split", NULL, "each statistic's sources (key x)" },
-	{ 'l', "latencies", NULL, "histograms: median, 99 % (key l)" },
-	{ 'D', "devices", NULL, "a line a disk, as iostat -x (key d)" },
+	{ 'l', "latencies", NULL, "histograms: median and 99 % (key l)" },
+	{ 'D', "devices", NULL, "one line per disk, as iostat -x (key d)" },
 	{ 'B', "batch", NULL, "no screen: one table after another" },
 	{ '1', "once", NULL, "no screen: one table" },
 	{ 0 }
@@ -432,6 +577,6 @@ static const struct opt top_opts[] = {
 
 const struct command cmd_top = {
 	"top", " [OPTIONS]",
-	"what happens most, on a screen; of all VMs, or those named",
+	"show what happens most, on a screen, of all VMs or those named",
 	top_opts, run_top
 };

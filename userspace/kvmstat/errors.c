@@ -73,9 +73,17 @@ enum status status_of(int error)
 
 int finish(int status)
 {
-	if (fflush(stdout) == EOF && errno != EPIPE) {
+	if (fflush(stdout) == EOF) {
+		if (errno == EPIPE)
+			return status;
 		fprintf(stderr, "kvmstat: standard output: %s\n",
 			strerror(errno));
+		return STATUS_FAILED;
+	}
+	/* an earlier write failed, and what it had is not in the output */
+	if (ferror(stdout)) {
+		fputs("kvmstat: standard output: a part could not be written\n",
+		      stderr);
 		return STATUS_FAILED;
 	}
 	return status;

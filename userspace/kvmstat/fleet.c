@@ -157,6 +157,7 @@ static void accept_vms(struct fleet *fleet, int fd)
 			ret = fleet_append(fleet, vm);
 		fleet->preloaded |= ret == -ENOMSG;
 	} while (!ret || ret == -ENOMSG || ret == -EBADMSG);
+	fleet->in_queue = false;
 	if (ret == -EAGAIN || ret == -ECONNABORTED || ret == -EINTR)
 		return;
 	if (ret == -EPIPE) {
@@ -164,6 +165,7 @@ static void accept_vms(struct fleet *fleet, int fd)
 		fleet->handoff_fd = -1;
 		return;
 	}
+	fleet->in_queue = true;
 	if (!fleet->paused)
 		fleet_say(fleet, "a VM could not be accepted: %s; trying again later",
 			  strerror(-ret));
@@ -181,6 +183,8 @@ static const char *end_reason(int error)
 		return "too many descriptors";
 	case -EBUSY:
 		return "too many descriptors wait to be closed";
+	case -EMFILE:
+		return "no room for its descriptors; raise the limit on open files (ulimit -n)";
 	default:
 		return strerror(-error);
 	}
@@ -193,6 +197,10 @@ static const char *end_reason(int error)
 static void end_vm(struct fleet *fleet, struct vm *vm, int error)
 {
 	last_sample(fleet, vm);
+	/* the first message has the name, and may be the one that did not fit */
+	fleet->no_room += error == -EMFILE &&
+			  (!*kvmstats_peer_name(vm->peer) ||
+			   fleet_names(fleet, vm));
 	if (error == -EPIPE && kvmstats_peer_pidfd(vm->peer) >= 0) {
 		vm->ending = end_reason(error);
 		vm->ending_until_ns = clock_ns() + END_WAIT_NS;

@@ -13,6 +13,9 @@
 
 #define SCAN_NS		2000000000ull	/* to look at all processes is work */
 #define IMAGE_MAX_BYTES (KVMSTATS_MAX_OFFSET + 0ul)
+#define NO_ROOM \
+	"a VM registered whose descriptors did not fit into this process, so " \
+	"its figures are missing; raise the limit on open files (ulimit -n)"
 
 /* A VMM that begins may take its descriptors in the next moment. */
 static void tell_problem(struct fleet *fleet, struct vm *vm)
@@ -33,7 +36,7 @@ static void tell_problem(struct fleet *fleet, struct vm *vm)
 		fleet_event(fleet, vm, "incomplete", text);
 }
 
-/* One more process that could not be looked into. */
+/* One more process that could not be inspected. */
 static void add_trouble(struct fleet *fleet, long pid, int error)
 {
 	struct trouble *place = NULL;
@@ -70,10 +73,10 @@ static void trouble_text(const struct trouble *trouble, char *text,
 		int error;
 		const char *text;
 	} texts[] = {
-		{ ETIME, "no answer within 5 seconds; it is tried again later" },
-		{ EBUSY, "too many processes do not answer; no other is asked before they do" },
+		{ ETIME, "no answer within 5 seconds; it will be asked again later" },
+		{ EBUSY, "too many processes do not answer; no others are asked until they do" },
 		{ NO_SUCH_CALL,
-		  "pidfd_open is missing, or a container's filter of system calls refuses it" },
+		  "pidfd_open is missing, or a container's system call filter refuses it" },
 		{ EMFILE, "too many open files; raise the limit (ulimit -n)" },
 	};
 	const char *why = strerror(-trouble->error);
@@ -84,11 +87,11 @@ static void trouble_text(const struct trouble *trouble, char *text,
 	if (!trouble->pid)
 		snprintf(text, text_bytes, "/proc could not be read: %s", why);
 	else if (trouble->count == 1)
-		snprintf(text, text_bytes, "process %ld could not be looked into: %s",
+		snprintf(text, text_bytes, "process %ld could not be inspected: %s",
 			 trouble->pid, why);
 	else
 		snprintf(text, text_bytes,
-			 "%u processes could not be looked into, %ld for one: %s",
+			 "%u processes could not be inspected, for example %ld: %s",
 			 trouble->count, trouble->pid, why);
 }
 
@@ -242,13 +245,13 @@ static int open_pid(struct fleet *fleet, const char *number)
 	int ret, error;
 
 	if (!parse_number(number, INT_MAX, &pid) || !pid)
-		return fail(STATUS_USAGE, "\"%s\" is no process number",
+		return fail(STATUS_USAGE, "\"%s\" is not a process number",
 			    number);
 	if (is_known(fleet, pid))
 		return STATUS_OK;
 	ret = look_first(fleet, pid, &vm);
 	if (ret == -ESRCH)
-		return fail(STATUS_NOTHING, "no process %lu", pid);
+		return fail(STATUS_NOTHING, "there is no process %lu", pid);
 	if (ret == -EACCES || ret == -EPERM)
 		return fail(STATUS_DENIED, "process %lu: %s; " NEEDS_RIGHTS,
 			    pid, strerror(-ret));
@@ -296,7 +299,7 @@ static int open_fd(struct fleet *fleet, const char *number)
 	int ret;
 
 	if (!parse_number(number, INT_MAX, &fd))
-		return fail(STATUS_USAGE, "\"%s\" is no descriptor number",
+		return fail(STATUS_USAGE, "\"%s\" is not a descriptor number",
 			    number);
 	ret = kvmstats_source_open(fd, fleet->cache, &source);
 	if (ret == -ENODEV)
@@ -307,7 +310,7 @@ static int open_fd(struct fleet *fleet, const char *number)
 		return fail(STATUS_NOTHING, "descriptor %s is not open", number);
 	if (ret == -ENODEV || ret == -EPROTO || ret == -E2BIG)
 		return fail(STATUS_FAILED,
-			    "descriptor %s is no KVM statistics descriptor%s",
+			    "descriptor %s is not a KVM statistics descriptor%s",
 			    number, ret == -ENODEV ? "" :
 			    " that this version understands");
 	if (ret)
@@ -469,7 +472,7 @@ void fleet_trouble(const struct fleet *fleet, char *text, size_t text_bytes)
 	}
 	if (fleet->hidden)
 		snprintf(text, text_bytes,
-			 "%u processes of other users could not be looked into; to see them, run as root or with CAP_SYS_PTRACE",
+			 "%u processes of other users could not be inspected; to see them, run as root or with CAP_SYS_PTRACE",
 			 fleet->hidden);
 }
 
@@ -496,6 +499,12 @@ void fleet_explain(struct fleet *fleet)
 	fleet->says_trouble = true;
 }
 
+/* A VM that registered could not be taken, or not as a whole. */
+static bool had_no_room(const struct fleet *fleet)
+{
+	return fleet->no_room || fleet->in_queue;
+}
+
 /* One that may be seen by others, but not by us, is a reason of its own. */
 int fleet_fail_empty(const struct fleet *fleet)
 {
@@ -504,6 +513,8 @@ int fleet_fail_empty(const struct fleet *fleet)
 	char text[512] = "";
 	int error;
 
+	if (had_no_room(fleet))
+		return fail(STATUS_FAILED, NO_ROOM);
 	for (size_t i = 0; i < TROUBLES && !fleet->hidden; i++)
 		if (fleet->troubles[i].count)
 			status = status_of(fleet->troubles[i].error);
@@ -523,7 +534,7 @@ int fleet_fail_empty(const struct fleet *fleet)
 		fleet_trouble(fleet, text, sizeof(text));
 	return fail(status, "%s%s%s%s%s", request->socket ?
 		    "no VM has registered" : "no VM with statistics",
-		    request->guest ? " of the name " : "",
+		    !request->guest ? "" : request->socket ? " as " : " is named ",
 		    request->guest ? request->guest : "",
 		    *text ? "; " : "", text);
 }
@@ -554,8 +565,10 @@ int fleet_check_complete(const struct fleet *fleet)
 	}
 	if (missing)
 		return fail(STATUS_FAILED,
-			    "%zu descriptors did not fit into this process, so the figures are not complete; raise the limit of open files (ulimit -n)",
+			    "%zu descriptors did not fit into this process, so the figures are not complete; raise the limit on open files (ulimit -n)",
 			    missing);
+	if (had_no_room(fleet))
+		return fail(STATUS_FAILED, NO_ROOM);
 	if (fleet_has_trouble(fleet) && !fleet->request->guest) {
 		fleet_trouble(fleet, text, sizeof(text));
 		return fail(STATUS_FAILED,

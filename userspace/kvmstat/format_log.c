@@ -67,12 +67,12 @@ static char *make_banner(const struct view *view)
 }
 
 /* The columns are those of the statistics that the VMs have at the time. */
-static void print_banner(FILE *out, struct columns *columns)
+static bool print_banner(FILE *out, struct columns *columns)
 {
 	char *banner = make_banner(&columns->view);
 
 	if (!banner)
-		return;
+		return false;
 	if (!columns->banner || strcmp(banner, columns->banner) ||
 	    columns->lines >= BANNER_EVERY) {
 		fputs(banner, out);
@@ -80,6 +80,7 @@ static void print_banner(FILE *out, struct columns *columns)
 	}
 	free(columns->banner);
 	columns->banner = banner;
+	return true;
 }
 
 static void print_value(FILE *out, const struct view *view,
@@ -107,7 +108,7 @@ static bool any_growth(const struct view *view)
 }
 
 /* Counters and histograms by their growth, all else by its value. */
-void columns_last(FILE *out, struct columns *columns,
+bool columns_last(FILE *out, struct columns *columns,
 		  const struct fleet *fleet, const struct vm *vm,
 		  uint64_t wall_ns)
 {
@@ -121,9 +122,13 @@ void columns_last(FILE *out, struct columns *columns,
 	view->sort = SORT_NAME;
 	view->fields = request->fields;
 	view_build(view);
+	/* a line without some of the columns would be taken for all */
+	if (view->no_memory)
+		return false;
 	if (request->skip_zero && !any_growth(view))
-		return;
-	print_banner(out, columns);
+		return true;
+	if (!print_banner(out, columns))
+		return false;
 	iso_time(time, wall_ns);
 	fprintf(out, "%-*s", TIME_WIDTH, time);
 	for (size_t i = 0; i < view->row_count; i++)
@@ -132,6 +137,7 @@ void columns_last(FILE *out, struct columns *columns,
 		fprintf(out, "  last of VM %s (pid %ld)", vm_name(vm), vm->pid);
 	fputc('\n', out);
 	columns->lines++;
+	return true;
 }
 
 const char *columns_banner(const struct columns *columns)
@@ -139,8 +145,8 @@ const char *columns_banner(const struct columns *columns)
 	return columns->banner;
 }
 
-void columns_sample(FILE *out, struct columns *columns,
+bool columns_sample(FILE *out, struct columns *columns,
 		    const struct fleet *fleet, uint64_t wall_ns)
 {
-	columns_last(out, columns, fleet, NULL, wall_ns);
+	return columns_last(out, columns, fleet, NULL, wall_ns);
 }

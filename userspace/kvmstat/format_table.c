@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The live table: growth a second for counters, values for the rest. */
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -9,6 +10,18 @@
 #define CELL_WIDTH	8
 #define LABEL_WIDTH	NAME_WIDTH
 
+/* Watches of equal schema, scope and class: one part of a table. */
+struct group {
+	const struct vm *vm;
+	struct kvmstats_schema *schema;
+	enum kvmstats_scope scope;
+	const char *class_name;		/* "" but of devices */
+	size_t count;
+	const struct watch **watches;
+	uint64_t *sum;			/* of the deltas */
+	uint64_t sum_ns;		/* mean length of the intervals */
+};
+
 struct table {
 	FILE *out;
 	const struct group *group;
@@ -17,6 +30,74 @@ struct table {
 	bool all;
 	unsigned int left_out;	/* statistics that did not move */
 };
+
+static void group_free(struct group *group)
+{
+	free(group->watches);
+	free(group->sum);
+	group->watches = NULL;
+	group->sum = NULL;
+}
+
+static bool in_group(const struct group *group, const struct watch *watch)
+{
+	return kvmstats_source_schema(watch->source) == group->schema &&
+	       kvmstats_source_scope(watch->source) == group->scope &&
+	       !strcmp(kvmstats_source_class(watch->source), group->class_name);
+}
+
+/* A watch begins a group if none before it belongs to that group. */
+static bool begins_group(const struct vm *vm, const struct group *group,
+			 size_t position)
+{
+	for (size_t i = 0; i < position; i++)
+		if (in_group(group, &vm->watches[i]))
+			return false;
+	return true;
+}
+
+static bool group_fill(struct group *group, size_t position)
+{
+	const struct vm *vm = group->vm;
+	size_t words = kvmstats_schema_words(group->schema);
+	uint64_t total_ns = 0;
+
+	group->count = 0;
+	group->watches = calloc(vm->count, sizeof(*group->watches));
+	group->sum = calloc(words + 1, sizeof(*group->sum));
+	if (!group->watches || !group->sum) {
+		group_free(group);
+		return false;
+	}
+	for (size_t i = position; i < vm->count; i++) {
+		const struct watch *watch = &vm->watches[i];
+
+		if (!in_group(group, watch))
+			continue;
+		group->watches[group->count++] = watch;
+		kvmstats_schema_fold(group->schema, KVMSTATS_SUM, group->sum,
+				     watch->delta);
+		total_ns += watch->now_ns - watch->before_ns;
+	}
+	group->sum_ns = total_ns / group->count;
+	return true;
+}
+
+/* The next group at or after *@position; false at the end or without memory. */
+static bool group_next(const struct vm *vm, size_t *position, struct group *group)
+{
+	for (; *position < vm->count; ++*position) {
+		struct kvmstats_source *source = vm->watches[*position].source;
+
+		group->vm = vm;
+		group->schema = kvmstats_source_schema(source);
+		group->scope = kvmstats_source_scope(source);
+		group->class_name = kvmstats_source_class(source);
+		if (begins_group(vm, group, *position))
+			return group_fill(group, (*position)++);
+	}
+	return false;
+}
 
 static void print_cell(FILE *out, const char *text)
 {
@@ -220,7 +301,7 @@ static int count_restarts(const struct group *group)
 	return restarts;
 }
 
-/* Nothing is left away without a word. */
+/* What is left out is said. */
 static void print_footing(const struct table *table)
 {
 	const struct group *group = table->group;

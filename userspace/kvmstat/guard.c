@@ -20,10 +20,10 @@ const char *guard_check_terminal(void)
 	int error;
 
 	if (setupterm(NULL, STDOUT_FILENO, &error) != OK)
-		return "the type of this terminal (TERM) is not known; without one: top --batch";
+		return "the type of this terminal (TERM) is not known; use top --batch";
 	looked_at = cur_term;
 	if (!cursor_address || !clear_screen)
-		return "this terminal (TERM) cannot place its cursor; without one: top --batch";
+		return "this terminal (TERM) cannot place its cursor; use top --batch";
 	return NULL;
 }
 

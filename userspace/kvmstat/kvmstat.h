@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "../common/json.h"
+
 #define __printf(format, first) \
 	__attribute__((__format__(__printf__, format, first)))
 
@@ -114,23 +116,7 @@ bool filter_matched(const struct filter *filter);
 /* Nothing has: a message, and the status. */
 int filter_fail(const struct filter *filter);
 
-/* json.c: writes nothing but valid JSON */
-struct json {
-	FILE *out;
-	bool comma;
-};
-
-void json_open(struct json *json, char bracket);
-void json_close(struct json *json, char bracket);
-void json_key(struct json *json, const char *key);
-void json_string(struct json *json, const char *text);
-void json_u64(struct json *json, uint64_t number);
-void json_i64(struct json *json, int64_t number);
-void json_null(struct json *json);
-void json_bool(struct json *json, bool value);
-void json_member_string(struct json *json, const char *key, const char *text);
-void json_member_u64(struct json *json, const char *key, uint64_t number);
-void json_member_i64(struct json *json, const char *key, int64_t number);
+/* format_json.c: members of an object that is open */
 void json_desc(struct json *json, const struct kvmstats_desc *desc);
 void json_elements(struct json *json, const char *key,
 		   const struct kvmstats_desc *desc, const uint64_t *sample);

@@ -30,12 +30,12 @@ static void print_usage(FILE *out)
 	      "  version   the version\n"
 	      "\n"
 	      "exit status:\n"
-	      "  0  done; top, record and listen end so when interrupted, too\n"
+	      "  0  done; also if top, record or listen was interrupted\n"
 	      "  1  failed, for a reason that was printed\n"
 	      "  2  wrong usage\n"
 	      "  3  no such process, VM, descriptor, statistic or file\n"
 	      "  4  permission denied\n"
-	      "  5  a statistic named by listen --expect did not move\n", out);
+	      "  5  a statistic named by listen --expect did not change\n", out);
 }
 
 static const struct command *find_command(const char *name)
@@ -51,7 +51,7 @@ static int help(const char *name)
 	const struct command *command = name ? find_command(name) : NULL;
 
 	if (name && !command)
-		return fail(STATUS_USAGE, "no command \"%s\"", name);
+		return fail(STATUS_USAGE, "unknown command \"%s\"", name);
 	if (command)
 		print_command_usage(stdout, command);
 	else
@@ -76,7 +76,7 @@ static int dispatch(int argc, char **argv)
 	}
 	command = find_command(argv[1]);
 	if (!command)
-		return fail(STATUS_USAGE, "no command \"%s\"; try: kvmstat help",
+		return fail(STATUS_USAGE, "unknown command \"%s\"; try: kvmstat help",
 			    argv[1]);
 	return command->run(command, argc - 1, argv + 1);
 }
@@ -100,7 +100,7 @@ int main(int argc, char **argv)
 {
 	/* a reader that closes the pipe is an end like any other, not a death */
 	signal(SIGPIPE, SIG_IGN);
-	/* likewise a limit of file sizes: there is an errno for it */
+	/* so is a limit on the size of files: there is an errno for it */
 	signal(SIGXFSZ, SIG_IGN);
 	reserve_standard_fds();
 	return finish(dispatch(argc, argv));

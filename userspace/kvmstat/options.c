@@ -15,8 +15,8 @@ static const struct opt common_opts[] = {
 	{ 'I', "image", "FILE", "of a file that dump wrote" },
 	{ 'g', "guest", "NAME", "of the VMs of this name only" },
 	{ 'S', "socket", "PATH", "of VMs that register at this socket" },
-	{ 'm', "mode", "OCTAL", "who may connect there (default: 0600)" },
-	{ 'w', "wait", "SECONDS", "for a first VM at the socket (default: 10)" },
+	{ 'm', "mode", "OCTAL", "permissions of the socket (default: 0600)" },
+	{ 'w', "wait", "SECONDS", "how long to wait for a first VM (default: 10)" },
 	{ 'F', "fields", "REGEX", "statistics whose name matches, as grep -E" },
 	{ 'i', "interval", "SECONDS", "time between samples (default: 1)" },
 	{ 'n', "count", "N", "end after N samples that had a VM" },
@@ -26,7 +26,7 @@ static const struct opt common_opts[] = {
 	{ 's', "sort", "ORDER", "by rate (default), total or name" },
 	{ 'P', "include-past", NULL, "totals count from the VM's start" },
 	{ 'C', "columns", "N", "show at most N vCPUs (default: 8)" },
-	{ 'j', "json", NULL, "for programs: JSON, errors too" },
+	{ 'j', "json", NULL, "JSON for programs, errors included" },
 	{ 0 }
 };
 
@@ -123,7 +123,7 @@ int next_opt(const struct command *command, int argc, char **argv)
 	if (letter == '?')
 		exit(usage_error(command, "%s option \"%s\"",
 				 is_ambiguous(options, argv[optind - 1]) ?
-				 "ambiguous" : "no", argv[optind - 1]));
+				 "ambiguous" : "unknown", argv[optind - 1]));
 	return letter;
 }
 
@@ -169,7 +169,7 @@ static int take_seconds(const struct request *request, int letter,
 static int add_target(struct request *request, int letter)
 {
 	if (request->target_count == MAX_TARGETS)
-		return bad_value(request, letter, "too many of these");
+		return bad_value(request, letter, "too many of these; 256 are the most");
 	request->targets[request->target_count++] = (struct target){
 		letter, optarg
 	};
@@ -285,7 +285,7 @@ int request_end(const struct request *request, int argc, char **argv)
 		return usage_error(request->command, "unexpected argument \"%s\"",
 				   argv[optind]);
 	if (request->output && !*request->output)
-		return usage_error(request->command, "--output: no name");
+		return usage_error(request->command, "--output needs the name of a file");
 	return STATUS_OK;
 }
 

@@ -39,11 +39,11 @@ struct columns *columns_new(void);
 /* The names of the columns, as they were last printed; NULL: not yet. */
 const char *columns_banner(const struct columns *columns);
 void columns_free(struct columns *columns);
-/* One line for all VMs, below a banner now and then. */
-void columns_sample(FILE *out, struct columns *columns,
+/* One line for all VMs, below a banner now and then. False: no memory for it. */
+bool columns_sample(FILE *out, struct columns *columns,
 		    const struct fleet *fleet, uint64_t wall_ns);
 /* The same of one VM, which goes and is named. */
-void columns_last(FILE *out, struct columns *columns,
+bool columns_last(FILE *out, struct columns *columns,
 		  const struct fleet *fleet, const struct vm *vm,
 		  uint64_t wall_ns);
 

@@ -53,7 +53,7 @@ static int put(struct recfile *file, const sigset_t *while_waiting,
 	if (!ret)
 		file->bytes += length;
 	else if (file->is_file && cut_back(file) < 0)
-		fprintf(stderr, "kvmstat: %s: the last record is not whole\n",
+		fprintf(stderr, "kvmstat: %s: the last record is incomplete\n",
 			file->path);
 	return ret;
 }
@@ -92,7 +92,7 @@ static int check_end(struct recfile *file)
 
 	if (pread(file->fd, &last, 1, file->bytes - 1) != 1 || last == '\n')
 		return STATUS_OK;
-	fprintf(stderr, "kvmstat: %s: its last line was not whole\n",
+	fprintf(stderr, "kvmstat: %s: its last line was incomplete\n",
 		file->path);
 	return put(file, NULL, "\n", 1) ? fail_file(file, -errno) : STATUS_OK;
 }
@@ -122,7 +122,7 @@ static int begin_file(struct recfile *file)
 	file->is_file = S_ISREG(st.st_mode);
 	file->bytes = file->is_file ? st.st_size : 0;
 	if (file->rotate_bytes && !file->is_file)
-		return fail(STATUS_USAGE, "--rotate: %s is no file",
+		return fail(STATUS_USAGE, "--rotate: %s is not a regular file",
 			    file->path);
 	if (file->path)
 		status = check_content(file);

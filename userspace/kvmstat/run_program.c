@@ -3,8 +3,10 @@
  * Will the library be loaded into this program? What would not be is said
  * before it starts: the loader passes over LD_PRELOAD without a word.
  */
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,9 +15,70 @@
 #include <unistd.h>
 
 #include "run.h"
-#include "program_elf.h"
 
 #define LIBRARY		"libkvmstats-preload.so"
+#define HEAD_BYTES	4096
+
+struct program {
+	unsigned char class;
+	uint16_t machine;
+	bool script, dynamic;
+};
+
+/* What the head of a file holds at @offset; what is outside counts as 0. */
+static uint64_t number_at(const unsigned char *head, size_t offset, size_t size)
+{
+	uint16_t u16;
+	uint32_t u32;
+	uint64_t u64;
+
+	if (offset > HEAD_BYTES - size)
+		return 0;
+	switch (size) {
+	case 2:
+		memcpy(&u16, head + offset, size);
+		return u16;
+	case 4:
+		memcpy(&u32, head + offset, size);
+		return u32;
+	default:
+		memcpy(&u64, head + offset, size);
+		return u64;
+	}
+}
+
+/* A program that names an interpreter is loaded by it, with what it preloads. */
+static bool has_interpreter(const unsigned char *head, bool wide)
+{
+	size_t at = wide ? number_at(head, offsetof(Elf64_Ehdr, e_phoff), 8) :
+			   number_at(head, offsetof(Elf32_Ehdr, e_phoff), 4);
+	size_t count = number_at(head, wide ? offsetof(Elf64_Ehdr, e_phnum) :
+				 offsetof(Elf32_Ehdr, e_phnum), 2);
+	size_t size = wide ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr);
+
+	for (size_t i = 0; i < count && at + i * size < HEAD_BYTES; i++)
+		if (number_at(head, at + i * size, 4) == PT_INTERP)
+			return true;
+	return false;
+}
+
+/*
+ * @head: a file's first bytes, and zeros if it has less. 0, or -ENOEXEC for what
+ * is neither ELF nor a script.
+ */
+static int parse_program(const unsigned char head[HEAD_BYTES],
+			 struct program *program)
+{
+	program->script = !memcmp(head, "#!", 2);
+	if (program->script)
+		return 0;
+	if (memcmp(head, ELFMAG, SELFMAG))
+		return -ENOEXEC;
+	program->class = head[EI_CLASS];
+	program->machine = number_at(head, offsetof(Elf64_Ehdr, e_machine), 2);
+	program->dynamic = has_interpreter(head, program->class == ELFCLASS64);
+	return 0;
+}
 
 /* 0 or -errno; -ENOEXEC for what is neither ELF nor a script. */
 static int read_program(const char *path, struct program *program)
@@ -57,7 +120,7 @@ static int read_preload(const char *path, struct program *program)
 		return fail(RUN_FAILED, "%s: %s", path, strerror(-ret));
 	if (path[strcspn(path, " :")])
 		return fail(RUN_FAILED,
-			    "%s: a name with a blank or a colon cannot be preloaded",
+			    "%s: a file with a blank or a colon in its name cannot be preloaded",
 			    path);
 	return STATUS_OK;
 }
@@ -79,11 +142,11 @@ int run_check_program(const char *path, const char *preload)
 		return STATUS_OK;
 	if (!program.dynamic)
 		return fail(RUN_FAILED,
-			    "%s is a static program, nothing can be loaded into it",
+			    "%s is a static program: nothing can be loaded into it",
 			    path);
 	if (program.class != library.class || program.machine != library.machine)
 		return fail(RUN_FAILED,
-			    "%s is for another kind of processor than %s; --preload names another library",
+			    "%s is for another architecture than %s; name a library for it with --preload",
 			    path, preload);
 	return STATUS_OK;
 }
@@ -112,7 +175,7 @@ int run_find_program(const char *name, char path[PATH_MAX])
 		list += length;
 	} while (*list++);
 	if (strchr(name, '/') && !access(name, F_OK))
-		return fail(RUN_CANNOT_EXEC, "%s: no program that may be run",
+		return fail(RUN_CANNOT_EXEC, "%s is not an executable program",
 			    name);
 	return fail(RUN_NOT_FOUND, "%s: no such program", name);
 }
@@ -144,6 +207,6 @@ int run_find_preload(const char *option, char path[PATH_MAX])
 		if (realpath(candidate, path))
 			return STATUS_OK;
 	}
-	return fail(RUN_FAILED, "no %s beside the command, nor in %s; --preload names it",
+	return fail(RUN_FAILED, "%s is neither beside the command nor in %s; say where it is with --preload",
 		    LIBRARY, KVMSTATS_LIBDIR);
 }

@@ -22,7 +22,7 @@ const char *screen_open(void)
 	const char *problem;
 
 	if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO))
-		return "top needs a terminal; without one: top --batch";
+		return "top needs a terminal; without one, use top --batch";
 	problem = guard_check_terminal();
 	if (problem)
 		return problem;
@@ -150,7 +150,7 @@ void screen_draw(struct screen_lines *lines, const sigset_t *while_waiting)
 
 const char *screen_open(void)
 {
-	return "this kvmstat was built without ncurses; there is top --batch";
+	return "this kvmstat was built without ncurses; use top --batch";
 }
 
 void screen_close(void)

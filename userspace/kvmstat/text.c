@@ -66,7 +66,7 @@ const char *unit_text(char text[SI_TEXT_SIZE], unsigned int unit)
 	return text;
 }
 
-/* Behind a number. An unknown unit is shown by a mark, not left away. */
+/* Behind a number. An unknown unit is shown by a mark, not left out. */
 const char *unit_letter(const struct kvmstats_desc *desc)
 {
 	switch (kvmstats_desc_unit(desc)) {

@@ -273,6 +273,8 @@ void view_summary(const struct view *view, char line[LINE_BYTES])
 		put_more(line, " - filter %s", view->fields.text);
 	if (view->restarts)
 		put_more(line, " - %d counters restarted", view->restarts);
+	if (view->no_memory)
+		put_more(line, " - no memory for all of it");
 }
 
 static bool is_missing(const struct view *view, const struct vm *vm)

@@ -13,6 +13,8 @@
 #define KEEPS(what) \
 	"the VMM keeps " what " of its statistics descriptors, and this kernel " \
 	"makes none for others; kvmstat run starts a VMM with"
+/* cpu_time, wait_time, timeslices: more of them a process can keep from us. */
+#define PARAMS_OF_THREAD	3
 
 uint64_t clock_ns(void)
 {
@@ -133,15 +135,15 @@ static const char *remedy(int error, bool any)
 		{ ENOTTY, "this kernel has no statistics descriptors" },
 		{ EPERM, NEEDS_RIGHTS }, { EACCES, NEEDS_RIGHTS },
 		{ NO_SUCH_CALL,
-		  "pidfd_getfd is missing, or a container's filter of system calls refuses it" },
-		{ EMFILE, "raise the limit of open files (ulimit -n)" },
+		  "pidfd_getfd is missing, or a container's system call filter refuses it" },
+		{ EMFILE, "raise the limit on open files (ulimit -n)" },
 		{ ENFILE, "too many files are open on this machine" },
 		{ EOPNOTSUPP,
-		  "its descriptors are one thread's, which kernels before 6.9 give to nobody" },
+		  "its descriptors belong to a single thread, and kernels before 6.9 let nobody copy those" },
 	};
 
 	if (error == -EIO && any)
-		return KEEPS("only a part") " all of them";
+		return KEEPS("only some") " all of them";
 	if (error == -EIO)
 		return KEEPS("none") " them";
 	for (size_t i = 0; i < sizeof(remedies) / sizeof(*remedies); i++)
@@ -180,7 +182,7 @@ void vm_problem(const struct vm *vm, char *text, size_t text_bytes)
 	}
 	snprintf(text, text_bytes, "process %ld: %s%zu of %zu %s%s%s: %s%s",
 		 vm->pid, vm->count ? "" : "no statistics, ", missing,
-		 missing + vm->count, "descriptors cannot be had",
+		 missing + vm->count, "descriptors are not available",
 		 error ? ": " : "", error ? strerror(-error) : "",
 		 remedy(error, vm->count), vm->count ? "" : debugfs_problem(vm));
 }
@@ -501,69 +503,64 @@ void vm_reset(struct vm *vm, bool include_past)
 	}
 }
 
-static bool in_group(const struct group *group, const struct watch *watch)
+/* ---- how long the VMM's threads ran, and waited to run */
+
+/* 0: not known, or its number may be another's by now. */
+static pid_t process_of(const struct vm *vm)
 {
-	return kvmstats_source_schema(watch->source) == group->schema &&
-	       kvmstats_source_scope(watch->source) == group->scope &&
-	       !strcmp(kvmstats_source_class(watch->source), group->class_name);
+	if (!vm->peer)
+		return vm->vmm ? vm->pid : 0;
+	return kvmstats_peer_pidfd(vm->peer) < 0 ? 0 :
+	       kvmstats_peer_vm_pid(vm->peer);
 }
 
-/* A watch begins a group if none before it belongs to that group. */
-static bool begins_group(const struct vm *vm, const struct group *group,
-			 size_t position)
+static uint64_t wait_of(pid_t pid)
 {
-	for (size_t i = 0; i < position; i++)
-		if (in_group(group, &vm->watches[i]))
-			return false;
-	return true;
-}
+	struct kvmstats_param params[PARAMS_OF_THREAD];
+	struct kvmstats_cpu cpu = { .pid = pid };
+	uint64_t wait_ns = 0;
+	struct dirent *entry;
+	char path[32];
+	DIR *dir;
 
-static bool group_fill(struct group *group, size_t position)
-{
-	const struct vm *vm = group->vm;
-	size_t words = kvmstats_schema_words(group->schema);
-	uint64_t total_ns = 0;
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		int count = 0;
 
-	group->count = 0;
-	group->watches = calloc(vm->count, sizeof(*group->watches));
-	group->sum = calloc(words + 1, sizeof(*group->sum));
-	if (!group->watches || !group->sum) {
-		group_free(group);
-		return false;
+		cpu.tid = atoi(entry->d_name);
+		if (cpu.tid)
+			count = kvmstats_cpu_stats(0, &cpu, 1, params,
+						   PARAMS_OF_THREAD, 0, 1,
+						   KVMSTATS_CPU_STATS_GUEST);
+		for (int i = 0; i < count; i++)
+			if (!strcmp(params[i].field, KVMSTATS_CPU_WAIT_TIME))
+				wait_ns += params[i].value.ul;
 	}
-	for (size_t i = position; i < vm->count; i++) {
-		const struct watch *watch = &vm->watches[i];
-
-		if (!in_group(group, watch))
-			continue;
-		group->watches[group->count++] = watch;
-		kvmstats_schema_fold(group->schema, KVMSTATS_SUM, group->sum,
-				     watch->delta);
-		total_ns += watch->now_ns - watch->before_ns;
-	}
-	group->sum_ns = total_ns / group->count;
-	return true;
+	if (dir)
+		closedir(dir);
+	return wait_ns;
 }
 
-bool group_next(const struct vm *vm, size_t *position, struct group *group)
+void vm_sample_cpu(struct vm *vm)
 {
-	for (; *position < vm->count; ++*position) {
-		struct kvmstats_source *source = vm->watches[*position].source;
+	struct cpu_time *cpu = &vm->cpu, before = *cpu;
+	struct kvmstats_param params[2];
+	pid_t pid = process_of(vm);
 
-		group->vm = vm;
-		group->schema = kvmstats_source_schema(source);
-		group->scope = kvmstats_source_scope(source);
-		group->class_name = kvmstats_source_class(source);
-		if (begins_group(vm, group, *position))
-			return group_fill(group, (*position)++);
-	}
-	return false;
-}
-
-void group_free(struct group *group)
-{
-	free(group->watches);
-	free(group->sum);
-	group->watches = NULL;
-	group->sum = NULL;
+	*cpu = (struct cpu_time){ .run = NAN, .wait = NAN };
+	if (!pid || kvmstats_cpu_stats(pid, NULL, 0, params, 2, -1, 1, 0) != 2)
+		return;
+	cpu->at_ns = clock_ns();
+	cpu->run_ns = params[0].value.ul + params[1].value.ul;
+	cpu->wait_ns = wait_of(pid);
+	if (!before.at_ns || before.at_ns == cpu->at_ns)
+		return;
+	if (cpu->run_ns >= before.run_ns)
+		cpu->run = (cpu->run_ns - before.run_ns) /
+			   (double)(cpu->at_ns - before.at_ns);
+	/* less than before: a thread has ended, and its part is not known */
+	if (cpu->wait_ns >= before.wait_ns)
+		cpu->wait = (cpu->wait_ns - before.wait_ns) /
+			    (double)(cpu->at_ns - before.at_ns);
 }

@@ -9,8 +9,8 @@
 
 #define NEEDS_RIGHTS \
 	"this needs the rights of a debugger: the same user, where " \
-	"kernel.yama.ptrace_scope is 0, or CAP_SYS_PTRACE, and no filter of " \
-	"system calls that forbids pidfd_getfd"
+	"kernel.yama.ptrace_scope is 0, or CAP_SYS_PTRACE, and no system call " \
+	"filter that forbids pidfd_getfd"
 /* Checkpatch allows this errno to the kernel only, but containers use it. */
 #define PASTE(a, b) a##b
 #define NO_SUCH_CALL PASTE(ENO, SYS)
@@ -71,18 +71,6 @@ struct vm {
 	const char *gone;		/* the reason; NULL: alive */
 };
 
-/* Watches of equal schema, scope and class: one part of a table. */
-struct group {
-	const struct vm *vm;
-	struct kvmstats_schema *schema;
-	enum kvmstats_scope scope;
-	const char *class_name;		/* "" but of devices */
-	size_t count;
-	const struct watch **watches;
-	uint64_t *sum;			/* of the deltas */
-	uint64_t sum_ns;		/* mean length of the intervals */
-};
-
 /* vm.c */
 uint64_t clock_ns(void);
 int vm_accept(int listen_fd, struct vm **vm);
@@ -138,10 +126,6 @@ void vcpus_fail(struct vm *vm, const struct kvmstats_source *all, int error);
 /* What has failed, or all; their watches have ended before. */
 void vcpus_drop(struct vm *vm, bool all);
 
-/* The next group at or after *@position; false at the end or without memory. */
-bool group_next(const struct vm *vm, size_t *position, struct group *group);
-void group_free(struct group *group);
-
 /* fleet.c: the VMs that a request asks for, for as long as they live */
 struct fleet_ops {
 	/* every interval, when all samples are taken; false ends the run */
@@ -173,6 +157,8 @@ struct fleet {
 	int input_fd;		/* -1: none */
 	bool wants_cpu;		/* vm_sample_cpu with each sample */
 	bool paused;		/* no descriptor free for one more connection */
+	bool in_queue;		/* so a VM has not been accepted yet */
+	unsigned int no_room;	/* VMs whose descriptors did not fit, and so went */
 	bool scanning;		/* all processes; else those given */
 	uint64_t next_scan_ns;
 	unsigned int hidden;	/* processes that we may not look into */

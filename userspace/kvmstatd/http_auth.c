@@ -61,7 +61,7 @@ static void *check_passwords(void *context)
 static enum MHD_Result refuse_password(struct http *http,
 				       struct MHD_Connection *connection)
 {
-	static const char text[] = "user name and password, please\n";
+	static const char text[] = "a user name and a password are needed\n";
 	struct MHD_Response *response;
 	enum MHD_Result result;
 

@@ -8,7 +8,8 @@
 #define SYS_pidfd_getfd 438
 #endif
 
-/* What /proc/self/fd says of the statistics of all vCPUs of a VM. */
+/* What links of /proc say of a vCPU, whose number follows, and of all in one file. */
+#define VCPU_LINK	"anon_inode:kvm-vcpu:"
 #define VCPUS_LINK	"anon_inode:kvm-vcpus-stats"
 
 /* In place of a vCPU's number, behind all of them: what is published. */

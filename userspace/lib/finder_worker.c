@@ -131,7 +131,7 @@ static bool maps_a_vcpu(pid_t pid, int *error)
 		return false;
 	}
 	while (!found && getline(&line, &room, maps) > 0)
-		found = strstr(line, " anon_inode:kvm-vcpu:");
+		found = strstr(line, " " VCPU_LINK);
 	if (!found && ferror(maps))
 		*error = -EACCES;
 	free(line);

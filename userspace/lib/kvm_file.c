@@ -15,7 +15,7 @@ static const struct {
 	bool numbered;		/* the vCPU's number follows */
 } names[] = {
 	[KVMSTATS_FD_VM]	 = { "anon_inode:kvm-vm", false },
-	[KVMSTATS_FD_VCPU]	 = { "anon_inode:kvm-vcpu:", true },
+	[KVMSTATS_FD_VCPU]	 = { VCPU_LINK, true },
 	[KVMSTATS_FD_VM_STATS]	 = { "anon_inode:kvm-vm-stats", false },
 	[KVMSTATS_FD_VCPU_STATS] = { "anon_inode:kvm-vcpu-stats:", true },
 };

@@ -254,7 +254,7 @@ static int receive_connection(int fd)
 
 /*
  * Each message then says who sends it. What was sent before the connection was
- * accepted says so anyway, and a listening socket hands the wish on.
+ * accepted says so anyway, and connections inherit the option of the listening socket.
  */
 static void ask_for_senders(int fd)
 {

@@ -6,10 +6,10 @@
 #ifndef KVMSTATS_LIB_UAPI_H
 #define KVMSTATS_LIB_UAPI_H
 
-#include <linux/ioctl.h>
 #include <stdint.h>
 
-#define UAPI_GET_STATS_FD	_IO(0xAE, 0xce)
+#include "../common/stats_uapi.h"
+
 #define UAPI_GET_VCPUS_STATS_FD	_IO(0xAE, 0xf9)
 #define UAPI_CHECK_EXTENSION	_IO(0xAE, 0x03)
 #define UAPI_CAP_STATS_FD	203	/* KVM_CAP_BINARY_STATS_FD */

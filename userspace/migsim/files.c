@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What a program reads: CSV and JSON lines. */
-#include "../kvmstat/kvmstat.h"
+#include "../common/json.h"
 #include "sim.h"
 
 static const char *const csv_columns[] = {

@@ -5,15 +5,15 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "../common/stats_uapi.h"
 #include "sim.h"
 
-#define STATS_FD	_IO(KVMIO, 0xce)	/* KVM_GET_STATS_FD */
 #define MAX_WORDS	2048
 
 void vcpu_stats_open(struct vcpu *vcpu)
 {
 	struct vcpu_stats *stats = &vcpu->stats;
-	int fd = ioctl(vcpu->fd, STATS_FD, NULL), ret;
+	int fd = ioctl(vcpu->fd, UAPI_GET_STATS_FD, NULL), ret;
 	struct kvmstats_schema *schema;
 
 	if (fd < 0)

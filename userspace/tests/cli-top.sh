@@ -231,6 +231,15 @@ no_terminal()
 		grep -q 'top needs a terminal' "$tap_dir/out"
 }
 
+nothing_on_screen()
+{
+	# shellcheck disable=SC2016 # the inner shell's
+	TERM=xterm KVMSTAT=$kvmstat SOCKET=$tap_dir/nobody status_is 3 \
+		script -qec '"$KVMSTAT" top --socket "$SOCKET" --interval 0.1 \
+			--duration 0.3' "$tap_dir/typescript" </dev/null &&
+		grep -q 'kvmstat: no VM has registered' "$tap_dir/typescript"
+}
+
 batch_twice()
 {
 	# shellcheck disable=SC2086 # several options
@@ -278,6 +287,7 @@ for death in INT:0 TERM:0 HUP:0 QUIT:0 SEGV:139 ABRT:134 KILL:137; do
 done
 check "the terminal is stopped" stopped_output
 check "dumb terminal" says TERM=dumb 'cannot place its cursor'
+check "nothing shown on the screen is no success" nothing_on_screen
 check "unknown terminal" says TERM=nonesuch 'type of this terminal'
 check "no terminal" no_terminal
 check "batch needs none" batch_twice

@@ -213,6 +213,15 @@ full_disk()
 	status_is 1 "$kvmstat" show --image "$vcpu" >/dev/full
 }
 
+# The first write fails, the last does not: the output lacks what the first had.
+lost_part()
+{
+	ASAN_OPTIONS=detect_leaks=0 status_is 1 strace -o /dev/null \
+		-e trace=write -e inject=write:error=ENOSPC:when=1 \
+		"$kvmstat" show --json --image "$vcpu" >"$tap_dir/part" || return 1
+	grep -q "standard output: a part" "$tap_dir/out" && [ -s "$tap_dir/part" ]
+}
+
 start_listen()
 {
 	"$kvmstat" listen "$@" "$tap_dir/socket" >"$tap_dir/listen" \
@@ -457,7 +466,7 @@ csv" ]
 foreign_descriptor()
 {
 	status_is 1 "$kvmstat" show --fd 0 </dev/null &&
-		grep -q 'descriptor 0 is no KVM' "$tap_dir/out"
+		grep -q 'descriptor 0 is not a KVM' "$tap_dir/out"
 }
 
 check "usage lists the commands" usage_lists_commands
@@ -500,6 +509,7 @@ check "JSON has every word of the data" json_has_every_word
 check "dump writes the image, never over a file" dump_is_the_image
 check "closed pipe is no failure" closed_pipe
 check "full disk is one" full_disk
+check "a part that could not be written is one" lost_part
 check "list as text" list_text
 check "list as JSON" list_json
 check "SIGTERM ends listen, socket removed" interrupt_ends_listen TERM

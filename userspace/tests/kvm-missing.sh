@@ -87,7 +87,7 @@ part_is_told()
 
 	start_told && tell vm && tell vcpu || return 1
 	status "$kvmstat" record --pid "$vmm" --interval 0.1 --count 1
-	said 'process [0-9]+: 1 of 2 descriptors cannot be had: .*keeps only a part' &&
+	said 'process [0-9]+: 1 of 2 descriptors are not available: .*keeps only some' &&
 		said 'status 0'
 	verdict=$?
 	end_told
@@ -204,10 +204,10 @@ other_users()
 
 	start_told && tell vm && tell vcpu || return 1
 	status as_nobody "$tap_dir/kvmstat" list
-	said 'processes of other users could not be looked into; to see them, run as root' &&
+	said 'processes of other users could not be inspected; to see them, run as root' &&
 		said 'status 4' || verdict=1
 	status as_nobody "$tap_dir/kvmstat" show --guest "no$guest"
-	said "no VM with statistics of the name no$guest; " && said 'status 4' ||
+	said "no VM with statistics is named no$guest; " && said 'status 4' ||
 		verdict=1
 	end_told
 	return $verdict
@@ -231,13 +231,82 @@ no_room_for_a_vm()
 		! said 'what was shown may not be complete' || break
 	done
 	cat "$tap_dir/said"
-	said ',exits,' && said 'could not be looked into.*too many open files' &&
+	said ',exits,' && said 'could not be inspected.*too many open files' &&
 		said 'what was shown may not be complete' && said 'status 1'
 	verdict=$?
 	kill -9 "${pids[@]}"
 	wait "${pids[@]}"
 	return $verdict
 } 2>/dev/null
+
+# leave_numbers COUNT PID: so many descriptors more may this process have
+leave_numbers()
+{
+	local left=$1 pid=$2 limit=0
+
+	while [ "$left" -gt 0 ]; do
+		[ -L "/proc/$pid/fd/$limit" ] || left=$((left - 1))
+		limit=$((limit + 1))
+	done
+	prlimit --pid "$pid" --nofile=$limit
+}
+
+# Of two VMs that register the second finds two numbers free: too few for it.
+no_room_for_a_registration()
+{
+	local verdict command
+
+	for command in "record --socket" "top --batch --include-past --socket" \
+		"listen --all"; do
+		# shellcheck disable=SC2086 # words
+		"$kvmstat" $command "$tap_dir/socket" --interval 0.1 --until-gone \
+			>"$tap_dir/said" 2>&1 &
+		reader=$!
+		wait_until "$reader" test -S "$tap_dir/socket" || return 1
+		run_vmm --socket "$tap_dir/socket"
+		wait_until "$reader" grep -q exits "$tap_dir/said" || return 1
+		leave_numbers 2 "$reader"
+		"$tap_dir/$guest" --socket "$tap_dir/socket" --seconds 1 >/dev/null 2>&1
+		stop_vmm
+		wait "$reader"
+		echo "status $?" >>"$tap_dir/said"
+		said 'gone: no room for its descriptors' &&
+			said 'a VM registered whose descriptors did not fit' &&
+			said 'status 1'
+		verdict=$?
+		tail -n 5 "$tap_dir/said"
+		[ $verdict = 0 ] || return 1
+	done
+}
+
+# There is memory for less than all that is to be shown.
+no_memory()
+{
+	local verdict=0
+
+	cat >"$tap_dir/memory.c" <<-END
+		#define _GNU_SOURCE
+		#include <dlfcn.h>
+		#include <stdlib.h>
+		void *realloc(void *old, size_t size)
+		{
+			void *(*next)(void *, size_t) =
+				(void *(*)(void *, size_t))dlsym(RTLD_NEXT, "realloc");
+			return !old && size > 20000 ? NULL : next(old, size);
+		}
+	END
+	"$CC" -shared -fPIC -o "$tap_dir/memory.so" "$tap_dir/memory.c" -ldl || return 1
+	LD_PRELOAD=$tap_dir/memory.so status "$kvmstat" top --once --interval 0.01 \
+		--include-past --image "$here/data/x86_64-6.18-vcpu0.bin"
+	said '^.* 1 VM, 1 descriptor - no memory for all of it$' &&
+		said '^kvmstat: no memory for all of a table$' && said 'status 1' ||
+		verdict=1
+	LD_PRELOAD=$tap_dir/memory.so status "$kvmstat" record --format log --count 1 \
+		--interval 0.01 --image "$here/data/x86_64-6.18-vcpu0.bin"
+	said '^kvmstat: no memory$' && said 'status 1' && ! said '^[0-9].*Z' ||
+		verdict=1
+	return $verdict
+}
 
 # refused ERRNO NUMBERS COMMAND...
 refused()
@@ -264,14 +333,14 @@ refused_calls()
 	refused 1 438 record --duration 1 --interval 0.1 --guest "$guest"
 	said 'needs the rights of a debugger' && said 'status 4' || verdict=1
 	refused 38 434 list
-	said 'could not be looked into.*: pidfd_open is missing' &&
+	said 'could not be inspected.*: pidfd_open is missing' &&
 		said 'status 1' || verdict=1
 	refused 38 434 record --duration 1 --interval 0.1
 	[ "$(grep -c 'pidfd_open is missing' "$tap_dir/said")" -le 2 ] &&
 		said 'status 1' || verdict=1
 	# as if sixteen processes had not answered, and were not dead yet
 	refused 16 434 list
-	said 'could not be looked into.*: too many processes do not answer; no other is asked' &&
+	said 'could not be inspected.*: too many processes do not answer; no others are asked' &&
 		said 'status 1' || verdict=1
 	# numbers have to do
 	refused 38 312 top --once --interval 0.1 --guest "$guest"
@@ -299,7 +368,7 @@ said_when_it_comes()
 	wait "$recorder"
 	end_told
 	cat "$tap_dir/said"
-	[ $verdict = 0 ] && said "process $vmm could not be looked into" &&
+	[ $verdict = 0 ] && said "process $vmm could not be inspected" &&
 		[ "$(grep -c 'no answer' "$tap_dir/said")" = 1 ]
 }
 
@@ -413,6 +482,14 @@ no_such_field()
 	return $verdict
 }
 
+# The VMM's status is its own: that nothing was shown is said.
+no_such_field_of_run()
+{
+	status "$kvmstat" run --fields nosuchstat --interval 0.1 -- \
+		"$build/demo/demo-vmm" --no-stats --seconds 0.5
+	said 'no statistic matches --fields nosuchstat' && said 'status 0'
+}
+
 # show, with nothing named: both of two VMs
 shows_all_vms()
 {
@@ -481,6 +558,8 @@ else
 	skip "processes of other users" "not root"
 fi
 check "no room for a VM" no_room_for_a_vm
+check "no room for a VM that registers" no_room_for_a_registration
+check "no memory for all of it" no_memory
 check "system calls that are refused" refused_calls
 check "trouble is said when it comes" said_when_it_comes
 check "SIGTERM ends show --socket whose output is blocked" blocked_show
@@ -488,6 +567,7 @@ check "SIGTERM ends run whose output is blocked" blocked_run
 check "SIGTERM ends record whose messages are blocked" blocked_messages
 check "listen to nobody" listen_to_nobody
 check "no statistic of that name" no_such_field
+check "no statistic of that name, run" no_such_field_of_run
 check "show, with nothing named" shows_all_vms
 check "keys of VMs that register" keys_of_registered_vms
 tap_done

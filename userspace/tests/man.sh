@@ -182,17 +182,18 @@ publisher_is_read()
 	[ "$(sed -n '/^int main/,/^}/p' "$tap_dir/publisher.c" | wc -l)" -lt 20 ] ||
 		return
 	"$build/kvmstat/kvmstat" record --json --socket "$tap_dir/published" \
-		--count 2 --interval 0.2 >"$out" 2>/dev/null &
+		--until-gone --interval 0.2 >"$out" 2>/dev/null &
 	reader=$!
 	until [ -S "$tap_dir/published" ]; do
 		sleep 0.02
 	done
-	{ echo 60 1500; sleep 0.3; echo 100; sleep 2; } |
+	{ echo 60 1500; sleep 0.3; echo 100; } |
 		"$tap_dir/publisher" "$tap_dir/published" &
 	wait "$reader" || return
 	python3 -c '
 import json, sys
-last = [json.loads(line) for line in sys.stdin][-1]["sources"][0]
+events = [json.loads(line) for line in sys.stdin]
+last = [e for e in events if e["event"] == "sample"][-1]["sources"][0]
 assert (last["class"], last["device"]) == ("net", "net0"), last
 values = {s["name"]: s["values"] for s in last["stats"]}
 assert values == {"rx_packets": [3], "rx_bytes": [1660]}, values' <"$out"

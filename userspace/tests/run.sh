@@ -187,14 +187,14 @@ foreign_program()
 	cp "$(type -P true)" "$tap_dir/foreign" &&
 		printf '\xb7' | dd of="$tap_dir/foreign" bs=1 seek=18 \
 			conv=notrunc status=none &&
-		says 'another kind of processor' 125 run -- "$tap_dir/foreign"
+		says 'is for another architecture' 125 run -- "$tap_dir/foreign"
 }
 
 missing_library()
 {
 	mkdir -p "$tap_dir/alone" && cp "$kvmstat" "$tap_dir/alone/" &&
 		cp "$tap_dir/copy/lib/libkvmstats-preload.so" "$tap_dir/a b.so" &&
-		says 'a blank or a colon cannot be preloaded' 125 "$kvmstat" run --preload "$tap_dir/a b.so" \
+		says 'a blank or a colon in its name cannot be preloaded' 125 "$kvmstat" run --preload "$tap_dir/a b.so" \
 			-- true &&
 		says 'nonexistent.so: No such file' 125 run \
 			--preload /nonexistent.so -- true
@@ -206,7 +206,7 @@ installed()
 	mkdir "$tap_dir/root" && make -C "$here/.." O="$(realpath "$build")" \
 		DESTDIR="$tap_dir/root" PREFIX=/usr install &&
 		says 'made no VM' 0 "$tap_dir/root/usr/bin/kvmstat" run -- true &&
-		says 'no libkvmstats-preload.so' 125 \
+		says 'libkvmstats-preload.so is neither beside' 125 \
 			"$tap_dir/alone/kvmstat" run -- true
 }
 

@@ -18,7 +18,7 @@
 
 #define ROOM	8
 
-static struct kvmstats_param params[3 * ROOM];
+static struct kvmstats_param params[KVMSTATS_MAX_CPUS * ROOM];
 
 static int call(pid_t pid, unsigned int nparams, int start_cpu,
 		unsigned int ncpus)
@@ -146,8 +146,7 @@ static void usage_of_v1(void **state)
 	pid_t pid;
 
 	(void)state;
-	if (getuid() || access("/sys/fs/cgroup/cpuacct/tasks", W_OK) ||
-	    cpus() > 3)
+	if (getuid() || access("/sys/fs/cgroup/cpuacct/tasks", W_OK))
 		skip();
 	mkdir(GROUP, 0755);
 	mkdir(GROUP "/emulator", 0755);

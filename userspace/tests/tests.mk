@@ -19,7 +19,7 @@ asan_obj := $(patsubst %.c,$(O)/asan/%.o,$(lib_src) \
 fuzz_obj := $(patsubst %.c,$(O)/fuzz/%.o,$(lib_src))
 tsan_obj := $(patsubst %.c,$(O)/tsan/%.o,$(lib_src) tests/image.c \
 	    tests/test_source.c)
-migsim_asan := $(patsubst %.c,$(O)/asan/%.o,kvmstat/json.c kvmstat/text.c \
+migsim_asan := $(patsubst %.c,$(O)/asan/%.o,common/json.c \
 	       $(filter-out migsim/main.c %.S,$(migsim_src))) \
 	       $(if $(migsim_arch),$(O)/migsim/guest-s.o)
 # without sanitizers, for valgrind
@@ -59,7 +59,7 @@ $(O)/tests/block-threads: $(patsubst %.c,$(O)/tsan/%.o,$(lib_src) tests/image.c 
 	$(Q)$(CC) -fsanitize=thread $^ $(ALL_LDFLAGS) -lcmocka -o $@
 
 $(patsubst tests/%.c,$(O)/tests/%,$(migsim_tests)): $(migsim_asan)
-$(O)/tests/test_vm: $(addprefix $(O)/asan/kvmstat/,vm.o vm_vcpus.o cpu_time.o)
+$(O)/tests/test_vm: $(addprefix $(O)/asan/kvmstat/,vm.o vm_vcpus.o)
 
 $(O)/tests/%: $(O)/asan/tests/%.o $(asan_obj)
 	@mkdir -p $(@D)
@@ -83,8 +83,6 @@ $(O)/tests/fuzz-%: $(O)/fuzz/tests/fuzz_%.o $(fuzz_obj)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(FUZZ_CC) $(SANITIZE) -fsanitize=fuzzer $^ $(ALL_LDFLAGS) -o $@
-
-$(O)/tests/fuzz-elf: $(O)/fuzz/kvmstat/program_elf.o
 
 # what the scripts use, and what runs in the booted kernel
 check preload-vmm: $(O)/tests/refuse
