@@ -64,6 +64,9 @@ bool test_has_tag(const struct test *test, const char *tag);
 /* run.c */
 void run_test(const struct test *test, struct result *result);
 
+/* tasks.c */
+void report_tasks(const char *name);
+
 /* tap.c */
 void tap_line(struct tap *tap, const char *line);
 void tap_judge(const struct tap *tap, const struct test *test,

@@ -198,6 +198,7 @@ void run_test(const struct test *test, struct result *result)
 		result->outcome = OUTCOME_TIMEOUT;
 		snprintf(result->reason, sizeof(result->reason),
 			 "not finished after %u s", test->timeout_s);
+		report_tasks(test->name);
 	}
 	kill_strays();
 	while (take_some(&out, now_ms() + DRAIN_MS))

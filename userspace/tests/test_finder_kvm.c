@@ -176,6 +176,9 @@ static struct vmm *start(void (*first)(void), void (*next)(void))
 			next();
 		_exit(0);
 	}
+	/* if it ends, that is an answer, too */
+	close(vmm->said[1]);
+	close(vmm->told[0]);
 	assert_int_equal(read(vmm->said[0], &byte, 1), 1);
 	return vmm;
 }
@@ -192,10 +195,8 @@ static void stop(struct vmm *vmm)
 {
 	kill(-vmm->pid, SIGKILL);
 	waitpid(vmm->pid, NULL, 0);
-	for (int i = 0; i < 2; i++) {
-		close(vmm->said[i]);
-		close(vmm->told[i]);
-	}
+	close(vmm->said[0]);
+	close(vmm->told[1]);
 }
 
 static struct kvmstats_finder *finder;
