@@ -95,7 +95,7 @@ with_library()
 
 forbidden()
 {
-	grep -q "pid $found: .*kernel creates none for us: Input/output error" \
+	grep -q "(pid $found): .*kernel creates none for us: Input/output error" \
 		"$tap_dir/helper"
 }
 

@@ -52,9 +52,9 @@ static void report_task(const char *name, const char *dir, const char *command)
 	}
 }
 
-static void for_each_number(const char *path, void (*each)(const char *name,
-							   const char *path),
-			    const char *name)
+typedef void report_fn(const char *name, const char *path);
+
+static void for_each_number(const char *path, report_fn *each, const char *name)
 {
 	DIR *dir = opendir(path);
 	struct dirent *entry;

@@ -435,6 +435,9 @@ static void on_batch_last(void *context, const struct vm *vm)
 	struct top *top = context;
 
 	(void)vm;
+	/* others go on, and their table is not to be cut short */
+	if (count_guests(&top->fleet) > 1)
+		return;
 	if (!top->tables)
 		put_table(top);
 	if (top->once) {

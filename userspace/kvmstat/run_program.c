@@ -207,6 +207,7 @@ int run_find_preload(const char *option, char path[PATH_MAX])
 		if (realpath(candidate, path))
 			return STATUS_OK;
 	}
-	return fail(RUN_FAILED, "%s is neither beside the command nor in %s; say where it is with --preload",
+	return fail(RUN_FAILED,
+		    "%s is neither beside the command nor in %s; use --preload FILE",
 		    LIBRARY, KVMSTATS_LIBDIR);
 }

@@ -139,7 +139,7 @@ static const char *remedy(int error, bool any)
 		{ EMFILE, "raise the limit on open files (ulimit -n)" },
 		{ ENFILE, "too many files are open on this machine" },
 		{ EOPNOTSUPP,
-		  "its descriptors belong to a single thread, and kernels before 6.9 let nobody copy those" },
+		  "its descriptors are one thread's, which cannot be copied before Linux 6.9" },
 	};
 
 	if (error == -EIO && any)

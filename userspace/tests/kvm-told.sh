@@ -242,6 +242,23 @@ once_of_a_short_life()
 	grep -qE '^exits +[1-9]' "$tap_dir/top"
 }
 
+# Its end is not the end of the interval of the others.
+once_while_another_ends()
+{
+	local short
+
+	run_vmm
+	"$tap_dir/$guest" --seconds $((4 * slow)) >/dev/null 2>&1 &
+	short=$!
+	wait_until "$vmm" shows_four_vcpus || return 1
+	"$kvmstat" top --once --guest "$guest" --interval $((6 * slow)) \
+		--fields '^exits$' >"$tap_dir/top"
+	wait "$short"
+	stop_vmm
+	cat "$tap_dir/top"
+	grep -q ' 1 VM, ' "$tap_dir/top" && grep -qE '^exits +[1-9]' "$tap_dir/top"
+}
+
 nothing_is_no_success()
 {
 	status_is 3 "$kvmstat" top --once --guest "no$guest" --interval 0.1 &&
@@ -282,6 +299,7 @@ check "the first interval is one" first_interval
 check "a short life before a sample" short_life_before_a_sample
 check "SIGTERM ends top whose output is blocked" batch_ends_by_signal
 check "top --once of a VM that ends" once_of_a_short_life
+check "top --once while another VM ends" once_while_another_ends
 check "nothing shown is no success" nothing_is_no_success
 check "a duration shorter than the interval" short_duration
 tap_done
