@@ -54,7 +54,7 @@ static void report_task(const char *name, const char *dir, const char *command)
 
 typedef void report_fn(const char *name, const char *path);
 
-static void for_each_number(const char *path, report_fn *each, const char *name)
+static void each_number(const char *path, report_fn *each, const char *name)
 {
 	DIR *dir = opendir(path);
 	struct dirent *entry;
@@ -92,10 +92,10 @@ static void report_process(const char *name, const char *path)
 	if (!end || strtoul(end + 4, NULL, 10) == 2)
 		return;
 	snprintf(tasks, sizeof(tasks), "%.40s/task", path);
-	for_each_number(tasks, report_thread, name);
+	each_number(tasks, report_thread, name);
 }
 
 void report_tasks(const char *name)
 {
-	for_each_number("/proc", report_process, name);
+	each_number("/proc", report_process, name);
 }
