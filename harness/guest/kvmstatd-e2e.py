@@ -157,11 +157,21 @@ def values(pid, name):
     print(f"{name}: {len(low)} values right, {moved} of them moving")
 
 
-def median_is_right(pid, name):
+def quantile(pid, name):
+    """histogram_quantile over the buckets lies in the bucket that kvmstat
+    says, as all time is counted here and there."""
     metric = f'kvm_vcpu_halt_wait_hist_seconds_bucket{{vm="{name}"}}'
-    got = value(f"histogram_quantile(0.5, {metric})")
-    buckets = sorted((float(labels["le"]), float(text))
-                     for labels, text in query(metric))
+    got, buckets = 0, []
+
+    def has_halted():
+        """A scrape that is late leaves Prometheus without values until the next"""
+        nonlocal got, buckets
+        got = value(f"histogram_quantile(0.5, {metric})")
+        buckets = sorted((float(labels["le"]), float(text))
+                         for labels, text in query(metric))
+        return got > 0 and bool(buckets)
+
+    wait_for("a halt", has_halted)
     counts = [count for _, count in buckets]
     assert counts == sorted(counts) and buckets[-1][0] == float("inf"), buckets
     sums = {}
@@ -176,14 +186,6 @@ def median_is_right(pid, name):
     # the look here came later: one bucket more or less
     assert 2 ** (bucket - 3) <= got * 1e9 <= 2 ** (bucket + 2), (got, bucket)
     print(f"{name}: median halt {got} s, bucket {bucket}")
-    return True
-
-
-def quantile(pid, name):
-    """histogram_quantile over the buckets lies in the bucket that kvmstat
-    says, as all time is counted here and there. A scrape that is late on a busy
-    machine leaves Prometheus without values until the next."""
-    wait_for("the median halt", lambda: median_is_right(pid, name))
 
 
 def vanishes(name):

@@ -30,12 +30,16 @@ static void read_text(const char *dir, const char *file, char *text, size_t size
 	text[len > 0 ? len : 0] = '\0';
 }
 
-static void report_task(const char *name, const char *dir, const char *command)
+static void report_thread(const char *name, const char *dir)
 {
-	char stat[512], wchan[64], syscall[64], stack[1024], line[512];
-	char *rest = stack, *word;
+	char command[128], stat[512], wchan[64], syscall[64], stack[1024], line[512];
+	char *rest = stack, *function;
 	const char *state;
 
+	read_text(dir, "cmdline", command, sizeof(command));
+	if (!*command)
+		read_text(dir, "comm", command, sizeof(command));
+	command[strcspn(command, "\n")] = '\0';
 	read_text(dir, "stat", stat, sizeof(stat));
 	read_text(dir, "wchan", wchan, sizeof(wchan));
 	read_text(dir, "syscall", syscall, sizeof(syscall));
@@ -45,9 +49,9 @@ static void report_task(const char *name, const char *dir, const char *command)
 	snprintf(line, sizeof(line), "# %s (%s): state %.1s, in %s, syscall %s",
 		 dir, command, state ? state + 2 : "?", wchan, syscall);
 	report_output(name, line);
-	for (int i = 0; i < STACK_LINES && (word = strsep(&rest, "\n")); i++) {
-		snprintf(line, sizeof(line), "#   %s", word);
-		if (*word)
+	for (int i = 0; i < STACK_LINES && (function = strsep(&rest, "\n")); i++) {
+		snprintf(line, sizeof(line), "#   %s", function);
+		if (*function)
 			report_output(name, line);
 	}
 }
@@ -68,17 +72,6 @@ static void each_number(const char *path, report_fn *each, const char *name)
 	}
 	if (dir)
 		closedir(dir);
-}
-
-static void report_thread(const char *name, const char *path)
-{
-	char command[128];
-
-	read_text(path, "cmdline", command, sizeof(command));
-	if (!*command)
-		read_text(path, "comm", command, sizeof(command));
-	command[strcspn(command, "\n")] = '\0';
-	report_task(name, path, command);
 }
 
 /* Not the kernel's threads, which are children of kthreadd. */

@@ -48,7 +48,7 @@ static size_t make_image(const struct box *box, unsigned char *image)
 			.name_size = vcpu_schema.header.name_size,
 			.id_offset = sizeof(header),
 			.desc_offset = sizeof(header) + ID_BYTES,
-			.data_offset = sizeof(header) + ID_BYTES + desc_bytes,
+			.data_offset = stats_records_offset(),
 		},
 		.num_desc = vcpu_schema.header.num_desc,
 		.record_size = sizeof(uint64_t) + vcpu_schema.size -
@@ -75,14 +75,10 @@ static size_t make_image(const struct box *box, unsigned char *image)
 static void choose_range(struct worker *w, size_t size, size_t *offset,
 			 size_t *count)
 {
-	const size_t data_offset = sizeof(struct uapi_vcpus_header) +
-				   vcpu_schema.data_offset -
-				   sizeof(struct kvm_stats_header);
-
 	*offset = rng_below(&w->rng, size + BEYOND);
 	*count = rng_below(&w->rng, size + BEYOND);
 	if (one_in(&w->rng, 3))
-		*offset = data_offset;
+		*offset = stats_records_offset();
 	if (one_in(&w->rng, 3))
 		*count = *offset < size ? size - *offset : BEYOND;
 	if (one_in(&w->rng, 6))

@@ -278,11 +278,8 @@ static int64_t read_all_vcpus(void)
 /* Has the short way, as read_data(). */
 static int64_t read_records(void)
 {
-	const uint64_t offset = sizeof(struct uapi_vcpus_header) +
-				vcpu_schema.data_offset -
-				sizeof(struct kvm_stats_header);
-
-	return result(pread(env.all_fd, env.bytes, sizeof(env.bytes), offset));
+	return result(pread(env.all_fd, env.bytes, sizeof(env.bytes),
+			    stats_records_offset()));
 }
 
 static int64_t read_vector(void)

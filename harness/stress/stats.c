@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "../../userspace/lib/uapi.h"
 #include "stress.h"
 
 struct stats_schema vm_schema, vcpu_schema;
@@ -187,6 +188,13 @@ void stats_read_all(struct stats_ref *ref, int fd)
 	CHECK(got == (ssize_t)ref->schema->size, "%s: read %zd bytes of %llu",
 	      ref->id, got, (unsigned long long)ref->schema->size);
 	stats_check(ref, 0, bytes, got, true);
+}
+
+/* Its header is larger than a vCPU's, all else is the same. */
+uint64_t stats_records_offset(void)
+{
+	return vcpu_schema.data_offset + sizeof(struct uapi_vcpus_header) -
+	       sizeof(struct kvm_stats_header);
 }
 
 /* As last read. */

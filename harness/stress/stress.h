@@ -182,6 +182,8 @@ void stats_ref_init(struct stats_ref *ref, int fd, const char *vm_id,
 void stats_check(struct stats_ref *ref, uint64_t offset,
 		 const unsigned char *bytes, size_t size_bytes, bool values);
 void stats_read_all(struct stats_ref *ref, int fd);
+/* Where the records are in a file of all vCPUs. */
+uint64_t stats_records_offset(void);
 uint64_t stats_value(const struct stats_ref *ref, const char *name);
 
 /* --- sock.c: descriptors in messages --- */

@@ -282,7 +282,7 @@ static int start_and_show(struct run *run)
 	/* for VMs of many vCPUs; the VMM has the limit as it was */
 	kvmstats_raise_fd_limit();
 	shown = fleet_run(&run->fleet);
-	run->no_room = run->fleet.no_room || run->fleet.in_queue;
+	run->no_room = fleet_had_no_room(&run->fleet);
 	close_fleet(run);
 	return explain_end(run, shown, await_end(run));
 }

@@ -499,8 +499,7 @@ void fleet_explain(struct fleet *fleet)
 	fleet->says_trouble = true;
 }
 
-/* A VM that registered could not be taken, or not as a whole. */
-static bool had_no_room(const struct fleet *fleet)
+bool fleet_had_no_room(const struct fleet *fleet)
 {
 	return fleet->no_room || fleet->in_queue;
 }
@@ -513,7 +512,7 @@ int fleet_fail_empty(const struct fleet *fleet)
 	char text[512] = "";
 	int error;
 
-	if (had_no_room(fleet))
+	if (fleet_had_no_room(fleet))
 		return fail(STATUS_FAILED, NO_ROOM);
 	for (size_t i = 0; i < TROUBLES && !fleet->hidden; i++)
 		if (fleet->troubles[i].count)
@@ -567,7 +566,7 @@ int fleet_check_complete(const struct fleet *fleet)
 		return fail(STATUS_FAILED,
 			    "%zu descriptors did not fit into this process, so the figures are not complete; raise the limit on open files (ulimit -n)",
 			    missing);
-	if (had_no_room(fleet))
+	if (fleet_had_no_room(fleet))
 		return fail(STATUS_FAILED, NO_ROOM);
 	if (fleet_has_trouble(fleet) && !fleet->request->guest) {
 		fleet_trouble(fleet, text, sizeof(text));

@@ -211,6 +211,8 @@ void fleet_trouble(const struct fleet *fleet, char *text, size_t text_bytes);
 bool fleet_has_trouble(const struct fleet *fleet);
 /* Why there is nothing to see, one line, and a status for it. */
 int fleet_fail_empty(const struct fleet *fleet);
+/* A VM that registered could not be taken, or not as a whole. */
+bool fleet_had_no_room(const struct fleet *fleet);
 /* No process has a VM, as far as could be seen; on standard error only. */
 int fleet_fail_list(const struct fleet *fleet);
 /* STATUS_OK, or a status if what was shown is not all there was. */

@@ -199,7 +199,7 @@ static enum reject enter_vm(struct receiver *receiver, struct conn *conn)
 	settle(receiver, conn);
 	if (conn->shadowed) {
 		log_limited(&vm_limit, LOG_LEVEL_INFO,
-			    "what a helper registers of process %d is not shown: its VMM has registered itself",
+			    "a helper's registration of process %d is not shown: its VMM has registered itself",
 			    conn->pid);
 		return REJECT_NONE;
 	}

@@ -391,20 +391,27 @@ stopped_reader()
 
 qemu_options=(-M pc -m 64 -nodefaults -display none -no-user-config)
 
-# qemu_until REGEX OPTIONS...: a sample has it; QEMU ends early in its start by
-# the signal, later by itself.
+# Early in its start QEMU ends by the signal, later by itself.
+end_qemu()
+{
+	local status=0
+
+	kill "$1"
+	wait "$1" || status=$?
+	[ $status = 0 ] || [ $status = 143 ]
+}
+
+# qemu_until REGEX OPTIONS...: a sample has it
 qemu_until()
 {
-	local pid regex=$1 status=0
+	local pid regex=$1
 
 	shift
 	rm -f "$tap_dir/json"
 	"${run[@]}" -- qemu-system-x86_64 "${qemu_options[@]}" "$@" &
 	pid=$!
 	await $pid grep -qE "\"event\":\"sample\".*$regex" "$tap_dir/json"
-	kill $pid
-	wait $pid || status=$?
-	[ $status = 0 ] || [ $status = 143 ] || return 1
+	end_qemu $pid || return 1
 	grep -qE "\"event\":\"sample\".*$regex" "$tap_dir/json"
 }
 
@@ -436,20 +443,17 @@ qemu_without_kvm()
 		"${qemu_options[@]}" -accel tcg -S -monitor stdio
 }
 
-# As a reader would copy it. QEMU takes the signal for a clean end: status 0.
+# As a reader would copy it.
 example_of_run()
 {
-	local pid command status=0 sample='"event":"sample".*"name":"exits"'
+	local pid command sample='"event":"sample".*"name":"exits"'
 
 	command=$(sed -n '/^\.\\" example: run$/,/^\.Ed/{/^\./d;s/\\e$/\\/;p}' \
 		"$here/../man/kvmstat.1" | sed "s|/tmp/|$tap_dir/|")
 	PATH=$build/kvmstat:$PATH bash -c "exec $command" &
 	pid=$!
 	await $pid grep -q "$sample" "$tap_dir/vm.json"
-	kill $pid
-	# 143: QEMU was early in its start
-	wait $pid || status=$?
-	[ $status = 0 ] || [ $status = 143 ] || return 1
+	end_qemu $pid || return 1
 	grep -q "$sample" "$tap_dir/vm.json"
 }
 
