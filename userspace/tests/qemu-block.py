@@ -237,11 +237,13 @@ def agents_counts(disk):
 
 
 def same_as_qmp(qemu, agent, device="d0", vm="q"):
-    """Once the tick of a second has come by"""
-    stats = qemu.stats(device)
+    """Once the tick of a second has come by
 
+    A guest's kernel may read once more after an error, on its own account, which is
+    why QMP is asked each time.
+    """
     def wrong():
-        disk = agent.disks(vm)[device]
+        stats, disk = qemu.stats(device), agent.disks(vm)[device]
         pairs = {op: (agents_counts(disk)[op], qmp_counts(stats)[op]) for op in OPERATIONS}
         for op, name in OPERATIONS.items():
             for kind in "failed", "invalid":

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <linux/bits.h>
 #include <linux/compiler.h>
 
 #include "kvm_stats_guest.h"
@@ -89,7 +90,7 @@ static void exit_to_host(void)
 	mmio_store();
 }
 
-#define ISR_EL1_I	(1 << 7)
+#define ISR_EL1_I	BIT(7)
 
 /*
  * WFI need neither wait nor be trapped if an interrupt is pending, be it one of
