@@ -162,7 +162,7 @@ help: ## this list
 
 -include harness/harness.mk
 
-boot boot-tests harness-selftest run-demo run-migration bench-quota bench-slots bench-qemu-slots bench-qemu-block bench-stats lab: | boot-packages
+boot boot-tests harness-selftest run-demo run-migration bench-quota bench-slots bench-qemu-slots bench-qemu-block bench-agent-vcpus bench-stats lab: | boot-packages
 boot-packages:
 	@scripts/packages need build boot \
 		$(if $(filter host,$(ROOT))$(filter boot-tests,$(MAKECMDGOALS)),check) \

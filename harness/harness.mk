@@ -59,9 +59,13 @@ bench-qemu-block: qemu ## what block=on costs a request, and a look at a disk, i
 	harness/prepare x86_64 plain
 	harness/bench-qemu-block
 
+bench-agent-vcpus: ## kvmstatd at 10,000 vCPUs, by one descriptor a vCPU and one a VM; 8 GiB
+	harness/prepare x86_64 plain
+	harness/bench-agent-vcpus
+
 lab: qemu ## migration policies compared, into docs/dirty-quota.md; an hour
 	harness/prepare x86_64 plain
 	harness/run-lab
 
 .PHONY: lab boot boot-tests harness-selftest run-demo run-migration bench-quota bench-slots \
-	bench-qemu-slots bench-qemu-block bench-stats
+	bench-qemu-slots bench-qemu-block bench-agent-vcpus bench-stats

@@ -3,7 +3,8 @@
 # machine's /dev/kvm, beside debugfs and QEMU's QMP. With --check: only
 # the bars that are no times, with 400 VMs. The bars are those of the descriptors;
 # --cpu-time measures the reads for CPU time, too: then each VM has a process of its
-# own, with threads that are found.
+# own, with threads that are found. --one VCPUS [--all]: only one row, of as many
+# vCPUs; with --all each VM has one descriptor of all its vCPUs.
 import glob, http.client, json, os, re, resource, shutil, socket, subprocess
 import sys, tempfile, time
 
@@ -11,7 +12,9 @@ build = sys.argv[1]
 check = "--check" in sys.argv
 extra = [] if "--cpu-time" in sys.argv else ["--no-cpu-time"]
 SCRAPES = 21
-sizes = [1600] if check else [100, 1000, 1600, 10000]
+one = "--one" in sys.argv and int(sys.argv[sys.argv.index("--one") + 1])
+sizes = [one] if one else [1600] if check else [100, 1000, 1600, 10000]
+mode = ["all"] if "--all" in sys.argv else [] if extra else ["threads"]
 directory = tempfile.mkdtemp()
 failures = []
 
@@ -83,8 +86,7 @@ def measure(vcpus):
     agent = Agent()
     before_kib = rss_kib(agent.pid)
     vmms = subprocess.Popen([build + "/tests/agent_vmms", agent.socket,
-                             str(vcpus // 4), "4"] +
-                            ([] if extra else ["threads"]),
+                             str(vcpus // 4), "4"] + mode,
                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert vmms.stdout.readline() == b"ready\n"
     until(lambda: agent.value("kvmstatd_vms") == vcpus // 4)
@@ -92,22 +94,27 @@ def measure(vcpus):
         b"\nkvm_vcpu_cpu_seconds_total{") == vcpus)
     fds = agent.value("kvmstatd_descriptors")
     costs, walls = [], []
+    sampling = agent.value("kvmstatd_sampling_seconds_total")
     for _ in range(SCRAPES):
         start, cost = time.monotonic(), cpu_ns(agent.pid)
         text = agent.scrape()
         walls.append(time.monotonic() - start)
         costs.append((cpu_ns(agent.pid) - cost) / 1e6)
-    calls = syscalls(agent) if shutil.which("strace") else {}
+    # SCRAPES whole ones, and the one that asks
+    sampling = agent.value("kvmstatd_sampling_seconds_total") - sampling
+    calls = syscalls(agent) if not one and shutil.which("strace") else {}
     reads = sum(calls.get(name, 0) for name in
                 ("pread64", "io_uring_enter", "preadv2", "read"))
     series = sum(line[:1] not in (b"#", b"") for line in text.split(b"\n"))
+    grown_kib = rss_kib(agent.pid, "VmHWM") - before_kib
     result = {
-        "vcpus": vcpus, "fds": int(fds), "series": series,
+        "vcpus": vcpus, "kib": grown_kib, "fds": int(fds), "series": series,
+        "sampling_ms": sampling * 1e3 / (SCRAPES + 1),
         "mib": len(text) / 2**20, "cpu_ms": sorted(costs)[SCRAPES // 2],
         "wall_ms": sorted(walls)[SCRAPES // 2] * 1e3, "reads": reads,
         "calls": sum(calls.values()),
-        "bytes_per_fd": (rss_kib(agent.pid, "VmHWM") - before_kib) * 1024 / fds,
-        "debugfs_ms": debugfs() if vcpus <= 1600 else None,
+        "bytes_per_fd": grown_kib * 1024 / fds,
+        "debugfs_ms": debugfs() if vcpus <= 1600 and not one else None,
     }
     vmms.stdin.close()
     vmms.wait()
@@ -177,6 +184,13 @@ def number(value, form):
 
 
 results = [measure(vcpus) for vcpus in sizes]
+if one:
+    r = results[0]
+    print(f"{r['vcpus']} vCPUs, {r['fds']} descriptors, {r['series']} series: "
+          f"{r['sampling_ms']:.3f} ms of sampling, {r['cpu_ms']:.3f} ms of CPU, "
+          f"{r['kib']} KiB more")
+    shutil.rmtree(directory)
+    sys.exit()
 qmp = None if check else qmp_ms()
 print("| vCPUs | descriptors | series | text MiB | CPU ms | wall ms | calls that read | all calls | bytes a descriptor | debugfs, CPU ms |")
 print("|---|---|---|---|---|---|---|---|---|---|")

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * agent_vmms SOCKET VMS VCPUS [same|twice|threads]: real VMs without a guest, a
+ * agent_vmms SOCKET VMS VCPUS [same|twice|threads|all]: real VMs without a guest, a
  * connection for each, names bench-0 and on. With "same", one VM is registered
  * again and again; with "twice", each sends two descriptors for each vCPU; with
  * "threads", each has a process of its own, with threads that are named as those of
- * vCPUs, and have nothing to do. Says "ready" and waits until its standard input
- * ends.
+ * vCPUs, and have nothing to do; with "all", each sends one descriptor of all its
+ * vCPUs, which takes a kernel that has it. Says "ready" and waits until its standard
+ * input ends.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -39,7 +40,7 @@ struct machine {
 	unsigned int count;
 };
 
-static bool same, twice, threads;
+static bool same, twice, threads, all;
 
 static void die(const char *what)
 {
@@ -102,7 +103,9 @@ static void hand_over(const struct machine *machine, const char *path,
 	snprintf(name, sizeof(name), "bench-%u", number);
 	snprintf(uuid, sizeof(uuid), "00000000-0000-0000-0000-%012u", number);
 	ret = kvmstats_sender_new(name, uuid, &sender);
-	for (unsigned int i = 0; i < machine->count && !ret; i++)
+	if (all && !ret)
+		ret = kvmstats_sender_add(sender, machine->kvm_fds[0]);
+	for (unsigned int i = 0; i < machine->count && !all && !ret; i++)
 		ret = kvmstats_sender_add_stats(sender, dup(machine->fds[i]));
 	for (unsigned int i = 0; i < machine->count && twice && !ret; i++)
 		ret = kvmstats_sender_add_stats(sender,
@@ -199,7 +202,7 @@ int main(int argc, char **argv)
 	/* a group of its own, to be ended as one */
 	setpgid(0, 0);
 	if (argc != 4 && argc != 5) {
-		fputs("usage: agent_vmms SOCKET VMS VCPUS [same|twice|threads]\n",
+		fputs("usage: agent_vmms SOCKET VMS VCPUS [same|twice|threads|all]\n",
 		      stderr);
 		return 2;
 	}
@@ -207,6 +210,7 @@ int main(int argc, char **argv)
 	same = argc == 5 && !strcmp(argv[4], "same");
 	twice = argc == 5 && !strcmp(argv[4], "twice");
 	threads = argc == 5 && !strcmp(argv[4], "threads");
+	all = argc == 5 && !strcmp(argv[4], "all");
 	step = same ? vms : threads ? 1 : VMS_PER_PROCESS;
 	for (unsigned int i = 0; i < vms; i += step)
 		start_some(argv, i, vms - i < step ? vms - i : step);
