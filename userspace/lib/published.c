@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 
 #include "published.h"
@@ -23,6 +26,41 @@ int published_check_file(int fd)
 	if (fstatfs(fd, &fs) < 0)
 		return -errno;
 	return fs.f_type == TMPFS_MAGIC_NUMBER ? 0 : -ENODEV;
+}
+
+/* A process has 65530 mappings unless vm.max_map_count says otherwise. */
+static atomic_uint maps;
+
+/* Its memory is there, and can neither be cut off nor given back. */
+static bool has_all_its_memory(int fd)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+	struct stat st;
+
+	return seals >= 0 && (seals & NEEDED_SEALS) == NEEDED_SEALS &&
+	       seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE) &&
+	       !fstat(fd, &st) && st.st_blocks >= (st.st_size + 511) / 512;
+}
+
+const void *published_map(int fd, size_t size_bytes)
+{
+	void *map;
+
+	if (size_bytes > PUBLISHED_MAX_MAP || !has_all_its_memory(fd))
+		return NULL;
+	if (atomic_fetch_add(&maps, 1) < PUBLISHED_MAX_MAPS) {
+		map = mmap(NULL, size_bytes, PROT_READ, MAP_SHARED, fd, 0);
+		if (map != MAP_FAILED)
+			return map;
+	}
+	atomic_fetch_sub(&maps, 1);
+	return NULL;
+}
+
+void published_unmap(const void *map, size_t size_bytes)
+{
+	munmap((void *)map, size_bytes);
+	atomic_fetch_sub(&maps, 1);
 }
 
 int published_check_header(const struct uapi_header *header)

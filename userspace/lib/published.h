@@ -29,6 +29,15 @@ static inline bool published_link(const char *link)
 
 /* 0, or -ENODEV: a read could block, or the size could change. */
 int published_check_file(int fd);
+/*
+ * The first @size_bytes of such a file, to be read without a system call, or NULL:
+ * it could get holes, which a read of the mapping would fill at our expense, it is
+ * larger than any device needs, or the process has its share of mappings already.
+ */
+#define PUBLISHED_MAX_MAP	(256u << 10)
+#define PUBLISHED_MAX_MAPS	4096u
+const void *published_map(int fd, size_t size_bytes);
+void published_unmap(const void *map, size_t size_bytes);
 /* Before anything that the header asks for is allocated. */
 int published_check_header(const struct uapi_header *header);
 int published_check_schema(const struct kvmstats_schema *schema);

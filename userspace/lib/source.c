@@ -95,7 +95,7 @@ ssize_t source_pread(const struct kvmstats_source *source, void *buffer,
 	const struct kvmstats_source *file = source->all ? source->all : source;
 	ssize_t length;
 
-	if (file->fd < 0)
+	if (file->image)
 		return pread_image(file, buffer, size_bytes, offset);
 	do {
 		length = pread(file->fd, buffer, size_bytes, offset);
@@ -200,12 +200,39 @@ static int load(struct kvmstats_source *source, bool all_vcpus,
 	return ret ? ret : try_sample(source);
 }
 
+static uint64_t image_size(const struct kvmstats_source *source)
+{
+	const struct kvmstats_schema *schema = source->schema;
+	const struct uapi_header *header = &schema->header;
+	uint64_t end = source_has_records(source) ? vcpus_end(source) :
+		       header->data_offset + (uint64_t)schema->words * 8;
+	uint64_t id_end = (uint64_t)header->id_offset + header->name_size;
+	uint64_t desc_end = header->desc_offset + descs_size_bytes(header);
+
+	if (end < id_end)
+		end = id_end;
+	return end < desc_end ? desc_end : end;
+}
+
 static void source_free(struct kvmstats_source *source)
 {
 	kvmstats_schema_unref(source->schema);
 	free(source->id);
-	free(source->image);
+	if (source->mapped)
+		published_unmap(source->image, source->image_bytes);
+	else
+		free((void *)source->image);
 	free(source);
+}
+
+/* All that there is to read has been read once, so that the file is as long. */
+static void map_file(struct kvmstats_source *source)
+{
+	size_t size_bytes = image_size(source);
+
+	source->image = published_map(source->fd, size_bytes);
+	source->image_bytes = size_bytes;
+	source->mapped = source->image;
 }
 
 static int load_fd(int fd, const struct kind *kind,
@@ -225,6 +252,8 @@ static int load_fd(int fd, const struct kind *kind,
 		source_free(source);
 		return ret;
 	}
+	if (source->published)
+		map_file(source);
 	*result = source;
 	return 0;
 }
@@ -309,6 +338,7 @@ static int load_image(const void *image, size_t size_bytes, bool all_vcpus,
 		      struct kvmstats_source **result)
 {
 	struct kvmstats_source *source = calloc(1, sizeof(*source));
+	void *copy;
 	int ret;
 
 	if (!source)
@@ -316,13 +346,14 @@ static int load_image(const void *image, size_t size_bytes, bool all_vcpus,
 	atomic_init(&source->refs, 1);
 	source->fd = -1;
 	source->image_bytes = size_bytes;
-	source->image = malloc(size_bytes + 1);
-	if (!source->image) {
+	copy = malloc(size_bytes + 1);
+	if (!copy) {
 		source_free(source);
 		return -ENOMEM;
 	}
 	if (size_bytes)
-		memcpy(source->image, image, size_bytes);
+		memcpy(copy, image, size_bytes);
+	source->image = copy;
 	ret = load(source, all_vcpus, cache);
 	if (ret) {
 		source_free(source);
@@ -493,20 +524,6 @@ bool source_sample_pread(const struct kvmstats_read *read,
 	args->size_bytes = schema->words * 8;
 	args->offset = sample_offset(read->source);
 	return args->fd >= 0 && args->size_bytes && read->words >= schema->words;
-}
-
-static uint64_t image_size(const struct kvmstats_source *source)
-{
-	const struct kvmstats_schema *schema = source->schema;
-	const struct uapi_header *header = &schema->header;
-	uint64_t end = source_has_records(source) ? vcpus_end(source) :
-		       header->data_offset + (uint64_t)schema->words * 8;
-	uint64_t id_end = (uint64_t)header->id_offset + header->name_size;
-	uint64_t desc_end = header->desc_offset + descs_size_bytes(header);
-
-	if (end < id_end)
-		end = id_end;
-	return end < desc_end ? desc_end : end;
 }
 
 /* What was made when a source of debugfs was opened has no values in it. */

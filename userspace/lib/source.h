@@ -10,8 +10,9 @@ struct kvmstats_source {
 	int vcpu;			/* -1: none */
 	bool published;			/* by a program, not by the kernel */
 	struct published_name name;	/* "": no device's */
-	unsigned char *image;
+	const unsigned char *image;	/* NULL: read @fd */
 	size_t image_bytes;
+	bool mapped;			/* @image is the file's memory */
 	char *id;
 	struct kvmstats_schema *schema;
 	atomic_bool never_waits;

@@ -24,7 +24,8 @@ migsim_asan := $(patsubst %.c,$(O)/asan/%.o,common/json.c \
 	       $(if $(migsim_arch),$(O)/migsim/guest-s.o)
 # without sanitizers, for valgrind
 memcheck_tests := $(patsubst %,$(O)/memcheck/test_%,uapi value source names \
-		  transport sender batch cpu_stats cpu_threads publisher block block_load)
+		  transport sender batch cpu_stats cpu_threads publisher published \
+		  block block_load)
 test_headers := $(wildcard tests/*.h lib/*.h include/*.h migsim/*.h)
 
 check: all $(unit_tests) $(memcheck_tests) $(O)/bench/bench-read $(O)/bench/bench-acct $(O)/tests/threads $(O)/tests/block-threads $(fuzz_tests) $(O)/tests/make_seeds	## run the tests
