@@ -122,6 +122,31 @@ TEST(root_plain)
 	run(&root, move_root, true);
 }
 
+/*
+ * The list takes away what the loaded root is in.  On shadow paging a vCPU may load
+ * it again between the zaps, of which the host must find nothing left.
+ */
+TEST(root_gone)
+{
+	static const struct ml_layout rest = {
+		.nr = 1, .pieces = { { .slot = ML_SLOT, .nr = NR_PAGES } },
+	};
+	struct ml_vm m;
+	int i;
+
+	for (i = 0; i < 20; i++) {
+		ml_create(&m, &root);
+		move_root(&m);
+		ml_start(&m);
+		ml_wait_passes(&m, 2);
+		TEST_ASSERT(!ml_failure(&m), "%s before", ml_failure(&m));
+		ml_change(&m, &rest);
+		TEST_ASSERT(ml_is_broken(&m), "runs without page tables");
+		ml_stop(&m);
+		ml_destroy(&m);
+	}
+}
+
 /* ---- user mode ---- */
 
 static void let_user_in(struct ml_vm *m, uint64_t table, int level)
