@@ -132,6 +132,8 @@ void conn_unpark(struct receiver *receiver, struct conn *conn)
 	if (!conn->parked)
 		return;
 	conn->parked = false;
+	/* it was not its silence */
+	conn->since_ns = clock_ns();
 	receiver->registry->counters.parked--;
 }
 

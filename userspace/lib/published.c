@@ -2,10 +2,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include "published.h"
 
@@ -31,15 +33,28 @@ int published_check_file(int fd)
 /* A process has 65530 mappings unless vm.max_map_count says otherwise. */
 static atomic_uint maps;
 
-/* Its memory is there, and can neither be cut off nor given back. */
+/*
+ * Its memory is there, and can neither be cut off nor given back. Its blocks do not
+ * say so, as there can be some beyond its end. Holes are looked for in an open file
+ * of our own: the position of this one is shared with the publisher.
+ */
 static bool has_all_its_memory(int fd)
 {
-	int seals = fcntl(fd, F_GET_SEALS);
+	int seals = fcntl(fd, F_GET_SEALS), own_fd;
+	char path[sizeof("/proc/self/fd/-2147483648")];
 	struct stat st;
+	bool good;
 
-	return seals >= 0 && (seals & NEEDED_SEALS) == NEEDED_SEALS &&
-	       seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE) &&
-	       !fstat(fd, &st) && st.st_blocks >= (st.st_size + 511) / 512;
+	if (seals < 0 || (seals & NEEDED_SEALS) != NEEDED_SEALS ||
+	    !(seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)))
+		return false;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	own_fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (own_fd < 0)
+		return false;
+	good = !fstat(own_fd, &st) && lseek(own_fd, 0, SEEK_HOLE) >= st.st_size;
+	close(own_fd);
+	return good;
 }
 
 const void *published_map(int fd, size_t size_bytes)

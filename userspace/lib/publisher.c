@@ -130,6 +130,8 @@ static int make_file(struct kvmstats_device *device, const char *name)
 		device->map = NULL;
 		return -errno;
 	}
+	/* a page that was never touched looks like a hole to a reader */
+	memset(device->map, 0, device->map_bytes);
 	for (int i = 0; i < 2; i++)
 		if (fcntl(device->fd, F_ADD_SEALS, seals[i]) < 0)
 			return -errno;

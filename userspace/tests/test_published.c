@@ -238,9 +238,10 @@ static void not_mapped(void **state)
 	assert_false(is_mapped(source));
 	kvmstats_source_close(source);
 
-	/* has one */
+	/* has one, and as much memory beyond its end */
 	fd = make_file(&image, "kvmstats:x", 0, 0);
 	assert_int_equal(ftruncate(fd, 1 << 20), 0);
+	assert_int_equal(fallocate(fd, FALLOC_FL_KEEP_SIZE, 1 << 20, 1 << 20), 0);
 	assert_int_equal(fcntl(fd, F_ADD_SEALS, KEPT), 0);
 	source = open_file(fd);
 	assert_false(is_mapped(source));
