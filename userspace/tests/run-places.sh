@@ -112,6 +112,47 @@ short_vm_is_counted()
 		[ "$(events sample)" = 1 ]
 }
 
+# The reader gets no CPU while the VM lives: all that was sent is received then.
+dead_vm_is_counted()
+{
+	status_is 6 run -- sh -c 'kill -STOP $PPID
+		"$0" --no-stats --vcpus 4 --seconds 0.2; kill -CONT $PPID; exit 6' \
+		"$build/demo/demo-vmm" &&
+		[ "$(events sample)" = 1 ] && [ "$(events gone)" = 1 ] &&
+		jq -es '[.[] | select(.event == "sample").sources[] | .vcpu] ==
+			[null, 0, 1, 2, 3]' "$tap_dir/json"
+}
+
+# The reader wakes so late that a sample is due when it learns of the VM: there is
+# nothing in it yet, so that it is not the one that --count asks for.
+late_reader_counts()
+{
+	cat >"$tap_dir/late.c" <<-END
+		#define _GNU_SOURCE
+		#include <dlfcn.h>
+		#include <poll.h>
+		#include <signal.h>
+		#include <unistd.h>
+		int ppoll(struct pollfd *polls, nfds_t count, const struct timespec *timeout,
+			  const sigset_t *mask)
+		{
+			int (*next)(struct pollfd *, nfds_t, const struct timespec *,
+				    const sigset_t *);
+			int ret;
+
+			*(void **)&next = dlsym(RTLD_NEXT, "ppoll");
+			ret = next(polls, count, timeout, mask);
+			if (ret > 0)
+				usleep(150000);
+			return ret;
+		}
+	END
+	"${CC:-cc}" -shared -fPIC -o "$tap_dir/late.so" "$tap_dir/late.c" -ldl || return 1
+	LD_PRELOAD=$tap_dir/late.so status_is 6 run --count 1 -- sh -c \
+		'"$0" --no-stats --seconds 0.8; exit 6' "$build/demo/demo-vmm" &&
+		[ "$(events sample)" = 1 ]
+}
+
 no_library_is_said()
 {
 	local other
@@ -123,6 +164,8 @@ no_library_is_said()
 mkdir -p "$tap_dir/copy/lib" && chmod 755 "$tap_dir" &&
 	cp "$build/preload/libkvmstats-preload.so" "$vmm" "$tap_dir/copy/lib/"
 check "a VM of less than an interval" short_vm_is_counted
+check "a VM that has ended before its reader wakes" dead_vm_is_counted
+check "a reader that wakes late, --count 1" late_reader_counts
 check "a library that is not loaded is said" no_library_is_said
 if command -v musl-gcc >/dev/null; then
 	check "a VMM of another C library" other_c_library
