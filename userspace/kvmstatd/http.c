@@ -419,7 +419,7 @@ static int start_daemons(struct http *http)
 						fcntl(http->listen_fds[i],
 						      F_DUPFD_CLOEXEC, 0));
 		if (!http->daemons[i]) {
-			log_error("libmicrohttpd cannot serve HTTP (--log-level debug says more)");
+			log_error("libmicrohttpd cannot start its HTTP server (--log-level debug says more)");
 			return -1;
 		}
 	}
@@ -491,7 +491,7 @@ int http_configure(struct http *http, const struct settings *settings)
 		http->web = old;
 		web_free(web);
 		if (start_daemons(http))
-			log_error("HTTP is not served any more");
+			log_error("HTTP is no longer served");
 		return -1;
 	}
 	pthread_mutex_lock(&http->lock);
