@@ -88,14 +88,19 @@ static int read_processes(struct table *table)
 	return ret;
 }
 
-/* Once for each process and reason; @name is that of its VM, if it is known. */
+/*
+ * Once for each process and reason; @name is that of its VM, if it is known. That
+ * the kernel makes no descriptors @what says better than strerror.
+ */
 static void log_once(struct process *process, const char *name, const char *what,
 		     int error)
 {
+	bool plain = !error || error == -EIO || error == -ENOTTY;
+
 	if (process->logged != (error ? error : 1))
 		log_warning("%s%spid %d%s: %s%s%s", name, *name ? " (" : "",
 			    process->pid, *name ? ")" : "", what,
-			    error ? ": " : "", error ? strerror(-error) : "");
+			    plain ? "" : ": ", plain ? "" : strerror(-error));
 	process->logged = error ? error : 1;
 }
 
@@ -110,15 +115,19 @@ static void explain(const struct table *table, struct process *process,
 		    const struct kvmstats_vmm *found)
 {
 	static const char a_part[] =
-		"has only a part of its statistics descriptors, and the kernel creates none for us";
+		"has only some of its VM's statistics descriptors, and this kernel makes none for other processes; kvmstat run --agent starts a VMM with all of them";
 	static const char nothing[] =
-		"has a VM but no statistics descriptors, and the kernel creates none for us";
+		"has a VM but no statistics descriptors, and this kernel makes none for other processes; kvmstat run --agent starts a VMM with them";
 	const char *name = kvmstats_vmm_name(found);
 	int error = kvmstats_vmm_error(found);
 
 	if (!kvmstats_vmm_missing(found) || is_young(table, process))
 		return;
-	if (error == -EIO || error == -ENOTTY)
+	if (error == -ENOTTY)
+		log_once(process, name,
+			 "has a VM, but this kernel has no statistics descriptors",
+			 error);
+	else if (error == -EIO)
 		log_once(process, name, kvmstats_vmm_source_count(found) ?
 			 a_part : nothing, error);
 	else if (error == -EOPNOTSUPP)
@@ -140,14 +149,14 @@ static void explain_failure(struct table *table, struct process *process,
 	case -EACCES:
 		return;		/* another user's, and we may not: said at the start */
 	case -ETIME:
-		log_once(process, "", "did not answer within 5 s", 0);
+		log_once(process, "", "did not answer within 5 s; it will be asked again later", 0);
 		return;
 	case -EPERM:
-		log_once(process, "", "could not be looked at", error);
+		log_once(process, "", "could not be inspected", error);
 		return;
 	default:
 		if (!table->logged)
-			log_error("processes cannot be looked at: %s",
+			log_error("processes cannot be inspected: %s",
 				  strerror(-error));
 		table->logged = true;
 	}
