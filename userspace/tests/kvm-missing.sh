@@ -308,47 +308,6 @@ no_memory()
 	return $verdict
 }
 
-# table_is_incomplete STATUS
-table_is_incomplete()
-{
-	said '^  out of memory: incomplete$' && ! said '^  VCPUS ' &&
-		said '^kvmstat: out of memory: a table is incomplete$' && said "status $1"
-}
-
-# Tables of rates, where there is no memory for an array of seven pointers: those of
-# a VM with six vCPUs. The VMM's own failure stays its status.
-no_memory_for_rates()
-{
-	local verdict=0
-
-	cat >"$tap_dir/seven.c" <<-END
-		#include <stddef.h>
-		extern void *__libc_calloc(size_t count, size_t size);
-		void *calloc(size_t count, size_t size)
-		{
-			return count == 7 && size == sizeof(void *) ? NULL :
-			       __libc_calloc(count, size);
-		}
-	END
-	"$CC" -shared -fPIC -o "$tap_dir/seven.so" "$tap_dir/seven.c" || return 1
-	LD_PRELOAD=$tap_dir/seven.so status "$kvmstat" run --interval 0.1 -- \
-		"$build/demo/demo-vmm" --no-stats --vcpus 6 --seconds 1
-	table_is_incomplete 1 || verdict=1
-	LD_PRELOAD=$tap_dir/seven.so status "$kvmstat" run --interval 0.1 -- \
-		sh -c '"$0" --no-stats --vcpus 6 --seconds 1; exit 7' "$build/demo/demo-vmm"
-	table_is_incomplete 7 || verdict=1
-	LD_PRELOAD=$tap_dir/seven.so "$kvmstat" listen --until-gone --interval 0.1 \
-		"$tap_dir/socket" >"$tap_dir/said" 2>&1 &
-	reader=$!
-	wait_until "$reader" test -S "$tap_dir/socket" || return 1
-	"$tap_dir/$guest" --socket "$tap_dir/socket" --vcpus 6 --seconds 1 >/dev/null 2>&1
-	wait "$reader"
-	echo "status $?" >>"$tap_dir/said"
-	tail -n 5 "$tap_dir/said"
-	table_is_incomplete 1 || verdict=1
-	return $verdict
-}
-
 # refused ERRNO NUMBERS COMMAND...
 refused()
 {
@@ -601,7 +560,6 @@ fi
 check "no room for a VM" no_room_for_a_vm
 check "no room for a VM that registers" no_room_for_a_registration
 check "no memory for all of it" no_memory
-check "no memory for all of a table of rates" no_memory_for_rates
 check "system calls that are refused" refused_calls
 check "trouble is said when it comes" said_when_it_comes
 check "SIGTERM ends show --socket whose output is blocked" blocked_show
