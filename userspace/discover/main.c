@@ -190,7 +190,7 @@ static int run(struct discover *discover)
 	catch_signals(&discover->while_waiting);
 	ret = table_open(&discover->table);
 	if (ret) {
-		log_error("cannot start: %s", strerror(-ret));
+		log_error("initialisation failed: %s", strerror(-ret));
 		return 1;
 	}
 	tell_systemd("READY=1");

@@ -88,19 +88,26 @@ static int read_processes(struct table *table)
 	return ret;
 }
 
-/*
- * Once for each process and reason; @name is that of its VM, if it is known. That
- * the kernel makes no descriptors @what says better than strerror.
- */
+static const char *reason(int error)
+{
+	switch (error) {
+	case -EIO:
+		return "this kernel makes none for other processes; use kvmstat run --agent";
+	case -ENOTTY:
+		return "this kernel has none";
+	default:
+		return strerror(-error);
+	}
+}
+
+/* Once for each process and reason; @name is that of its VM, if it is known. */
 static void log_once(struct process *process, const char *name, const char *what,
 		     int error)
 {
-	bool plain = !error || error == -EIO || error == -ENOTTY;
-
 	if (process->logged != (error ? error : 1))
 		log_warning("%s%spid %d%s: %s%s%s", name, *name ? " (" : "",
 			    process->pid, *name ? ")" : "", what,
-			    plain ? "" : ": ", plain ? "" : strerror(-error));
+			    error ? ": " : "", error ? reason(error) : "");
 	process->logged = error ? error : 1;
 }
 
@@ -114,20 +121,14 @@ static bool is_young(const struct table *table, const struct process *process)
 static void explain(const struct table *table, struct process *process,
 		    const struct kvmstats_vmm *found)
 {
-	static const char a_part[] =
-		"has only some of its VM's statistics descriptors, and this kernel makes none for other processes; kvmstat run --agent starts a VMM with all of them";
-	static const char nothing[] =
-		"has a VM but no statistics descriptors, and this kernel makes none for other processes; kvmstat run --agent starts a VMM with them";
+	static const char a_part[] = "has only some of its VM's statistics descriptors";
+	static const char nothing[] = "has a VM but no statistics descriptors";
 	const char *name = kvmstats_vmm_name(found);
 	int error = kvmstats_vmm_error(found);
 
 	if (!kvmstats_vmm_missing(found) || is_young(table, process))
 		return;
-	if (error == -ENOTTY)
-		log_once(process, name,
-			 "has a VM, but this kernel has no statistics descriptors",
-			 error);
-	else if (error == -EIO)
+	if (error == -EIO || error == -ENOTTY)
 		log_once(process, name, kvmstats_vmm_source_count(found) ?
 			 a_part : nothing, error);
 	else if (error == -EOPNOTSUPP)

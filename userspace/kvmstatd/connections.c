@@ -17,7 +17,7 @@ static const char *const reject_texts[REJECTS] = {
 	[REJECT_VMS] = "there are as many VMs as --max-vms or --max-vms-per-uid allows",
 	[REJECT_DESCRIPTORS] = "it has more descriptors than --max-fds-per-vm allows",
 	[REJECT_MESSAGES] = "it has sent more messages than --max-messages allows",
-	[REJECT_BEHALF] = "it may not register VMs of other processes (see --helper-uid), or the VM's process has ended",
+	[REJECT_BEHALF] = "it may not register VMs of others (--helper-uid), or the VM is gone",
 	[REJECT_CLOSING] = "too many of the descriptors that were sent still wait to be closed",
 };
 

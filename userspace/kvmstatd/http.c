@@ -419,7 +419,7 @@ static int start_daemons(struct http *http)
 						fcntl(http->listen_fds[i],
 						      F_DUPFD_CLOEXEC, 0));
 		if (!http->daemons[i]) {
-			log_error("libmicrohttpd cannot start its HTTP server (--log-level debug says more)");
+			log_error("libmicrohttpd cannot serve HTTP (--log-level debug says more)");
 			return -1;
 		}
 	}

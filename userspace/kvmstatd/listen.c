@@ -47,7 +47,7 @@ static int default_path(char path[AGENT_SOCKET_BYTES])
 	char *slash;
 
 	if (agent_socket_own(path)) {
-		log_error("$XDG_RUNTIME_DIR is not an absolute path of at most 200 bytes: name a socket with --socket PATH");
+		log_error("$XDG_RUNTIME_DIR is not set, or not usable: --socket PATH is needed");
 		return -1;
 	}
 	slash = strrchr(path, '/');

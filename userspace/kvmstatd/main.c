@@ -60,7 +60,7 @@ static int start(struct agent *agent)
 	if (!ret)
 		ret = inherited_take(&agent->inherited);
 	if (ret) {
-		log_error("cannot start: %s", strerror(-ret));
+		log_error("initialisation failed: %s", strerror(-ret));
 		return -1;
 	}
 	if (listeners_open(&agent->listeners, &agent->settings,
@@ -78,7 +78,7 @@ static int start(struct agent *agent)
 	if (!ret)
 		ret = receiver_watch(&agent->receiver, &agent->signals);
 	if (ret) {
-		log_error("cannot start: %s", strerror(-ret));
+		log_error("initialisation failed: %s", strerror(-ret));
 		return -1;
 	}
 	store_open(&agent->receiver, &agent->inherited);

@@ -172,7 +172,7 @@ const struct host_metric host_metrics[HOST_FAMILIES] = {
 	[HOST_VCPU_RUN] = { "kvm_vcpu_cpu_seconds",
 		"CPU time of the vCPU's thread" },
 	[HOST_VCPU_WAIT] = { "kvm_vcpu_cpu_wait_seconds",
-		"Time that the vCPU's thread was ready to run but waited for a CPU: steal time to the guest" },
+		"Time that the vCPU's thread waited for a CPU: steal time to the guest" },
 	[HOST_PROCESS] = { "kvm_vm_process_cpu_seconds",
 		"CPU time of all threads of the VM's process" },
 };

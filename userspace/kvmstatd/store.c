@@ -485,7 +485,7 @@ void store_open(struct receiver *receiver, struct inherited *inherited)
 			continue;
 		ret = fd_box_each(store.boxes[i].fd, restore_message, &restore);
 		if (ret)
-			log_error("not all descriptors kept for this restart could be read, so VMs are lost: %s",
+			log_error("VMs are lost: their kept descriptors cannot be read: %s",
 				  strerror(-ret));
 		if (restore.dirty || !store.boxes[i].count)
 			make_anew(receiver->registry, &store.boxes[i]);

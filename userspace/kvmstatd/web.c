@@ -293,6 +293,19 @@ static int take_users(struct reader *reader, const yaml_node_t *value,
 	return each_pair(reader, value, take_user, NULL);
 }
 
+static int refuse_header(const struct reader *reader, const yaml_node_t *name,
+			 const char *const *allowed, size_t count)
+{
+	char text[200] = "must be one of";
+	size_t length = strlen(text);
+
+	for (size_t i = 0; i < count; i++)
+		length += snprintf(text + length, sizeof(text) - length, " %s",
+				   allowed[i]);
+	snprintf(text + length, sizeof(text) - length, ", not ");
+	return error_at(reader, name, text, text_of(name));
+}
+
 static int take_header(struct reader *reader, const yaml_node_t *name,
 		       const yaml_node_t *value, const void *context)
 {
@@ -311,8 +324,7 @@ static int take_header(struct reader *reader, const yaml_node_t *name,
 	       strcmp(names[i], text_of(name)))
 		i++;
 	if (i == sizeof(names) / sizeof(*names))
-		return error_at(reader, name, "must be Content-Security-Policy, X-Frame-Options, X-Content-Type-Options, X-XSS-Protection or Strict-Transport-Security, not ",
-				text_of(name));
+		return refuse_header(reader, name, names, i);
 	if (!text || strpbrk(text, "\r\n"))
 		return error_at(reader, value, "must be a string of one line", "");
 	headers = realloc(web->headers,

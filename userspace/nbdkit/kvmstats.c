@@ -79,7 +79,7 @@ static void report(int result)
 		nbdkit_debug("kvmstats-socket=%s: %s; will be tried again",
 			     socket_path, strerror(-result));
 	else if (result == -EPIPE || result == -ECONNRESET)
-		nbdkit_error("kvmstats-socket=%s: the reader closed the connection; its log may say why",
+		nbdkit_error("kvmstats-socket=%s: the reader hung up; its log may say why",
 			     socket_path);
 	else if (result < 0)
 		nbdkit_error("kvmstats-socket=%s: %s; will be tried again",
@@ -153,7 +153,7 @@ static int kvmstats_config_complete(nbdkit_next_config_complete *next,
 	if (ret) {
 		nbdkit_error("kvmstats-vm=%s kvmstats-uuid=%s: %s%s", vm, uuid,
 			     strerror(-ret), ret == -EINVAL ?
-			     "; each must be UTF-8 without control characters, at most 255 bytes" : "");
+			     "; must be UTF-8 without control characters, at most 255 bytes" : "");
 		return -1;
 	}
 	return next(nxdata);

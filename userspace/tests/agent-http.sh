@@ -338,7 +338,7 @@ bad_web_config()
 		web_error 'must be TLS10, TLS11' tls_server_config: '  min_version: SSL3' &&
 		web_error 'must be a bcrypt hash.* for user prom' \
 		basic_auth_users: '  prom: secret' &&
-		web_error 'not one of the headers .*: Server' http_server_config: '  headers:' \
+		web_error 'must be one of .*X-Frame-Options .*, not Server' http_server_config: '  headers:' \
 		'    Server: x' &&
 		web_error 'web.yml:[12]: ' 'basic_auth_users: [' &&
 		web_error 'must be a mapping' '- a' || return 1

@@ -148,7 +148,7 @@ without_options()
 	kill "$agent"
 	wait "$agent" || return 1
 	XDG_RUNTIME_DIR='' status_is 1 "$build/demo/asuser" 65534 65534 \
-		"$build/kvmstatd/kvmstatd" && grep -q 'say --socket PATH' "$tap_dir/out"
+		"$build/kvmstatd/kvmstatd" && grep -q -- '--socket PATH is needed' "$tap_dir/out"
 }
 
 # shellcheck disable=SC2046,SC2086 # numbers
