@@ -95,7 +95,7 @@ with_library()
 
 forbidden()
 {
-	grep -q "(pid $found): .*kernel creates none for us: Input/output error" \
+	grep -q "(pid $found): .*kernel makes none for other processes" \
 		"$tap_dir/helper"
 }
 

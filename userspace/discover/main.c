@@ -139,7 +139,7 @@ static void scan(struct discover *discover)
 	int ret = table_scan(&discover->table, now_ns(), meanwhile, discover);
 
 	if (ret)
-		log_error("/proc: %s", strerror(-ret));
+		log_error("/proc could not be read: %s", strerror(-ret));
 	tell_systemd("WATCHDOG=1");
 }
 
@@ -181,7 +181,7 @@ static int run(struct discover *discover)
 	int ret = keep_only_ptrace();
 
 	if (ret < 0) {
-		log_error("capabilities cannot be given up: %s", strerror(-ret));
+		log_error("capabilities could not be dropped: %s", strerror(-ret));
 		return 1;
 	}
 	if (!ret)
@@ -190,7 +190,7 @@ static int run(struct discover *discover)
 	catch_signals(&discover->while_waiting);
 	ret = table_open(&discover->table);
 	if (ret) {
-		log_error("%s", strerror(-ret));
+		log_error("initialisation failed: %s", strerror(-ret));
 		return 1;
 	}
 	tell_systemd("READY=1");
@@ -213,12 +213,14 @@ static void print_help(FILE *out)
 {
 	fputs("usage: kvmstatd-discover [OPTIONS]\n"
 	      "Find VMs that do not register themselves, and register them.\n"
-	      "  --socket PATH       kvmstatd's\n"
-	      "                      (default: this user's, or\n"
-	      "                      /run/kvmstatd/register.sock)\n"
-	      "  --interval SECONDS  between two looks for new processes\n"
-	      "                      (default: 2)\n"
-	      "  --help, --version\n", out);
+	      "  --socket PATH       where kvmstatd listens for registrations (default:\n"
+	      "                      /run/kvmstatd/register.sock, or for users other than\n"
+	      "                      root kvmstatd/register.sock below $XDG_RUNTIME_DIR,\n"
+	      "                      unless only the first exists)\n"
+	      "  --interval SECONDS  time between two scans for new processes, from 0.01 to\n"
+	      "                      3600 (default: 2)\n"
+	      "  --help              print this\n"
+	      "  --version           print the version\n", out);
 }
 
 static int parse_interval(const char *text, uint64_t *interval_ns)
@@ -273,7 +275,8 @@ int main(int argc, char **argv)
 			return 2;
 		}
 	if (optind < argc) {
-		log_error("unexpected argument \"%s\"", argv[optind]);
+		log_error("unexpected argument \"%s\": kvmstatd-discover takes only options",
+			  argv[optind]);
 		return 2;
 	}
 	return run(&discover);

@@ -88,6 +88,18 @@ static int read_processes(struct table *table)
 	return ret;
 }
 
+static const char *reason(int error)
+{
+	switch (error) {
+	case -EIO:
+		return "this kernel makes none for other processes; use kvmstat run --agent";
+	case -ENOTTY:
+		return "this kernel has none";
+	default:
+		return strerror(-error);
+	}
+}
+
 /* Once for each process and reason; @name is that of its VM, if it is known. */
 static void log_once(struct process *process, const char *name, const char *what,
 		     int error)
@@ -95,7 +107,7 @@ static void log_once(struct process *process, const char *name, const char *what
 	if (process->logged != (error ? error : 1))
 		log_warning("%s%spid %d%s: %s%s%s", name, *name ? " (" : "",
 			    process->pid, *name ? ")" : "", what,
-			    error ? ": " : "", error ? strerror(-error) : "");
+			    error ? ": " : "", error ? reason(error) : "");
 	process->logged = error ? error : 1;
 }
 
@@ -109,10 +121,8 @@ static bool is_young(const struct table *table, const struct process *process)
 static void explain(const struct table *table, struct process *process,
 		    const struct kvmstats_vmm *found)
 {
-	static const char a_part[] =
-		"has only a part of its statistics descriptors, and the kernel creates none for us";
-	static const char nothing[] =
-		"has a VM but no statistics descriptors, and the kernel creates none for us";
+	static const char a_part[] = "has only some of its VM's statistics descriptors";
+	static const char nothing[] = "has a VM but no statistics descriptors";
 	const char *name = kvmstats_vmm_name(found);
 	int error = kvmstats_vmm_error(found);
 
@@ -140,14 +150,14 @@ static void explain_failure(struct table *table, struct process *process,
 	case -EACCES:
 		return;		/* another user's, and we may not: said at the start */
 	case -ETIME:
-		log_once(process, "", "did not answer within 5 s", 0);
+		log_once(process, "", "did not answer within 5 s; it will be asked again later", 0);
 		return;
 	case -EPERM:
-		log_once(process, "", "could not be looked at", error);
+		log_once(process, "", "could not be inspected", error);
 		return;
 	default:
 		if (!table->logged)
-			log_error("processes cannot be looked at: %s",
+			log_error("processes cannot be inspected: %s",
 				  strerror(-error));
 		table->logged = true;
 	}

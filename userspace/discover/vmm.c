@@ -70,7 +70,7 @@ void vmm_maintain(struct vmm *vmm, const char *socket_path, int *wait_ms)
 			 kvmstats_vmm_pid(vmm->found),
 			 kvmstats_vmm_source_count(vmm->found));
 	else if (was_sent && ret == -EPIPE)
-		log_info("%s (pid %d): connection closed by the reader",
+		log_info("%s (pid %d): kvmstatd has closed the connection",
 			 vmm->name, kvmstats_vmm_pid(vmm->found));
 	else if (ret < 0 && ret != vmm->error)
 		log_warning("%s (pid %d): not registered at %s: %s", vmm->name,

@@ -33,12 +33,12 @@
  * value on failure; errno itself is left undefined. No function prints or sets a
  * signal handler. Process-wide state is limited to the pool of threads that close
  * descriptors, and to the numbers of the threads that account for requests.
- * Where NULL is not named, it is not allowed.
+ * A pointer may be NULL only where this header says so.
  *
- * Threads. Two threads may use two different objects at the same time without
- * care. For one object, each function says what holds:
+ * Threads. Different objects can be used by different threads at the same time.
+ * For one object, each function says what holds:
  *   [const]   any number of threads at once
- *   [single]  one thread at a time, the caller serialises
+ *   [single]  one thread at a time: the caller serialises
  *
  * Consistency. The kernel does not take a snapshot: the values of a sample may
  * be some nanoseconds apart. Each single value is read whole.
@@ -55,9 +55,9 @@ extern "C" {
 #endif
 
 /*
- * Of this header. kvmstats_version() is that of the library which runs, as
- * KVMSTATS_VERSION_NUMBER has it. Until 1.0.0 the interface may change with
- * the second number; from then on only with the first.
+ * The version of this header. kvmstats_version() returns that of the library in
+ * use, encoded as KVMSTATS_VERSION_NUMBER is. Until 1.0.0 the interface may change
+ * with the second number; from then on only with the first. [const]
  */
 #define KVMSTATS_VERSION_MAJOR	0
 #define KVMSTATS_VERSION_MINOR	1
@@ -80,14 +80,14 @@ struct kvmstats_sender;
 struct kvmstats_source;
 
 /*
- * Bounds that this library puts on a descriptor. A kernel of today needs 48
- * bytes a name, under 100 statistics and under 4 KiB of data.
+ * Bounds that this library puts on a descriptor. Today's kernels need 48 bytes
+ * for a name, fewer than 100 statistics and less than 4 KiB of data.
  */
 #define KVMSTATS_MAX_NAME_SIZE	1024		/* bytes, final NUL included */
 #define KVMSTATS_MAX_STATS	8192		/* statistics in one schema */
 #define KVMSTATS_MAX_OFFSET	(16u << 20)	/* no block ends past this */
 
-/* Bounds of what a program publishes, and a reader takes from it. */
+/* Bounds on what a program may publish, and on what a reader accepts of that. */
 #define KVMSTATS_MAX_CLASS	15	/* characters */
 #define KVMSTATS_MAX_DEVICE	79	/* characters */
 #define KVMSTATS_MAX_STAT_NAME	47	/* characters */
@@ -120,16 +120,16 @@ enum kvmstats_scope {
 	KVMSTATS_SCOPE_VCPUS	= 3
 };
 
-#define KVMSTATS_SCOPES	3	/* of what has one list of values */
+#define KVMSTATS_SCOPES	3	/* those before: of one list of values */
 
 /* ------------------------------------------------------------- the cache */
 
 /*
- * A cache lets sources of equal content share one schema: 10,000 descriptors
- * of one kernel then hold two. Schemas live as long as a source or a caller
- * holds them, whether the cache still exists or not. The cache itself drops
- * its schemas when it is freed, not before (their number is the number of
- * different kernels seen, times two).
+ * A cache lets sources of equal content share one schema: 10,000 descriptors of
+ * one kernel then share two, one for VMs and one for vCPUs. Schemas live as long
+ * as a source or a caller holds them, whether the cache still exists or not. The
+ * cache itself drops its schemas when it is freed, not before (their number is the
+ * number of different kernels seen, times two).
  *
  * kvmstats_cache_new: 0 and *cache, or -ENOMEM.
  * kvmstats_cache_free: takes NULL. [single]
@@ -152,10 +152,10 @@ size_t kvmstats_cache_count(const struct kvmstats_cache *cache);
  * and descriptors are read with pread and checked (offsets, alignment, order,
  * overlaps, name termination). Needs /proc.
  *
- * Or it is what a publisher has made: a file in memory that is sealed against
- * growing and shrinking, so that a read of it can neither wait for somebody nor
- * fail. Whoever published it can change its bytes at any time: each is read
- * once, and checked as read. The bounds are narrower.
+ * @fd may also be what a publisher has made: a file in memory that is sealed
+ * against growing and shrinking, so that a read of it can neither block nor fail.
+ * Whoever published it can change its bytes at any time: each is read once, and
+ * checked as read. The bounds are narrower (KVMSTATS_MAX_PUBLISHED_...).
  *
  * @cache may be NULL: then the source has a schema of its own.
  *
@@ -165,7 +165,7 @@ size_t kvmstats_cache_count(const struct kvmstats_cache *cache);
  *
  * 0 and *source, or
  *   -EBADF   @fd is not open
- *   -ENODEV  @fd is open but is no KVM statistics descriptor, and no device's
+ *   -ENODEV  @fd is open but is neither a KVM statistics descriptor nor a device's
  *   -EPROTO  it is one, but its content breaks the documented format
  *   -E2BIG   content beyond the KVMSTATS_MAX_ bounds
  *   -ENOMEM, or what readlink on /proc/self/fd or pread failed with
@@ -187,10 +187,10 @@ int kvmstats_source_open_image(const void *image, size_t size_bytes,
 			       struct kvmstats_source **source);
 /*
  * Open a VM's directory in debugfs, for example /sys/kernel/debug/kvm/4711-12,
- * for a VM whose descriptors cannot be had. Its statistics have no units and no
- * histograms, and those of vCPUs are sums over all of them. Needs root. It
- * samples by opening each file. 0, -EPERM under lockdown, -ENODATA if there is
- * nothing, or another errno.
+ * for a VM whose descriptors are not available. Its statistics have no units and
+ * no histograms, and those of vCPUs are sums over all of them. Needs root. A sample
+ * opens and reads each file. 0 and *source, -EPERM under lockdown, -ENODATA if the
+ * directory has no statistics, or another errno.
  */
 int kvmstats_source_open_debugfs(const char *path, struct kvmstats_cache *cache,
 				 struct kvmstats_source **source);
@@ -208,8 +208,8 @@ enum kvmstats_scope kvmstats_source_scope(const struct kvmstats_source *source);
 /* KVM's number of the vCPU, or -1 for a VM or a device. [const] */
 int kvmstats_source_vcpu(const struct kvmstats_source *source);
 /*
- * Of a device its class ("block") and its name ("drive0"), as its publisher has
- * it; else "". A class has small letters and digits and is neither "vm" nor
+ * The class ("block") and the name ("drive0") of a device, as its publisher gave
+ * them; "" for all else. A class has small letters and digits and is neither "vm" nor
  * "vcpu"; a name is printable ASCII. Both live as long as the source. [const]
  */
 const char *kvmstats_source_class(const struct kvmstats_source *source);
@@ -265,11 +265,12 @@ int64_t kvmstats_source_image(const struct kvmstats_source *source,
  * has scope KVMSTATS_SCOPE_VCPUS and the identification of the VM. Its schema is that
  * of each vCPU. kvmstats_source_sample does not take it (-EINVAL).
  *
- * There are two ways to use it: as one array of records, or by a source for each
- * vCPU, which everything takes that takes sources.
+ * There are two ways to use it: as one array of records, or through a source for
+ * each vCPU, which every function that takes a source accepts.
  *
- * Programs that know nothing of it never get one: kvmstats_source_open says -ENODEV,
- * and kvmstats_peer_allow_vcpus and KVMSTATS_FINDER_VCPUS have to be asked for.
+ * Programs that know nothing of it never get one: kvmstats_source_open fails with
+ * -ENODEV, peers and finders pass one on only after kvmstats_peer_allow_vcpus and
+ * with KVMSTATS_FINDER_VCPUS.
  *
  * kvmstats_vcpus_open, kvmstats_vcpus_open_image: as kvmstats_source_open and
  * kvmstats_source_open_image, for this kind and no other (-ENODEV, and -EPROTO).
@@ -283,11 +284,11 @@ int kvmstats_vcpus_open_image(const void *image, size_t size_bytes,
 size_t kvmstats_vcpus_record_words(const struct kvmstats_source *all);
 /*
  * Take a sample of all vCPUs: one pread, no allocation. @words is the capacity of
- * @records in elements. Returns the number of records that are there now; if that is
- * all that there is room for, there may be more. Async-signal-safe. [const]
+ * @records in elements. Returns the number of records read; if they fill @records,
+ * there may be more. Async-signal-safe. [const] Or
  *
  *   -EINVAL  @all is of another kind
- *   -ENOSPC  not even one has room
+ *   -ENOSPC  there is not even room for one record
  *   -EIO     the kernel returned a part of a record
  *   or what pread failed with
  */
@@ -295,8 +296,8 @@ int kvmstats_vcpus_sample(const struct kvmstats_source *all, uint64_t *records,
 			  size_t words);
 /*
  * KVM's number of the vCPU whose record is number @index, -ENODATA if there is none
- * yet, -EPROTO for a number that no vCPU has, or what pread failed with. The same of
- * a record that has been read. [const]
+ * yet, -EPROTO for a number that no vCPU can have, or what pread failed with.
+ * kvmstats_vcpus_number: the same of a record that has been read. [const]
  */
 int kvmstats_vcpus_number_at(const struct kvmstats_source *all, size_t index);
 int kvmstats_vcpus_number(const struct kvmstats_source *all,
@@ -309,7 +310,7 @@ const uint64_t *kvmstats_vcpus_values(const struct kvmstats_source *all,
  * KVMSTATS_SCOPE_VCPU, to be closed by the caller. It has no descriptor of its own
  * (kvmstats_source_fd is -1): that of @all is closed with the last of these sources
  * and @all itself. Returns 0, -ENODATA if there is no such vCPU yet, -EPROTO for a
- * number that no vCPU has, -ENOMEM, or what pread failed with. Each sample of it is
+ * number that no vCPU can have, -ENOMEM, or what pread failed with. Each sample of it is
  * a read of its own. [const]
  */
 int kvmstats_vcpus_source(struct kvmstats_source *all, size_t index,
@@ -325,23 +326,23 @@ int kvmstats_vcpus_source(struct kvmstats_source *all, size_t index,
  * no entry into the kernel), so a batch times both on its first reads and
  * stays with the faster one; fewer than 16 are always left to pread. Without
  * io_uring (not built in, absent or forbidden here, no locked memory left) it
- * is pread. A batch keeps nothing of a source between two calls: sources are
+ * uses pread. A batch keeps nothing of a source between two calls: sources are
  * opened and closed as the caller likes, and none is held.
  *
  * kvmstats_batch_new: 0 and *batch, -ENOMEM, or -EINVAL for an unknown method.
- * Want of io_uring is no error. Before it reads a source by io_uring, a batch
+ * A lack of io_uring is no error. Before it reads a source by io_uring, a batch
  * sets O_NONBLOCK on that open file, which no reader notices, as no read of it
  * waits; without, io_uring is slow on mainline. With io_uring a batch has one
  * close-on-exec descriptor and 16 KiB of memory, whatever the number of
- * sources, and calls allocate nothing. A batch works on in a forked child. On
+ * sources, and calls allocate nothing. A forked child can go on using it. On
  * 5.10 closing the ring, which also happens when pread is chosen, can make a
  * later system call of the thread fail with EINTR though no signal came.
  * kvmstats_batch_free: takes NULL. [single]
  */
 enum kvmstats_batch_method {
-	KVMSTATS_BATCH_FASTER	= 0,	/* whichever is */
+	KVMSTATS_BATCH_FASTER	= 0,	/* the one found to be faster */
 	KVMSTATS_BATCH_PREAD	= 1,	/* never io_uring */
-	KVMSTATS_BATCH_URING	= 2	/* io_uring wherever it can be had */
+	KVMSTATS_BATCH_URING	= 2	/* io_uring wherever it is available */
 };
 
 int kvmstats_batch_new(enum kvmstats_batch_method method,
@@ -367,8 +368,8 @@ struct kvmstats_read {
 int kvmstats_batch_sample(struct kvmstats_batch *batch,
 			  struct kvmstats_read *reads, size_t count);
 /*
- * 1 if the batch has io_uring to use: because it is faster, or as long as
- * that is not known. Else 0, from then on for good. [single]
+ * 1 if the batch may use io_uring: it was found to be faster, or the two are not
+ * compared yet. 0 if it does not, which then stays so. [single]
  */
 int kvmstats_batch_uses_uring(const struct kvmstats_batch *batch);
 
@@ -388,8 +389,8 @@ size_t kvmstats_schema_words(const struct kvmstats_schema *schema);
 const struct kvmstats_desc *
 kvmstats_schema_desc(const struct kvmstats_schema *schema, size_t index);
 /*
- * Look up by name; NULL if there is none. Takes time log(count). Of two equal
- * names (no known kernel has such) the first is found. [const]
+ * Look up by name; NULL if there is none. Takes logarithmic time. Of two equal
+ * names (in no known kernel) the first is found. [const]
  */
 const struct kvmstats_desc *
 kvmstats_schema_find(const struct kvmstats_schema *schema, const char *name);
@@ -411,9 +412,9 @@ unsigned int kvmstats_desc_base(const struct kvmstats_desc *desc);
 int kvmstats_desc_exponent(const struct kvmstats_desc *desc);
 /* Number of elements: 1, or the number of buckets. 1..65535. [const] */
 unsigned int kvmstats_desc_size(const struct kvmstats_desc *desc);
-/* Width of a linear histogram's bucket, in raw values; else mostly 0. */
+/* Width of a linear histogram's bucket, in raw values; else mostly 0. [const] */
 uint32_t kvmstats_desc_bucket_size(const struct kvmstats_desc *desc);
-/* The flags as the kernel gave them, for what this header has no name for. */
+/* The flags as the kernel gave them, for what this header has no name for. [const] */
 uint32_t kvmstats_desc_flags(const struct kvmstats_desc *desc);
 /* Place of the first element in a sample, in elements. [const] */
 size_t kvmstats_desc_word(const struct kvmstats_desc *desc);
@@ -476,7 +477,10 @@ int kvmstats_counter_delta(uint64_t before, uint64_t after, uint64_t *delta);
 int kvmstats_schema_delta(const struct kvmstats_schema *schema,
 			  const uint64_t *before, const uint64_t *after,
 			  uint64_t *delta);
-/* Growth a second; 0 when @interval_ns is 0. Raw, see kvmstats_desc_to_unit. */
+/*
+ * Growth per second, in raw values (kvmstats_desc_to_unit converts them); 0 if
+ * @interval_ns is 0. [const]
+ */
 double kvmstats_rate(uint64_t delta, uint64_t interval_ns);
 
 /*
@@ -538,10 +542,10 @@ int kvmstats_desc_quantile(const struct kvmstats_desc *desc,
 
 /*
  * Exits by reason (KVM_CAP_EXIT_REASONS: exit_reasons_vmx, exit_reasons_svm,
- * exit_reasons_arm64): whether it is such a histogram (1 or 0), and what the
- * processor's manual calls the exits in a bucket; what it has no name for goes by
- * its number ("reason 35"), the last bucket, of all else, is "other". NULL: @desc is
- * no such histogram, or has no such bucket. A static string. [const]
+ * exit_reasons_arm64): 1 if @desc is such a histogram, else 0; and what the
+ * processor's manual calls the exits in a bucket. Those that it has no name for go by
+ * their number ("reason 35"); the last bucket, of all others, is "other". NULL if
+ * @desc is no such histogram or has no such bucket. A static string. [const]
  */
 int kvmstats_desc_has_reasons(const struct kvmstats_desc *desc);
 const char *kvmstats_desc_reason(const struct kvmstats_desc *desc,
@@ -551,8 +555,8 @@ const char *kvmstats_desc_reason(const struct kvmstats_desc *desc,
 
 /*
  * CPU time of a VM in one call, as libvirt's virDomainGetCPUStats was
- * specified: typed parameters, so many for each CPU. The CPUs are the host's,
- * or with a flag the guest's.
+ * specified: an array of typed parameters, the same number for each CPU. The CPUs
+ * are the host's, or with a flag the guest's.
  */
 #define KVMSTATS_MAX_FIELD_SIZE	80	/* bytes, final NUL included */
 #define KVMSTATS_MAX_CPU_PARAMS	1024	/* most for one CPU in a call */
@@ -560,7 +564,8 @@ const char *kvmstats_desc_reason(const struct kvmstats_desc *desc,
 
 /*
  * One of the guest's CPUs. Its source or its thread may be unknown; without a
- * source, pid and vcpu say which CPU it is. All 0: there is none there now.
+ * source, pid and vcpu say which CPU it is. All members are 0 for a CPU that is
+ * not there now.
  */
 struct kvmstats_cpu {
 	const struct kvmstats_source *source;	/* of its statistics; or NULL */
@@ -575,8 +580,8 @@ enum kvmstats_cpu_stats_flags {
 };
 
 /*
- * Numbers, and the layout of the structure, are those of libvirt: it does not
- * grow, a new type of value would have a number of its own.
+ * Numbers and layout are those of libvirt, so the structure does not grow; a new
+ * type of value would have a number of its own.
  */
 enum kvmstats_param_type {
 	KVMSTATS_PARAM_NONE	= 0,	/* an entry that was not filled */
@@ -593,18 +598,18 @@ struct kvmstats_param {
 };
 
 /*
- * Of the host's CPUs, those of process @pid; @cpus is NULL, @cpu_count 0:
+ * For the host's CPUs, @pid is the VMM's process, @cpus NULL and @cpu_count 0:
  *
  *   usage	   nanoseconds that this CPU worked for the VM's cgroup (cgroup
  *		   v1, controller cpuacct), for each CPU of the host
  *   user, system  nanoseconds of the whole VMM, emulator threads included, in
- *		   the total; it has nothing else. Their sum is exact; how it is
+ *		   the total, which has nothing else. Their sum is exact; how it is
  *		   divided, the kernel estimates by clock ticks, so that one of
  *		   them can be a little less than in the call before.
  *		   Kernel threads that work for the VM (vhost on Linux 5.10)
  *		   are no threads of the VMM: they are in usage only
  *
- * Of the guest's CPUs, where CPU number n is cpus[n] and @pid is not looked at:
+ * For the guest's CPUs, CPU number n is cpus[n], and @pid is ignored:
  *
  *   cpu_time	   nanoseconds on a CPU
  *   wait_time	   nanoseconds ready to run, waiting for a CPU
@@ -623,9 +628,10 @@ struct kvmstats_param {
  * sum, or the largest of a statistic of type peak; a sum that would pass 2^64-1
  * stays there.
  *
- * Some kernels let nobody read those next three while the process is in an exec:
- * the call then waits KVMSTATS_FINDER_PATIENCE_MS for them, but not again before
- * that process let them be read. With nparams <= 3 it does not read them.
+ * Some kernels let nobody read user_time, system_time and vcpu_time while the
+ * process is in an exec: the call then waits KVMSTATS_FINDER_PATIENCE_MS for them,
+ * and does not wait for that process again until they could be read. With
+ * nparams <= 3 they are not read.
  */
 #define KVMSTATS_CPU_USAGE	 "usage"
 #define KVMSTATS_CPU_USER	 "user"
@@ -690,9 +696,9 @@ int kvmstats_cpu_stats(pid_t pid, const struct kvmstats_cpu *cpus,
  *   -ENOTUNIQ  two of @cpus have the same number, or the process has several
  *	        VMs: their vCPUs have the same numbers
  *   -ESRCH     no such process
- *   -ETIME     the process did not let itself be looked at
+ *   -ETIME     the process could not be inspected in that time
  *   -EINVAL    a reserved field is not 0
- *   -E2BIG     as above; -ENOMEM, or what opendir failed with
+ *   -E2BIG     cpu_count over KVMSTATS_MAX_CPUS; -ENOMEM, or what opendir failed with
  * [single]
  */
 int kvmstats_cpu_threads(pid_t pid, struct kvmstats_cpu *cpus,
@@ -718,22 +724,25 @@ enum kvmstats_close_kind {
 #define KVMSTATS_MAX_CLOSE_WAITING	1024	/* descriptors: the pool is full */
 
 /*
- * Close @fds some time soon. Never waits, never closes anything in the
+ * Have the pool close @fds, soon. Never waits, never closes anything in the
  * calling thread. 0, or -ENOMEM: then they stay open. [const]
  */
 int kvmstats_close_later(enum kvmstats_close_kind kind, const int *fds,
 			 size_t count);
-/* Have @call called by the pool, for what takes more than a close. [const] */
+/*
+ * Have the pool call @call(@argument), for what takes more than a close. 0, or
+ * -ENOMEM: then it is not called. [const]
+ */
 int kvmstats_close_call(enum kvmstats_close_kind kind,
 			void (*call)(void *argument), void *argument);
-/* Descriptors and calls that are not done yet. [const] */
+/* Number of descriptors and calls that are not done yet. [const] */
 size_t kvmstats_close_pending(enum kvmstats_close_kind kind);
 /*
  * 1 if KVMSTATS_MAX_CLOSE_WAITING or more wait for a thread: nothing more should
  * be accepted from strangers then. Else 0. [const]
  */
 int kvmstats_close_full(enum kvmstats_close_kind kind);
-/* Wait until all is done; with FOREIGN maybe for ever. [const] */
+/* Wait until all of @kind is done; with KVMSTATS_CLOSE_FOREIGN maybe for ever. [const] */
 void kvmstats_close_wait(enum kvmstats_close_kind kind);
 
 /* ------------------------------------------------------ the names of VMs */
@@ -759,8 +768,9 @@ void kvmstats_cmdline_names(const char *cmdline, size_t size_bytes,
 int kvmstats_process_names(pid_t pid, char name[KVMSTATS_MAX_VM_NAME + 1],
 			   char uuid[KVMSTATS_MAX_VM_NAME + 1]);
 /*
- * Replace by a question mark each byte that is not part of a UTF-8 character,
- * or of a control character: nothing is left that a terminal would obey.
+ * Replace by a question mark, in place, each byte that is not part of a UTF-8
+ * character, or that is part of a control character: nothing is left that a
+ * terminal would obey.
  */
 void kvmstats_text_clean(char *text);
 
@@ -799,35 +809,35 @@ struct kvmstats_vmm;
 
 /*
  * A source of all vCPUs of a VM wherever it can be had (KVMSTATS_SCOPE_VCPUS):
- * instead of one for each vCPU, or besides these, for who passes them on to readers
- * that may not know it. vCPUs that are created later are in it without a look.
+ * instead of one for each vCPU, or besides these, for a program that passes them on
+ * to readers that may not know it. It has vCPUs that are created later, without a look.
  */
 #define KVMSTATS_FINDER_VCPUS		1u
 #define KVMSTATS_FINDER_VCPUS_TOO	2u
 
-/* 0 and *finder, -ENOMEM, or -EINVAL for @flags. @cache: or NULL. */
+/* 0 and *finder, -ENOMEM, or -EINVAL for unknown @flags. @cache may be NULL. */
 int kvmstats_finder_new(unsigned int flags, struct kvmstats_cache *cache,
 			struct kvmstats_finder **finder);
-/* After all its vmms. Takes NULL. */
+/* To be called after its vmms have been freed. Takes NULL. */
 void kvmstats_finder_free(struct kvmstats_finder *finder);
 /*
  * Look at process @pid, of which there is no vmm yet. 1 and *vmm if it has a
- * VM, whether its statistics can be had or not (kvmstats_vmm_error). 0 if it
- * has none, none that is not another vmm's or its parent's, or none left by
- * now. Or
- *   -EACCES, -EPERM  it may not be looked into
+ * VM, whether its statistics are available or not (kvmstats_vmm_error). 0 if it
+ * has no VM, only such as belong to another vmm or to its parent, or none any
+ * more. Or
+ *   -EACCES, -EPERM  this process may not inspect it
  *   -ESRCH	no such process
- *   -ETIME	it does not let itself be looked at; for some time
- *		(10 s, then longer) this is the answer at once
- *   -EBUSY	too many looks have not come back; none is begun before
+ *   -ETIME	it did not answer in time; for a while (10 s, then longer) it is
+ *		not asked again, and this is returned at once
+ *   -EBUSY	too many looks have not returned; no other begins until one has
  *   -EMFILE, -ENOMEM or another errno
  */
 int kvmstats_finder_look(struct kvmstats_finder *finder, pid_t pid,
 			 struct kvmstats_vmm **vmm);
 
 /*
- * What a look can find out about a known vmm, as bits. NEW_VM: none of its VMs
- * is one of those before.
+ * What a look can find out about a known vmm, as bits. NEW_VM: none of the VMs
+ * that it had is left, and it has others.
  */
 enum kvmstats_vmm_change {
 	KVMSTATS_VMM_GREW	= 1,	/* there are new sources */
@@ -836,9 +846,10 @@ enum kvmstats_vmm_change {
 };
 
 /*
- * Look again. Returns changes, 0 for none, -ENODATA if it has no VM any more,
- * -ESRCH if it has ended, or as kvmstats_finder_look: then nothing has changed.
- * What failed when a part was done is a change, and kvmstats_vmm_error is why.
+ * Look again. Returns the sum of its changes (enum kvmstats_vmm_change), 0 for
+ * none, -ENODATA if it has no VM any more, -ESRCH if it has ended, or as
+ * kvmstats_finder_look: then nothing has changed. If only a part failed, the rest is
+ * returned as changes, and kvmstats_vmm_error is why.
  * Sources that have gone can still be sampled, until the next look that does
  * not fail, or kvmstats_vmm_settle.
  */
@@ -850,21 +861,26 @@ void kvmstats_vmm_free(struct kvmstats_vmm *vmm);
 
 /*
  * The sources, as kvmstats_source_compare orders them, at most
- * KVMSTATS_MAX_VMM_DEVICES devices among them. Owned by @vmm.
+ * KVMSTATS_MAX_VMM_DEVICES devices among them. Owned by @vmm; when a look finds that
+ * one has gone, it lives on as kvmstats_vmm_look says. @index must be less than the
+ * count.
  */
 #define KVMSTATS_MAX_VMM_DEVICES	256
 
 size_t kvmstats_vmm_source_count(const struct kvmstats_vmm *vmm);
 struct kvmstats_source *
 kvmstats_vmm_source(const struct kvmstats_vmm *vmm, size_t index);
-/* The number that its descriptor, or what it was made from, has over there. */
+/* The number in that process of its descriptor, or of what it was made from. */
 int kvmstats_vmm_source_number(const struct kvmstats_vmm *vmm, size_t index);
 /* Those that the last look found to have gone. */
 size_t kvmstats_vmm_gone_count(const struct kvmstats_vmm *vmm);
 struct kvmstats_source *
 kvmstats_vmm_gone(const struct kvmstats_vmm *vmm, size_t index);
 
-/* KVM's number of vCPU @index of those that it holds, in ascending order. */
+/*
+ * KVM's number of vCPU @index of those that it holds, in ascending order; -1 past
+ * the end.
+ */
 int kvmstats_vmm_vcpu(const struct kvmstats_vmm *vmm, size_t index);
 
 /* The process; a pidfd, readable when it has ended, owned by @vmm. */
@@ -876,7 +892,7 @@ uint64_t kvmstats_vmm_start_ticks(const struct kvmstats_vmm *vmm);
 const char *kvmstats_vmm_name(const struct kvmstats_vmm *vmm);
 const char *kvmstats_vmm_uuid(const struct kvmstats_vmm *vmm);
 
-/* What it holds, each object once. */
+/* What it holds. kvmstats_vmm_held counts each object once. */
 enum kvmstats_fd_kind {
 	KVMSTATS_FD_VM		= 0,
 	KVMSTATS_FD_VCPU	= 1,
@@ -901,7 +917,7 @@ int kvmstats_vmm_error(const struct kvmstats_vmm *vmm);
 size_t kvmstats_vmm_missing(const struct kvmstats_vmm *vmm);
 
 /*
- * Raise the soft limit of descriptors to the hard one, for programs
+ * Raise the soft limit on open files (RLIMIT_NOFILE) to the hard one, for programs
  * that hold a descriptor for each vCPU. Returns the limit, or -errno. [const]
  */
 int64_t kvmstats_raise_fd_limit(void);
@@ -929,7 +945,7 @@ int64_t kvmstats_raise_fd_limit(void);
  *		kvmstats_device_add(device, 1, 0, length);
  */
 
-/* What is not named here is 0. */
+/* Members that are not needed must be 0. */
 struct kvmstats_stat {
 	const char *name;	/* small letters, digits, _; begins with a letter */
 	unsigned int type;	/* enum kvmstats_type */
@@ -951,8 +967,9 @@ int kvmstats_publisher_new(const char *class_name,
 /* Devices live on. Takes NULL. [single] */
 void kvmstats_publisher_free(struct kvmstats_publisher *publisher);
 /*
- * All values are 0. One name at a time for one device of a class in a VM: of two, a
- * reader takes the later one for the same device made again. 0 and *device,
+ * All values are 0. Within a VM, no two devices of a class may have the same name at
+ * the same time: a reader takes the later one for the same device made again. 0 and
+ * *device,
  * -EINVAL for a name that is empty, longer than KVMSTATS_MAX_DEVICE or not printable
  * ASCII, -ENOMEM, or what memfd_create, fallocate, mmap or fcntl(F_ADD_SEALS)
  * failed with (-EINVAL before Linux 5.1). If RLIMIT_FSIZE is less than the size of
@@ -969,8 +986,7 @@ int kvmstats_device_fd(const struct kvmstats_device *device);
  * unless it has several). A single relaxed atomic access: a value is read whole
  * (but on machines without 64-bit atomics, as 32-bit MIPS, whose readers may see
  * its halves of different moments), two values may be of different moments.
- * 0, or -EINVAL if there is none.
- * Any number of threads at once.
+ * 0, or -EINVAL if there is no such statistic or element. [const]
  *   add    add @amount, modulo 2^64
  *   set    set to @value
  *   raise  set to @value if that is larger than what is there: peaks
@@ -1029,7 +1045,8 @@ enum kvmstats_block_op {
 /*
  * The caller's memory. It needs no initialisation before submit, and stays where it
  * is, unchanged, until complete has returned. Its content is the library's, but
- * @bytes and @start_ns may be set between the two by who knows better only then.
+ * @bytes and @start_ns may be set between the two by a caller that knows them only
+ * then.
  */
 struct kvmstats_block_request {
 	uint64_t start_ns, bytes;
@@ -1056,8 +1073,9 @@ int kvmstats_block_new(const char *name,
 		       const struct kvmstats_block_options *options,
 		       struct kvmstats_block **block);
 /*
- * When no thread uses it any more, and after every sender that it was added to.
- * Publishes a last time; readers keep what it was. Takes NULL. [single]
+ * To be called when no thread uses it any more, and after every sender that it was
+ * added to has been freed. Publishes a last time; readers keep the last values. Takes
+ * NULL. [single]
  */
 void kvmstats_block_free(struct kvmstats_block *block);
 /* What is to be sent, owned by the block. [const] */
@@ -1071,35 +1089,35 @@ int kvmstats_block_submit(struct kvmstats_block *block,
 			  struct kvmstats_block_request *request,
 			  enum kvmstats_block_op op, uint64_t bytes);
 /*
- * It has ended: successfully if @error is 0, else it is one of the failed ones.
+ * The request has ended: successfully if @error is 0, else it counts as failed.
  * @block is the one that it was submitted to. 0, or -EINVAL if @request was not
  * submitted, or has ended.
  */
 int kvmstats_block_complete(struct kvmstats_block *block,
 			    struct kvmstats_block_request *request, int error);
 /*
- * It comes to nothing, and is neither successful nor failed: it will be submitted
- * again, or the backend cannot do it in this way and another one is taken. Only the
- * time in the queue is counted. As complete.
+ * The request is withdrawn, and counts as neither successful nor failed: it will be
+ * submitted again, or the backend cannot do it in this way and another one is taken.
+ * Only the time in the queue is counted. Returns as kvmstats_block_complete does.
  */
 int kvmstats_block_cancel(struct kvmstats_block *block,
 			  struct kvmstats_block_request *request);
 /*
  * A request is refused because the guest's request was invalid; it is neither
- * submitted nor completed. As submit.
+ * submitted nor completed. Returns as kvmstats_block_submit does.
  */
 int kvmstats_block_invalid(struct kvmstats_block *block,
 			   enum kvmstats_block_op op);
 /*
  * @count requests of the guest were merged into others, which alone are submitted.
- * As submit; -EINVAL for flushes, too.
+ * Returns as kvmstats_block_submit does, and -EINVAL for flushes, too.
  */
 int kvmstats_block_merged(struct kvmstats_block *block,
 			  enum kvmstats_block_op op, uint64_t count);
 /*
- * Once a second, late or early as it may be: closes the windows that are due and
- * brings up to date what readers see. Nothing else does that while there are no
- * requests. Any thread.
+ * To be called about once a second, by any thread: closes the windows that are due
+ * and brings up to date what readers see. Nothing else does that while there are no
+ * requests.
  */
 void kvmstats_block_tick(struct kvmstats_block *block);
 
@@ -1129,11 +1147,11 @@ void kvmstats_block_tick(struct kvmstats_block *block);
  *
  * The process with the VM is the one that sends the first message, by the kernel's
  * word (SCM_CREDENTIALS): mostly that which has connected, but a connection can be
- * passed to a VMM that may not connect itself. Its user is who has connected.
+ * passed to a VMM that may not connect itself. Its user is the one that connected.
  *
- * On behalf: who found a VM that does not register itself, registers it with
- * the id and start time of the process that has the VM, as the reader numbers
- * and sees that process (both are in one pid namespace). One connection is for
+ * On behalf: a program that has found a VM which does not register itself registers
+ * it, with the id and start time of the process that has the VM, as the reader
+ * numbers and sees that process (both are in one pid namespace). One connection is for
  * one process, and ends when that process or its VM has ended. A reader takes
  * such messages only from users of its choice, and only from the process that
  * has connected.
@@ -1154,8 +1172,8 @@ void kvmstats_block_tick(struct kvmstats_block *block);
  *
  * No call waits for the reader. [single]
  *
- * kvmstats_sender_new: 0, -ENOMEM, or -EINVAL for a text that is too long, is
- * no UTF-8 or has control characters.
+ * kvmstats_sender_new: 0 and *sender, -ENOMEM, or -EINVAL for a text that has more
+ * than KVMSTATS_MAX_VM_NAME bytes, is not UTF-8 or has control characters.
  */
 int kvmstats_sender_new(const char *name, const char *uuid,
 			struct kvmstats_sender **sender);
@@ -1244,8 +1262,8 @@ void kvmstats_sender_free(struct kvmstats_sender *sender);
 /* --------------------------------------------------------- the reader's side */
 
 /*
- * Create a listening socket at @path with permissions @mode (who may write
- * may send). A socket left behind by a reader that has gone is replaced; one
+ * Create a listening socket at @path with permissions @mode (whoever may write
+ * to it may connect). A socket left behind by a reader that has gone is replaced; one
  * that is in use, or a file that is no socket, is not. Non-blocking,
  * close-on-exec. Returns the descriptor, -EADDRINUSE, -ENAMETOOLONG, or what
  * socket, bind or listen failed with. The caller closes it and unlinks @path.
@@ -1258,7 +1276,7 @@ int kvmstats_listen(const char *path, mode_t mode);
  *
  * @fd can also be one end of a socketpair of type SOCK_SEQPACKET, whose other
  * end VMMs have inherited: one that cannot reach a path any more makes a pair
- * itself and sends an end of it. Then it is -ENOMSG for a message without a
+ * itself and sends an end of it. The result is then -ENOMSG for a message without a
  * descriptor, -EBADMSG for a descriptor that is no such end, and -EPIPE when
  * the last holder of the other end has closed it.
  */
@@ -1270,16 +1288,16 @@ int kvmstats_peer_accept(int fd, struct kvmstats_peer **peer);
  */
 void kvmstats_peer_allow_on_behalf(struct kvmstats_peer *peer);
 /*
- * Take descriptors of all vCPUs, too, of which there is at most one for a VM. Who
- * sends one also sends one of each vCPU, for readers that do not take it: close
+ * Take descriptors of all vCPUs, too, of which there is at most one for a VM. A VMM
+ * that sends one also sends one of each vCPU, for readers that do not take it: close
  * those. [single]
  */
 void kvmstats_peer_allow_vcpus(struct kvmstats_peer *peer);
 /*
  * How many descriptors the next message says that it brings, for a reader that
- * has to see to its own limit first. 0 also for a message that is malformed and
- * for the end of the connection: kvmstats_peer_receive tells. -EAGAIN: there is
- * none yet. [single]
+ * has to see to its own limit first. 0 also for a malformed message and for the end
+ * of the connection: kvmstats_peer_receive tells which. -EAGAIN if there is none
+ * yet. [single]
  */
 int kvmstats_peer_pending(const struct kvmstats_peer *peer);
 /*
@@ -1299,8 +1317,8 @@ int kvmstats_peer_pending(const struct kvmstats_peer *peer);
  *   -EBUSY    so much waits in the pool that nothing more is received now
  *   -EPERM    it is on behalf, and was not allowed
  *   -ESRCH    on behalf of a process that has ended
- *   or another errno. After an error but -EAGAIN everything that came is closed,
- *   and the best answer is to free the peer. [single]
+ *   or another errno. After any error but -EAGAIN everything that came is closed,
+ *   and the peer should be freed. [single]
  */
 int kvmstats_peer_receive(struct kvmstats_peer *peer,
 			  struct kvmstats_cache *cache,
@@ -1312,7 +1330,7 @@ int kvmstats_peer_fd(const struct kvmstats_peer *peer);
  * A pidfd of the sender, or of the process on whose behalf it sends; readable
  * (POLLIN) once that process has ended. Or -1: before the first message; and
  * of a sender that cannot be seen from here, or whose number may have been given
- * to another process meanwhile (kernels since 6.5 tell the process itself).
+ * to another process meanwhile (since 6.5 the kernel gives a pidfd of the sender).
  * Owned by the peer. [const]
  */
 int kvmstats_peer_pidfd(const struct kvmstats_peer *peer);
@@ -1322,13 +1340,14 @@ int kvmstats_peer_is_on_behalf(const struct kvmstats_peer *peer);
  * The process that has the VM: the one that sent the first message, or on whose behalf
  * it was sent; and when it started, as /proc shows it to this process. Together they
  * are a VMM's identity. Both are 0 before the first message; the start time is 0
- * also if there is no pidfd, and if the process was in an exec that did not come
- * to its end within KVMSTATS_FINDER_PATIENCE_MS: newer kernels show it to nobody
- * meanwhile, and the first kvmstats_peer_receive waits for so long.
+ * also if there is no pidfd, and if the process was in an exec that did not end
+ * within KVMSTATS_FINDER_PATIENCE_MS: newer kernels show it to nobody meanwhile,
+ * and the first kvmstats_peer_receive waits for so long. In clock ticks, as field
+ * 22 of /proc/PID/stat. [const]
  */
 pid_t kvmstats_peer_vm_pid(const struct kvmstats_peer *peer);
 uint64_t kvmstats_peer_start_ticks(const struct kvmstats_peer *peer);
-/* Credentials at the time of connect; the pid is 0 if it is not visible. */
+/* Credentials at the time of connect; the pid is 0 if it is not visible. [const] */
 pid_t kvmstats_peer_pid(const struct kvmstats_peer *peer);
 uid_t kvmstats_peer_uid(const struct kvmstats_peer *peer);
 gid_t kvmstats_peer_gid(const struct kvmstats_peer *peer);
@@ -1339,7 +1358,7 @@ gid_t kvmstats_peer_gid(const struct kvmstats_peer *peer);
  */
 const char *kvmstats_peer_name(const struct kvmstats_peer *peer);
 const char *kvmstats_peer_uuid(const struct kvmstats_peer *peer);
-/* Close the connection. Sources received from it stay. Takes NULL. */
+/* Close the connection. Sources received from it stay. Takes NULL. [single] */
 void kvmstats_peer_free(struct kvmstats_peer *peer);
 
 #ifdef __cplusplus

@@ -18,7 +18,7 @@ struct expectation {
 struct listener {
 	struct request request;
 	struct fleet fleet;
-	bool all, is_terminal;
+	bool all, is_terminal, no_memory;
 	struct expectation expect[MAX_EXPECT];
 	size_t expect_count;
 	struct output output;
@@ -63,8 +63,9 @@ static void show_vm(struct listener *listener, const struct vm *vm)
 	if (request->as_json)
 		report_sample(listener->output.out, vm, request);
 	else
-		table_print(listener->output.out, vm, &request->fields, listener->all,
-			    request->columns);
+		listener->no_memory |= !table_print(listener->output.out, vm,
+						    &request->fields, listener->all,
+						    request->columns);
 }
 
 /* In a terminal's table it would be gone in a moment. */
@@ -116,7 +117,8 @@ static int check_all_moved(const struct listener *listener)
 
 static int check_shown(const struct listener *listener)
 {
-	int status = check_all_moved(listener);
+	int status = listener->no_memory ? fail(STATUS_FAILED, TABLE_INCOMPLETE) :
+		     check_all_moved(listener);
 
 	if (status || interrupted)
 		return status;

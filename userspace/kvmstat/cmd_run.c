@@ -36,7 +36,7 @@ struct run {
 	bool all;
 	bool agent;			/* it shows, not we */
 	bool has_other;			/* options than those of the agent */
-	bool seen_vm, seen_stats, no_room, fleet_is_open;
+	bool seen_vm, seen_stats, no_room, no_memory, fleet_is_open;
 	struct output output;
 };
 
@@ -76,7 +76,8 @@ static void print_totals(struct run *run, const struct vm *vm)
 		fprintf(run->output.out, "%s\n", line);
 	}
 	if (view->no_memory)
-		fputs("no memory for all of it\n", run->output.out);
+		fputs("out of memory: incomplete\n", run->output.out);
+	run->no_memory |= view->no_memory;
 	fputc('\n', run->output.out);
 	view_release(view);
 }
@@ -105,8 +106,9 @@ static bool on_tick(void *context)
 		if (run->request.as_json)
 			report_sample(run->output.out, vm, &run->request);
 		else
-			table_print(run->output.out, vm, &run->request.fields,
-				    run->all, run->request.columns);
+			run->no_memory |= !table_print(run->output.out, vm,
+						       &run->request.fields, run->all,
+						       run->request.columns);
 	}
 	return true;
 }
@@ -264,10 +266,12 @@ static int explain_end(struct run *run, int shown, int status)
 	else if (!run->seen_stats)
 		fprintf(stderr, "kvmstat: the kernel gave %s no statistics descriptor\n",
 			name);
+	else if (run->no_memory)
+		fprintf(stderr, "kvmstat: " TABLE_INCOMPLETE "\n");
 	else if (!filter_matched(&run->request.fields))
 		filter_fail(&run->request.fields);
 	/* as with an output that fails: the VMM succeeded, and we did not */
-	return run->no_room && !status ? STATUS_FAILED : status;
+	return (run->no_room || run->no_memory) && !status ? STATUS_FAILED : status;
 }
 
 static int start_and_show(struct run *run)

@@ -484,7 +484,7 @@ static int run_batch(struct top *top)
 	if (!filter_matched(&top->view.fields) && !interrupted)
 		return filter_fail(&top->view.fields);
 	if (top->no_memory)
-		return fail(STATUS_FAILED, "no memory for all of a table");
+		return fail(STATUS_FAILED, TABLE_INCOMPLETE);
 	return fleet_check_complete(fleet);
 }
 

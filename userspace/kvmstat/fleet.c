@@ -37,9 +37,12 @@ bool fleet_names(const struct fleet *fleet, const struct vm *vm)
 	return !guest || !strcmp(guest, vm_name(vm));
 }
 
+/* Not one that has connected and is about to say who it is: a tick is not its sample. */
 bool fleet_shows(const struct fleet *fleet, const struct vm *vm)
 {
-	if (vm->ending || vm->gone || vm->removed || (!vm->peer && !vm->count))
+	bool introduced = vm->count || (vm->peer && *kvmstats_peer_name(vm->peer));
+
+	if (vm->ending || vm->gone || vm->removed || !introduced)
 		return false;
 	return fleet_names(fleet, vm);
 }
@@ -232,7 +235,10 @@ static void receive(struct fleet *fleet, struct vm *vm)
 
 /* ---- waiting and sampling */
 
-/* Input and listening first, then two for each VM: socket and pidfd. */
+/*
+ * Input and listening first, then two for each VM. The pidfd is looked at before the
+ * socket: if it tells of the end, the socket has all that was sent.
+ */
 static struct pollfd *make_poll(const struct fleet *fleet, size_t slots)
 {
 	struct pollfd *polls = calloc(slots, sizeof(*polls));
@@ -246,16 +252,16 @@ static struct pollfd *make_poll(const struct fleet *fleet, size_t slots)
 		const struct vm *vm = fleet->vms[i];
 		struct pollfd *poll = &polls[SLOT_VMS + 2 * i];
 
-		poll[0].fd = vm->ending || !vm->peer ? -1 :
+		poll[0].fd = vm_pidfd(vm);
+		poll[1].fd = vm->ending || !vm->peer ? -1 :
 			     kvmstats_peer_fd(vm->peer);
-		poll[1].fd = vm_pidfd(vm);
 	}
 	for (size_t i = 0; i < slots; i++)
 		polls[i].events = POLLIN;
 	return polls;
 }
 
-/* What a VM sent before its end is still received: the order matters. */
+/* What a VM sent before its end is received first, by one message a turn. */
 static void handle_polls(struct fleet *fleet, const struct pollfd *polls)
 {
 	size_t count = fleet->count;
@@ -264,9 +270,9 @@ static void handle_polls(struct fleet *fleet, const struct pollfd *polls)
 		struct vm *vm = fleet->vms[i];
 		const struct pollfd *poll = &polls[SLOT_VMS + 2 * i];
 
-		if (poll[0].revents)
-			receive(fleet, vm);
 		if (poll[1].revents)
+			receive(fleet, vm);
+		else if (poll[0].revents)
 			vm->gone = "process ended";
 	}
 	if (polls[SLOT_LISTEN].revents)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The live table: growth a second for counters, values for the rest. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -56,7 +57,8 @@ static bool begins_group(const struct vm *vm, const struct group *group,
 	return true;
 }
 
-static bool group_fill(struct group *group, size_t position)
+/* 1 or -ENOMEM */
+static int group_fill(struct group *group, size_t position)
 {
 	const struct vm *vm = group->vm;
 	size_t words = kvmstats_schema_words(group->schema);
@@ -67,7 +69,7 @@ static bool group_fill(struct group *group, size_t position)
 	group->sum = calloc(words + 1, sizeof(*group->sum));
 	if (!group->watches || !group->sum) {
 		group_free(group);
-		return false;
+		return -ENOMEM;
 	}
 	for (size_t i = position; i < vm->count; i++) {
 		const struct watch *watch = &vm->watches[i];
@@ -80,11 +82,11 @@ static bool group_fill(struct group *group, size_t position)
 		total_ns += watch->now_ns - watch->before_ns;
 	}
 	group->sum_ns = total_ns / group->count;
-	return true;
+	return 1;
 }
 
-/* The next group at or after *@position; false at the end or without memory. */
-static bool group_next(const struct vm *vm, size_t *position, struct group *group)
+/* The next group at or after *@position: 1, 0 at the end, or -ENOMEM. */
+static int group_next(const struct vm *vm, size_t *position, struct group *group)
 {
 	for (; *position < vm->count; ++*position) {
 		struct kvmstats_source *source = vm->watches[*position].source;
@@ -96,7 +98,7 @@ static bool group_next(const struct vm *vm, size_t *position, struct group *grou
 		if (begins_group(vm, group, *position))
 			return group_fill(group, (*position)++);
 	}
-	return false;
+	return 0;
 }
 
 static void print_cell(FILE *out, const char *text)
@@ -346,21 +348,25 @@ static void print_vm_line(FILE *out, const struct vm *vm)
 	fputc('\n', out);
 }
 
-void table_print(FILE *out, const struct vm *vm, const struct filter *fields,
+bool table_print(FILE *out, const struct vm *vm, const struct filter *fields,
 		 bool all, size_t columns)
 {
 	size_t position = 0;
+	int ret;
 	struct group group;
 	struct table table = {
 		.out = out, .group = &group, .fields = fields, .all = all
 	};
 
 	print_vm_line(out, vm);
-	while (group_next(vm, &position, &group)) {
+	while ((ret = group_next(vm, &position, &group)) > 0) {
 		print_group(&table, columns);
 		group_free(&group);
 	}
+	if (ret)
+		fputs("  out of memory: incomplete\n", out);
 	fputc('\n', out);
+	return !ret;
 }
 
 void text_event(FILE *out, const struct vm *vm, const char *event,

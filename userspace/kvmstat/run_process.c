@@ -23,14 +23,14 @@ static atomic_bool child_ended;	/* it, which alone is a child */
 
 /*
  * What the terminal sends, it sends to the VMM as well, which is in the same
- * group. Without a VMM a signal ends us.
+ * group. Without a VMM a signal ends us, unless it is the one that lets us go on.
  */
 static void on_signal(int number, siginfo_t *info, void *context)
 {
 	int error = errno;
 
 	(void)context;
-	if (!vmm || child_ended)
+	if ((!vmm || child_ended) && number != SIGCONT)
 		interrupted = true;
 	if (vmm && info->si_code <= 0)
 		kill(vmm, number);

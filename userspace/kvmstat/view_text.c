@@ -274,7 +274,7 @@ void view_summary(const struct view *view, char line[LINE_BYTES])
 	if (view->restarts)
 		put_more(line, " - %d counters restarted", view->restarts);
 	if (view->no_memory)
-		put_more(line, " - no memory for all of it");
+		put_more(line, " - out of memory: incomplete");
 }
 
 static bool is_missing(const struct view *view, const struct vm *vm)

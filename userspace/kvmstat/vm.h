@@ -247,7 +247,9 @@ int output_flush(struct output *output, const sigset_t *while_waiting);
 void output_close(struct output *output);
 
 /* format_table.c, format_json.c: what a sample is written as */
-void table_print(FILE *out, const struct vm *vm, const struct filter *fields,
+#define TABLE_INCOMPLETE "out of memory: a table is incomplete"
+/* False: it is incomplete, which it says. */
+bool table_print(FILE *out, const struct vm *vm, const struct filter *fields,
 		 bool all, size_t columns);
 void report_sample(FILE *out, const struct vm *vm,
 		   const struct request *request);

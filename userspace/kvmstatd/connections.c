@@ -11,14 +11,14 @@
 #include "connections.h"
 
 static const char *const reject_texts[REJECTS] = {
-	[REJECT_CREDENTIALS] = "the user may not register VMs, see --allow-uid and --allow-gid",
-	[REJECT_MALFORMED] = "a message is not of the protocol",
-	[REJECT_SILENT] = "it has brought no statistics descriptor for 10 s",
+	[REJECT_CREDENTIALS] = "the user may not register VMs (see --allow-uid and --allow-gid)",
+	[REJECT_MALFORMED] = "it has sent a malformed message",
+	[REJECT_SILENT] = "it has sent no statistics descriptor within 10 s",
 	[REJECT_VMS] = "there are as many VMs as --max-vms or --max-vms-per-uid allows",
 	[REJECT_DESCRIPTORS] = "it has more descriptors than --max-fds-per-vm allows",
 	[REJECT_MESSAGES] = "it has sent more messages than --max-messages allows",
 	[REJECT_BEHALF] = "it may not register VMs of others (--helper-uid), or the VM is gone",
-	[REJECT_CLOSING] = "too many of the descriptors that it sent wait to be closed",
+	[REJECT_CLOSING] = "too many of the descriptors that were sent still wait to be closed",
 };
 
 static struct log_limit reject_limit = LOG_LIMIT(20),

@@ -415,9 +415,9 @@ static char *put_families(struct scrape *scrape, char *out, const char *end)
 static char *put_info(struct scrape *scrape, char *out)
 {
 	static const char *const heads[] = {
-		[PROMETHEUS] = "# HELP kvm_vm_info What is known of a VM\n"
+		[PROMETHEUS] = "# HELP kvm_vm_info Name, UUID, process and user of a VM\n"
 			       "# TYPE kvm_vm_info gauge\n",
-		[OPENMETRICS] = "# HELP kvm_vm What is known of a VM\n"
+		[OPENMETRICS] = "# HELP kvm_vm Name, UUID, process and user of a VM\n"
 				"# TYPE kvm_vm info\n",
 	};
 	const char *head = heads[scrape->format];
@@ -436,7 +436,7 @@ static char *put_info(struct scrape *scrape, char *out)
 static char *put_start(struct scrape *scrape, char *out)
 {
 	static const char head[] =
-		"# HELP kvm_vm_start_time_seconds When the VM's process began, in seconds since 1970\n"
+		"# HELP kvm_vm_start_time_seconds Start time of the VM's process, in seconds since the beginning of 1970 (UTC)\n"
 		"# TYPE kvm_vm_start_time_seconds gauge\n";
 	static const char unit[] = "# UNIT kvm_vm_start_time_seconds seconds\n";
 

@@ -491,7 +491,7 @@ int http_configure(struct http *http, const struct settings *settings)
 		http->web = old;
 		web_free(web);
 		if (start_daemons(http))
-			log_error("HTTP is not served any more");
+			log_error("HTTP is no longer served");
 		return -1;
 	}
 	pthread_mutex_lock(&http->lock);

@@ -61,7 +61,7 @@ static void *check_passwords(void *context)
 static enum MHD_Result refuse_password(struct http *http,
 				       struct MHD_Connection *connection)
 {
-	static const char text[] = "a user name and a password are needed\n";
+	static const char text[] = "a user name and a password are required\n";
 	struct MHD_Response *response;
 	enum MHD_Result result;
 
@@ -136,7 +136,7 @@ bool is_authorized(struct http *http, struct client *client,
 	else if (!known)
 		*result = answer_text(http, connection,
 				      MHD_HTTP_SERVICE_UNAVAILABLE,
-				      "too many passwords at once\n");
+				      "too many passwords are being checked at once\n");
 	free(user);
 	free(password);
 	return known;

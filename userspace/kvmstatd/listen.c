@@ -47,13 +47,13 @@ static int default_path(char path[AGENT_SOCKET_BYTES])
 	char *slash;
 
 	if (agent_socket_own(path)) {
-		log_error("without $XDG_RUNTIME_DIR, say --socket PATH");
+		log_error("$XDG_RUNTIME_DIR is not set, or not usable: --socket PATH is needed");
 		return -1;
 	}
 	slash = strrchr(path, '/');
 	*slash = '\0';
 	if (mkdir(path, geteuid() ? 0700 : 0755) < 0 && errno != EEXIST) {
-		log_error("%s: %s", path, strerror(errno));
+		log_error("cannot make the directory %s: %s", path, strerror(errno));
 		return -1;
 	}
 	*slash = '/';
@@ -74,7 +74,7 @@ static int open_registration(struct listeners *listeners,
 	if (listeners->register_fd >= 0)
 		return 0;
 	log_error("--socket %s: %s", path, listeners->register_fd == -EADDRINUSE ?
-		  "something else has this name, or a kvmstatd listens there" :
+		  "another file has this name, or another kvmstatd listens there" :
 		  strerror(-listeners->register_fd));
 	return -1;
 }
@@ -85,7 +85,7 @@ static int add_http(struct listeners *listeners, int fd)
 {
 	if (listeners->num_http == MAX_LISTEN) {
 		close(fd);
-		log_error("--listen: there are more than %d addresses",
+		log_error("--listen: there must be at most %d addresses",
 			  MAX_LISTEN);
 		return -1;
 	}
@@ -145,12 +145,12 @@ static int split_address(const char *address, char host[256], const char **port)
 		address++;
 		length -= 2;
 	} else if (memchr(address, ':', length)) {
-		log_error("--listen %s: an IPv6 address stands in brackets, as in [::1]:9976",
+		log_error("--listen %s: an IPv6 address must be in brackets, as in [::1]:9976",
 			  address);
 		return -1;
 	}
 	if (length >= 256) {
-		log_error("--listen %s: the name is too long", address);
+		log_error("--listen %s: the name must have at most 255 bytes", address);
 		return -1;
 	}
 	memcpy(host, address, length);

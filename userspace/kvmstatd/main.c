@@ -60,7 +60,7 @@ static int start(struct agent *agent)
 	if (!ret)
 		ret = inherited_take(&agent->inherited);
 	if (ret) {
-		log_error("%s", strerror(-ret));
+		log_error("initialisation failed: %s", strerror(-ret));
 		return -1;
 	}
 	if (listeners_open(&agent->listeners, &agent->settings,
@@ -78,7 +78,7 @@ static int start(struct agent *agent)
 	if (!ret)
 		ret = receiver_watch(&agent->receiver, &agent->signals);
 	if (ret) {
-		log_error("%s", strerror(-ret));
+		log_error("initialisation failed: %s", strerror(-ret));
 		return -1;
 	}
 	store_open(&agent->receiver, &agent->inherited);
@@ -111,7 +111,7 @@ static void reload(struct agent *agent)
 	    http_configure(agent->http, &settings) ||
 	    registry_set_filters(&agent->registry, &settings.filters)) {
 		http_configure(agent->http, &old);
-		log_error("the configuration stays as it was");
+		log_error("the configuration was not changed");
 		settings_free(&settings);
 	} else {
 		settings_log_fixed(&settings, &old);

@@ -170,11 +170,11 @@ bool filter_passes(const struct filter *filter, const char *name)
 
 const struct host_metric host_metrics[HOST_FAMILIES] = {
 	[HOST_VCPU_RUN] = { "kvm_vcpu_cpu_seconds",
-		"Time that the thread of the vCPU ran" },
+		"CPU time of the vCPU's thread" },
 	[HOST_VCPU_WAIT] = { "kvm_vcpu_cpu_wait_seconds",
-		"Time that the thread of the vCPU waited for a CPU: steal time to the guest" },
+		"Time that the vCPU's thread waited for a CPU: steal time to the guest" },
 	[HOST_PROCESS] = { "kvm_vm_process_cpu_seconds",
-		"Time that all threads of the VM's process ran" },
+		"CPU time of all threads of the VM's process" },
 };
 
 static void text_free(struct text *text)
@@ -324,7 +324,7 @@ static void write_help(FILE *out, const struct family *family)
 	const char *type = kvmstats_type_name(family->type);
 
 	if (!type)
-		type = "of a type that is not known";
+		type = "of unknown type";
 	if (family->scope == KVMSTATS_SCOPE_DEVICE) {
 		fprintf(out, "Statistic %s of a %s device (%s)", family->stat,
 			family->class_name, type);

@@ -98,7 +98,7 @@ static void pause_listening(struct receiver *receiver)
 	if (receiver->paused)
 		return;
 	log_limited(&park_limit, LOG_LEVEL_WARNING,
-		    "no descriptors are left (LimitNOFILE=, ulimit -n): new registrations wait");
+		    "no descriptors are left (raise LimitNOFILE= or ulimit -n): new registrations wait");
 	receiver->paused = true;
 	receiver_unwatch(receiver, &receiver->listen);
 }
@@ -279,7 +279,7 @@ static void park(struct receiver *receiver, struct conn *conn)
 		return;
 	conn->park_logged = true;
 	log_limited(&park_limit, LOG_LEVEL_WARNING,
-		    "no descriptors are left (LimitNOFILE=, ulimit -n): the VM of process %d of user %u waits",
+		    "no descriptors are left (raise LimitNOFILE= or ulimit -n): the VM of process %d of user %u waits",
 		    conn->pid, conn->uid);
 }
 
@@ -307,7 +307,7 @@ static void receive_one(struct receiver *receiver, struct conn *conn)
 	}
 	if (rejected)
 		log_limited(&fd_limit, LOG_LEVEL_WARNING,
-			    "%u of the descriptors that process %d of user %u sent have no KVM statistics",
+			    "%u of the descriptors that process %d of user %u sent are not statistics descriptors, and were closed",
 			    rejected, conn->pid, conn->uid);
 	reason = count < 0 ? reject_of(count) :
 		 take_message(receiver, conn, sources, count);

@@ -53,34 +53,35 @@ static const struct self_metric metrics[] = {
 	ASKED("descriptors", get_fds, "Statistics descriptors that are open"),
 	ASKED("schemas", get_schemas,
 	      "Different lists of statistics that were seen"),
-	COUNTER("registrations", NULL, registrations, "VMs that were accepted"),
-	COUNTER("vms_ended", NULL, ended, "VMs that have gone"),
+	COUNTER("registrations", NULL, registrations, "Registrations of VMs that were accepted"),
+	COUNTER("vms_ended", NULL, ended, "VMs that are no longer registered"),
 	GAUGE("registrations_waiting", NULL, parked,
-	      "Registrations that wait until descriptors are free"),
+	      "Registrations waiting until kvmstatd has descriptors left"),
 	COUNTER("vms_not_stored", NULL, not_stored,
 		"VMs that systemd cannot keep over a restart"),
 	COUNTER("descriptors_accepted", NULL, fds_accepted,
 		"Descriptors that were accepted"),
 	COUNTER("descriptors_rejected", NULL, fds_rejected,
-		"Descriptors that were closed: no KVM statistics, or too many"),
+		"Descriptors refused: no statistics descriptors, or too many"),
 	COUNTER("descriptors_replaced", NULL, fds_replaced,
-		"Descriptors that came again for the same vCPU"),
-	COUNTER("descriptor_reads", NULL, reads, "Samples that were taken"),
+		"Descriptors replaced by a later one for the same vCPU"),
+	COUNTER("descriptor_reads", NULL, reads,
+		"Samples taken, one for each descriptor and scrape"),
 	COUNTER("read_errors", NULL, read_errors,
-		"Samples that failed; the descriptor is closed then"),
-	COUNTER("scrapes", NULL, scrapes, "Scrapes that were begun"),
+		"Samples that failed; the descriptor is then closed"),
+	COUNTER("scrapes", NULL, scrapes, "Scrapes begun"),
 	COUNTER("scrapes_refused", NULL, scrapes_refused,
-		"Scrapes answered with 503: too many at once"),
+		"Scrapes answered with 503 because too many were under way"),
 	COUNTER("scrapes_cut", NULL, scrapes_cut,
-		"Scrapes given up: the client was too slow"),
+		"Scrapes cut off because the client was too slow"),
 	COUNTER("http_unauthorized", NULL, http_unauthorized,
-		"Requests without the right password"),
+		"HTTP requests refused for a missing or wrong password"),
 	COUNTER("scrape_text_bytes", "bytes", text_bytes,
-		"Text of scrapes before compression"),
+		"Bytes of text in all scrapes, before compression"),
 	COUNTER("sampling_seconds", "seconds", sample_ns,
-		"Time taken to read all descriptors, in all scrapes"),
+		"Time spent reading descriptors, in all scrapes"),
 	GAUGE("last_sampling_seconds", "seconds", last_sample_ns,
-	      "Time taken to read all descriptors, in this scrape"),
+	      "Time spent reading descriptors, in this scrape"),
 };
 
 #define METRIC_COUNT (sizeof(metrics) / sizeof(*metrics))
@@ -134,15 +135,15 @@ struct labelled {
 
 static const struct labelled labelled[] = {
 	{ "kvmstatd_registrations_rejected", "reason",
-	  "Connections that were closed, by reason", reject_names,
+	  "Registrations refused, by reason", reject_names,
 	  REJECT_NONE + 1, REJECTS, offsetof(struct counters, rejected) },
 	{ "kvmstatd_http_connections_cut", "phase",
-	  "HTTP connections that were closed because they took too long, or had nothing to say when others came",
+	  "HTTP connections closed because they took too long, or were idle when others needed the place",
 	  phase_names, 0, PHASES, offsetof(struct counters, http_cut) },
 };
 
 #define LABELLED_COUNT (sizeof(labelled) / sizeof(*labelled))
-#define BUILD_HELP "What is running"
+#define BUILD_HELP "Version of the running kvmstatd"
 
 static void write_labelled(FILE *out, enum exposition format,
 			   const struct labelled *metric,
@@ -245,7 +246,7 @@ static const struct process_metric {
 	{ "process_resident_memory_bytes", "gauge", "bytes",
 	  "Resident memory of kvmstatd", resident_bytes },
 	{ "process_start_time_seconds", "gauge", "seconds",
-	  "When kvmstatd began, in seconds since 1970", start_seconds },
+	  "Start time of kvmstatd, in seconds since the beginning of 1970 (UTC)", start_seconds },
 };
 
 #define PROCESS_COUNT (sizeof(process_metrics) / sizeof(*process_metrics))

@@ -160,10 +160,11 @@ static int set_regex(struct settings *settings, const char *value,
 
 #define AT(field) offsetof(struct settings, field)
 #define NUMBER_TEXT "a number from 1 to 1000000"
-#define REGEX_TEXT "an extended regular expression, as of regex(7)"
+#define REGEX_TEXT "an extended regular expression (see regex(7))"
 
 static const struct setting table[] = {
-	{ "config", "FILE", "read options from a file first", set_text,
+	{ "config", "FILE", "read options from FILE first; those of the\n"
+	  "command line take precedence", set_text,
 	  AT(config), "the name of a file" },
 	{ "socket", "PATH", "where VMMs register (default:\n"
 	  "/run/kvmstatd/register.sock, or below\n"
@@ -177,11 +178,13 @@ static const struct setting table[] = {
 	{ "web-config", "FILE", "TLS and passwords, in the format that\n"
 	  "Prometheus' exporters share", set_text, AT(web_config),
 	  "the name of a file" },
-	{ "allow-uid", "USER", "who may register; may be repeated", add_user,
+	{ "allow-uid", "USER", "a user who may register VMs; may be repeated", add_user,
 	  AT(uids), "the number or the name of a user" },
-	{ "allow-gid", "GROUP", "the same, by primary group", add_group,
+	{ "allow-gid", "GROUP", "a primary group whose users may register VMs;\n"
+	  "may be repeated", add_group,
 	  AT(gids), "the number or the name of a group" },
-	{ "helper-uid", "USER", "who may register VMs of others", add_user,
+	{ "helper-uid", "USER", "a user who may register VMs of other processes:\n"
+	  "that of kvmstatd-discover; may be repeated", add_user,
 	  AT(helpers), "the number or the name of a user" },
 	{ "max-vms", "N", "VMs in all (default: 16384)", set_number,
 	  AT(max_vms), NUMBER_TEXT },
@@ -189,30 +192,30 @@ static const struct setting table[] = {
 	  set_number, AT(max_vms_per_uid), NUMBER_TEXT },
 	{ "max-fds-per-vm", "N", "descriptors of one VM (default: 4097)",
 	  set_number, AT(max_fds_per_vm), NUMBER_TEXT },
-	{ "max-devices-per-vm", "N", "of these, of what the VM publishes (default: 64)",
+	{ "max-devices-per-vm", "N", "of these, for devices of the VM (default: 64)",
 	  set_number, AT(max_devices_per_vm), NUMBER_TEXT },
-	{ "max-messages", "N", "messages of one VM (default: 16384)",
+	{ "max-messages", "N", "registration messages of one VM (default: 16384)",
 	  set_number, AT(max_messages), NUMBER_TEXT },
 	{ "max-scrapes", "N", "scrapes under way at once (default: 4)",
 	  set_number, AT(max_scrapes), NUMBER_TEXT },
 	{ "max-connections", "N", "HTTP connections at once (default: 64)",
 	  set_number, AT(max_connections), NUMBER_TEXT },
-	{ "scrape-timeout", "SECONDS", "longest scrape (default: 30)",
+	{ "scrape-timeout", "SECONDS", "how long a client may take for a scrape (default: 30)",
 	  set_number, AT(scrape_seconds), NUMBER_TEXT },
-	{ "include", "REGEX", "show only metrics with such a name", set_regex,
+	{ "include", "REGEX", "show only metrics whose whole name matches", set_regex,
 	  AT(filters.metrics.include), REGEX_TEXT },
-	{ "exclude", "REGEX", "do not show metrics with such a name", set_regex,
+	{ "exclude", "REGEX", "do not show metrics whose whole name matches", set_regex,
 	  AT(filters.metrics.exclude), REGEX_TEXT },
-	{ "include-vm", "REGEX", "show only VMs with such a label vm", set_regex,
+	{ "include-vm", "REGEX", "show only VMs whose label vm matches as a whole", set_regex,
 	  AT(filters.vms.include), REGEX_TEXT },
-	{ "exclude-vm", "REGEX", "do not show VMs with such a label vm", set_regex,
+	{ "exclude-vm", "REGEX", "do not show VMs whose label vm matches as a whole", set_regex,
 	  AT(filters.vms.exclude), REGEX_TEXT },
-	{ "vcpu-histograms", NULL, "histograms of each vCPU, not of their sum",
+	{ "vcpu-histograms", NULL, "histograms of each vCPU instead of their sum",
 	  set_flag, AT(vcpu_histograms), "yes or no" },
-	{ "no-cpu-time", NULL, "no CPU time of VMMs and of vCPUs' threads",
+	{ "no-cpu-time", NULL, "do not show CPU time of VMMs and vCPU threads",
 	  set_flag, AT(no_cpu_time), "yes or no" },
-	{ "gzip", "WHEN", "compress for clients that ask: always, never, or\n"
-	  "remote (default): not on this machine", set_gzip, 0,
+	{ "gzip", "WHEN", "compress for clients that accept it: always, never,\n"
+	  "or remote (default): only for other machines", set_gzip, 0,
 	  "always, never or remote" },
 	{ "log-level", "LEVEL", "error, warning, info (default) or debug",
 	  set_log_level, 0, "error, warning, info or debug" },
@@ -247,9 +250,9 @@ void settings_help(void)
 	     "Serve the statistics of KVM virtual machines to Prometheus.\n");
 	for (size_t i = 0; i < SETTING_COUNT; i++)
 		print_help_of(&table[i]);
-	puts("\nWithout --allow-uid and --allow-gid, root and kvmstatd's own user may register;\n"
-	     "they always may. In a file, a line is \"OPTION = VALUE\"; # begins a comment at\n"
-	     "the start of a line or behind a blank. SIGHUP reads it again. See kvmstatd(8).");
+	puts("\nRoot and kvmstatd's own user may always register VMs. Users and groups are\n"
+	     "numbers or names. In a file, a line is \"OPTION = VALUE\"; # begins a comment at\n"
+	     "the start of a line or after a blank. SIGHUP reads it again. See kvmstatd(8).");
 }
 
 /* Where a value came from, for messages: "--", "FILE:3: ". */
@@ -333,7 +336,7 @@ static int take_line(struct settings *settings, char *line, const char *where)
 	setting = find(name, strlen(name));
 	if (!setting || !strcmp(name, "config") || !strcmp(name, "help") ||
 	    !strcmp(name, "version")) {
-		log_error("%sthere is no option \"%s\" (kvmstatd --help lists them)",
+		log_error("%sunknown option \"%s\" (kvmstatd --help lists the options)",
 			  where, name);
 		return -1;
 	}
@@ -395,7 +398,7 @@ static int read_options(struct settings *settings, int argc, char **argv,
 		length = strcspn(name, "=");
 		setting = argv[i][1] == '-' ? find(name, length) : NULL;
 		if (!setting) {
-			log_error("there is no option \"%.*s\" (kvmstatd --help lists them)",
+			log_error("unknown option \"%.*s\" (kvmstatd --help lists the options)",
 				  (int)(name - argv[i] + length), argv[i]);
 			return -1;
 		}
@@ -422,7 +425,7 @@ static int read_options(struct settings *settings, int argc, char **argv,
 	settings->operands = argv + i;
 	if (i == argc || settings->print_doc || only)
 		return 0;
-	log_error("\"%s\" is no option, and kvmstatd takes nothing else",
+	log_error("unexpected argument \"%s\": kvmstatd takes only options",
 		  argv[i]);
 	return -1;
 }
@@ -511,7 +514,7 @@ static bool same_list(const struct text_list *one,
 void settings_log_fixed(const struct settings *settings,
 			const struct settings *old)
 {
-	static const char text[] = "%s: takes effect with the next start only";
+	static const char text[] = "%s: the change takes effect only when kvmstatd is restarted";
 
 	if (!same_text(settings->socket, old->socket))
 		log_warning(text, "socket");

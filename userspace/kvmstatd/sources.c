@@ -309,9 +309,9 @@ void vcpus_add_seen(struct registry *registry, const struct settings *settings)
 
 		if (ret)
 			log_limited(&vcpu_limit, LOG_LEVEL_WARNING,
-				    "a new vCPU of VM \"%s\" has no room: %s",
+				    "a new vCPU of VM \"%s\" is left out: %s",
 				    vm->key, ret == -ENOSPC ?
-				    "there are as many as --max-fds-per-vm allows" :
+				    "the VM has as many descriptors as --max-fds-per-vm allows" :
 				    strerror(-ret));
 	}
 }
@@ -421,11 +421,11 @@ static bool left_out(const struct vm *vm, const struct kvmstats_source *source,
 			    vm->key, settings->max_fds_per_vm, class_name, device);
 	else if (error == -EDQUOT)
 		log_limited(&device_limit, LOG_LEVEL_WARNING,
-			    "VM \"%s\" has had devices with %d lists of statistics, the most for one VM: %s:%s is left out",
+			    "VM \"%s\" has had devices with %d different lists of statistics, the most that one VM may bring: %s:%s is left out",
 			    vm->key, KINDS_PER_VM, class_name, device);
 	else if (error == -ENOSPC)
 		log_limited(&device_limit, LOG_LEVEL_WARNING,
-			    "all VMs have devices with %d lists of statistics, the most that there can be: %s:%s of VM \"%s\" is left out",
+			    "all VMs together have devices with %d different lists of statistics, the most that they may bring: %s:%s of VM \"%s\" is left out",
 			    MAX_PUBLISHED, class_name, device, vm->key);
 	else
 		return false;

@@ -189,7 +189,7 @@ static void make_anew(struct registry *registry, struct box *box)
 
 	if (box->count && fd < 0) {
 		log_limited(&limit, LOG_LEVEL_WARNING,
-			    "the store of descriptors cannot be renewed: %s",
+			    "the descriptors kept for a restart cannot be updated, which will be tried again: %s",
 			    strerror(-fd));
 		box->stale = true;	/* store_renew tries again */
 		return;
@@ -485,7 +485,7 @@ void store_open(struct receiver *receiver, struct inherited *inherited)
 			continue;
 		ret = fd_box_each(store.boxes[i].fd, restore_message, &restore);
 		if (ret)
-			log_error("descriptors of VMs are lost: %s",
+			log_error("VMs are lost: their kept descriptors cannot be read: %s",
 				  strerror(-ret));
 		if (restore.dirty || !store.boxes[i].count)
 			make_anew(receiver->registry, &store.boxes[i]);

@@ -68,7 +68,7 @@ static int each_pair(struct reader *reader, const yaml_node_t *node,
 		name = yaml_document_get_node(reader->document, pair->key);
 		value = yaml_document_get_node(reader->document, pair->value);
 		if (!text_of(name))
-			return error_at(reader, name, "a name must be a text", "");
+			return error_at(reader, name, "a name must be a string", "");
 		if (take(reader, name, value, context))
 			return -1;
 	}
@@ -114,7 +114,7 @@ static char *read_pem(struct reader *reader, const yaml_node_t *value)
 	length = fread(bytes, 1, MAX_FILE_BYTES - 1, file);
 	if (ferror(file) || length == MAX_FILE_BYTES - 1) {
 		log_error("%s: %s", path, ferror(file) ? strerror(errno) :
-			  "is larger than any certificate");
+			  "must be smaller than 1 MiB");
 		free(bytes);
 		bytes = NULL;
 	}
@@ -274,7 +274,7 @@ static int take_user(struct reader *reader, const yaml_node_t *name,
 	if (!hash || strlen(hash) != 60 || strncmp(hash, "$2", 2) ||
 	    !strchr("aby", hash[2]) || hash[3] != '$')
 		return error_at(reader, value,
-				"must be a password hashed by htpasswd -nBC 10, for user ",
+				"must be a bcrypt hash, as htpasswd -nBC 10 prints it, for user ",
 				text_of(name));
 	users = realloc(web->users, (web->num_users + 1) * sizeof(*users));
 	if (!users)
@@ -291,6 +291,19 @@ static int take_users(struct reader *reader, const yaml_node_t *value,
 {
 	(void)key;
 	return each_pair(reader, value, take_user, NULL);
+}
+
+static int refuse_header(const struct reader *reader, const yaml_node_t *name,
+			 const char *const *allowed, size_t count)
+{
+	char text[200] = "must be one of";
+	size_t length = strlen(text);
+
+	for (size_t i = 0; i < count; i++)
+		length += snprintf(text + length, sizeof(text) - length, " %s",
+				   allowed[i]);
+	snprintf(text + length, sizeof(text) - length, ", not ");
+	return error_at(reader, name, text, text_of(name));
 }
 
 static int take_header(struct reader *reader, const yaml_node_t *name,
@@ -311,10 +324,9 @@ static int take_header(struct reader *reader, const yaml_node_t *name,
 	       strcmp(names[i], text_of(name)))
 		i++;
 	if (i == sizeof(names) / sizeof(*names))
-		return error_at(reader, name, "not one of the headers that may be set: ",
-				text_of(name));
+		return refuse_header(reader, name, names, i);
 	if (!text || strpbrk(text, "\r\n"))
-		return error_at(reader, value, "must be a text of one line", "");
+		return error_at(reader, value, "must be a string of one line", "");
 	headers = realloc(web->headers,
 			  (web->num_headers + 1) * sizeof(*headers));
 	if (!headers)

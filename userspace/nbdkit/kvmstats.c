@@ -36,7 +36,7 @@ static int set(const char **to, const char *value)
 	*to = strdup(value);
 	if (*to)
 		return 0;
-	nbdkit_error("no memory");
+	nbdkit_error("out of memory");
 	return -1;
 }
 
@@ -76,13 +76,13 @@ static void report(int result)
 	if (result == 1)
 		nbdkit_debug("registered at %s", socket_path);
 	else if (result == -ENOENT || result == -ECONNREFUSED)
-		nbdkit_debug("kvmstats-socket=%s: %s, will be tried again",
+		nbdkit_debug("kvmstats-socket=%s: %s; will be tried again",
 			     socket_path, strerror(-result));
 	else if (result == -EPIPE || result == -ECONNRESET)
-		nbdkit_error("kvmstats-socket=%s: the reader hung up, its log may say why",
+		nbdkit_error("kvmstats-socket=%s: the reader hung up; its log may say why",
 			     socket_path);
 	else if (result < 0)
-		nbdkit_error("kvmstats-socket=%s: %s, will be tried again",
+		nbdkit_error("kvmstats-socket=%s: %s; will be tried again",
 			     socket_path, strerror(-result));
 }
 
@@ -128,7 +128,7 @@ static int kvmstats_config_complete(nbdkit_next_config_complete *next,
 
 	/* both would count in the same place */
 	if (is_used) {
-		nbdkit_error("the filter kvmstats can be there only once");
+		nbdkit_error("the filter kvmstats can be used only once");
 		return -1;
 	}
 	is_used = true;
@@ -145,7 +145,7 @@ static int kvmstats_config_complete(nbdkit_next_config_complete *next,
 	if (ret) {
 		nbdkit_error("kvmstats-device=%s: %s%s", device, strerror(-ret),
 			     ret == -EINVAL ?
-			     "; must be 1 to 79 printable characters of ASCII" : "");
+			     "; must be 1 to 79 printable ASCII characters" : "");
 		return -1;
 	}
 	kvmstats_block_free(tried);
@@ -153,7 +153,7 @@ static int kvmstats_config_complete(nbdkit_next_config_complete *next,
 	if (ret) {
 		nbdkit_error("kvmstats-vm=%s kvmstats-uuid=%s: %s%s", vm, uuid,
 			     strerror(-ret), ret == -EINVAL ?
-			     "; must be UTF-8 without control characters, 255 bytes at most" : "");
+			     "; must be UTF-8 without control characters, at most 255 bytes" : "");
 		return -1;
 	}
 	return next(nxdata);
@@ -175,7 +175,8 @@ static int kvmstats_after_fork(nbdkit_backend *backend)
 		ret = -pthread_create(&ticker, NULL, tick, NULL);
 	has_ticker = !ret;
 	if (ret)
-		nbdkit_error("%s", strerror(-ret));
+		nbdkit_error("kvmstats-device=%s: cannot be published: %s", device,
+			     strerror(-ret));
 	return ret ? -1 : 0;
 }
 
@@ -281,7 +282,7 @@ static struct nbdkit_filter filter = {
 	.config		= kvmstats_config,
 	.config_complete = kvmstats_config_complete,
 	.config_help	=
-		"kvmstats-device=NAME   What the disk is called (default: disk).\n"
+		"kvmstats-device=NAME   Name of the disk (default: disk).\n"
 		"kvmstats-vm=NAME       Name of the VM that the disk belongs to (default: nbdkit).\n"
 		"kvmstats-uuid=UUID     Its UUID (default: none).\n"
 		"kvmstats-socket=PATH   Where the reader listens (default: kvmstatd's socket).",

@@ -224,7 +224,7 @@ tls()
 	# a key that is not the certificate's: all stays as it is
 	kill -HUP "$agent"
 	wait_until grep -q 'cert_file and key_file: ' "$tap_dir/agent.err" &&
-		wait_until grep -q 'the configuration stays as it was' "$tap_dir/agent.err" &&
+		wait_until grep -q 'the configuration was not changed' "$tap_dir/agent.err" &&
 		get -k "$url/healthz" && end_agent
 }
 
@@ -336,9 +336,9 @@ bad_web_config()
 		web_error 'must be NoClientCert, Verify' tls_server_config: \
 		'  client_auth_type: Maybe' &&
 		web_error 'must be TLS10, TLS11' tls_server_config: '  min_version: SSL3' &&
-		web_error 'must be a password hashed by htpasswd.* for user prom' \
+		web_error 'must be a bcrypt hash.* for user prom' \
 		basic_auth_users: '  prom: secret' &&
-		web_error 'not one of the headers .*: Server' http_server_config: '  headers:' \
+		web_error 'must be one of .*X-Frame-Options .*, not Server' http_server_config: '  headers:' \
 		'    Server: x' &&
 		web_error 'web.yml:[12]: ' 'basic_auth_users: [' &&
 		web_error 'must be a mapping' '- a' || return 1

@@ -21,7 +21,7 @@ cannot_listen()
 		--listen 127.0.0.1:99999 && [ ! -e "$tap_dir/s" ] &&
 		grep -q 'port must be a number from 0 to 65535, not "99999"' "$tap_dir/out" || return 1
 	status_is 1 "$build/kvmstatd/kvmstatd" --socket "$tap_dir/s" --listen ::1:0 &&
-		grep -q 'an IPv6 address stands in brackets' "$tap_dir/out"
+		grep -q 'an IPv6 address must be in brackets' "$tap_dir/out"
 }
 
 # listens_at ADDRESS URL...: an agent there answers at all of these
@@ -101,7 +101,7 @@ others_files()
 	echo precious >"$tap_dir/precious"
 	write_config "socket = $tap_dir/precious"
 	kill -HUP "$agent"
-	wait_until grep -q 'socket: takes effect with the next start only' \
+	wait_until grep -q 'socket: the change takes effect only when kvmstatd is restarted' \
 		"$tap_dir/other.err" || return 1
 	# another agent takes over by hand
 	rm "$tap_dir/one"
@@ -148,7 +148,7 @@ without_options()
 	kill "$agent"
 	wait "$agent" || return 1
 	XDG_RUNTIME_DIR='' status_is 1 "$build/demo/asuser" 65534 65534 \
-		"$build/kvmstatd/kvmstatd" && grep -q 'say --socket PATH' "$tap_dir/out"
+		"$build/kvmstatd/kvmstatd" && grep -q -- '--socket PATH is needed' "$tap_dir/out"
 }
 
 # shellcheck disable=SC2046,SC2086 # numbers

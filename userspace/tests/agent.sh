@@ -390,18 +390,18 @@ bad_usage()
 	usage_error '--mode: must be an octal number up to 0777, not "9"' --mode 9 &&
 		usage_error '--max-vms: must be a number from 1 to 1000000, not "0"' --max-vms 0 &&
 		usage_error 'allow-uid: .* has no "nosuchuser"' --allow-uid nosuchuser &&
-		usage_error '"left" is no option' left &&
+		usage_error 'unexpected argument "left"' left &&
 		usage_error '--config nosuchfile: No such file' --config nosuchfile &&
 		usage_error '--include: must be an extended' --include '(' &&
-		usage_error 'there is no option "--conf"' --conf=nosuchfile &&
-		usage_error 'there is no option "-x"' -x &&
+		usage_error 'unknown option "--conf"' --conf=nosuchfile &&
+		usage_error 'unknown option "-x"' -x &&
 		usage_error '--gzip needs WHEN' --gzip &&
 		usage_error '--help takes no value' --help=yes &&
 		usage_error '--log-level: must be error, warning, info or debug' \
 			--log-level all || return 1
 	printf '\xef\xbb\xbfmax-vms = 5 # a comment\ninclude = "a #b.*"\nlog = x\n' \
 		>"$tap_dir/config"
-	usage_error 'config:3: there is no option "log"' --config "$tap_dir/config" ||
+	usage_error 'config:3: unknown option "log"' --config "$tap_dir/config" ||
 		return 1
 	# help is given whatever else is wrong
 	status_is 0 "$build/kvmstatd/kvmstatd" --config nosuchfile --help || return 1

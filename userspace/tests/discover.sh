@@ -237,7 +237,7 @@ vm_closed_process_lives()
 reader_restarts()
 {
 	end "$reader"
-	wait_until log 'connection closed by the reader' || evidence || return 1
+	wait_until log 'kvmstatd has closed the connection' || evidence || return 1
 	start_reader
 	registered
 }
@@ -324,7 +324,7 @@ meanwhile()
 not_trusted()
 {
 	end "$reader"
-	wait_until log 'connection closed by the reader' || evidence || return 1
+	wait_until log 'kvmstatd has closed the connection' || evidence || return 1
 	: >"$tap_dir/events"
 	start_reader as_user $reader_uid
 	wait_until refused || evidence || return 1
@@ -355,7 +355,7 @@ qemu()
 	qemu=$!
 	pids+=("$qemu")
 	wait_until qemu_seen || evidence || return 1
-	log "first,one (pid $qemu): has a VM but no statistics.*Input/output error" ||
+	log "first,one (pid $qemu): has a VM but no statistics.*makes none.*kvmstat run --agent" ||
 		grep -q '"name":"first,one","uuid":"11111111-2222-' \
 			"$tap_dir/events" || evidence
 	end "$qemu"
@@ -475,7 +475,7 @@ refused_calls_are_said()
 
 	call_refused 38 $getfd 'cannot be copied: Function not implemented' &&
 		call_refused 1 $getfd 'cannot be copied: Operation not permitted' &&
-		call_refused 38 $open 'cannot be looked at: Function not implemented'
+		call_refused 38 $open 'cannot be inspected: Function not implemented'
 }
 
 # Without kcmp numbers have to do.

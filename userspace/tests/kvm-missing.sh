@@ -298,8 +298,8 @@ no_memory()
 	"$CC" -shared -fPIC -o "$tap_dir/memory.so" "$tap_dir/memory.c" -ldl || return 1
 	LD_PRELOAD=$tap_dir/memory.so status "$kvmstat" top --once --interval 0.01 \
 		--include-past --image "$here/data/x86_64-6.18-vcpu0.bin"
-	said '^.* 1 VM, 1 descriptor - no memory for all of it$' &&
-		said '^kvmstat: no memory for all of a table$' && said 'status 1' ||
+	said '^.* 1 VM, 1 descriptor - out of memory: incomplete$' &&
+		said '^kvmstat: out of memory: a table is incomplete$' && said 'status 1' ||
 		verdict=1
 	LD_PRELOAD=$tap_dir/memory.so status "$kvmstat" record --format log --count 1 \
 		--interval 0.01 --image "$here/data/x86_64-6.18-vcpu0.bin"

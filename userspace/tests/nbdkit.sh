@@ -343,7 +343,7 @@ mistakes()
 		kvmstats-socket= &&
 		refused ': must be a path of 1 to 107 bytes' \
 		"kvmstats-socket=/$(printf '%0120d' 0)" &&
-		refused 'the filter kvmstats can be there only once' \
+		refused 'the filter kvmstats can be used only once' \
 		--filter="$filter" &&
 		nbdkit --filter="$filter" null --help | grep -q '^kvmstats-socket='
 }

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck disable=SC2016 # what other shells than this one expand
 # usage: run-places.sh BUILD-DIR - kvmstat run with VMMs that have another user,
-# root or /tmp by the time that they make their VM, and with short lives
+# root or /tmp by the time that they make their VM, or short lives; and without memory
 
 here=$(dirname "$0")
 build=$1
@@ -112,6 +112,95 @@ short_vm_is_counted()
 		[ "$(events sample)" = 1 ]
 }
 
+# The reader is stopped until the VMM has ended: all that was sent is received then,
+# and SIGCONT does not end it.
+dead_vm_is_counted()
+{
+	local pid child
+
+	"${run[@]}" -- sh -c 'kill -STOP $PPID
+		"$0" --no-stats --vcpus 4 --seconds 0.2; exit 6' "$build/demo/demo-vmm" &
+	pid=$!
+	until child=$(pgrep -P $pid) && grep -q '^State:.*Z' "/proc/$child/status"; do
+		kill -0 $pid || return 1
+		sleep 0.05
+	done
+	kill -CONT $pid
+	status_is 6 wait $pid && [ "$(events gone)" = 1 ] &&
+		jq -es '[.[] | select(.event == "sample")] | last.sources | map(.vcpu) ==
+			[null, 0, 1, 2, 3]' "$tap_dir/json"
+}
+
+# The reader wakes so late that a sample is due when it learns of the VM: there is
+# nothing in it yet, so that it is not the one that --count asks for.
+late_reader_counts()
+{
+	cat >"$tap_dir/late.c" <<-END
+		#define _GNU_SOURCE
+		#include <dlfcn.h>
+		#include <poll.h>
+		#include <signal.h>
+		#include <unistd.h>
+		int ppoll(struct pollfd *polls, nfds_t count, const struct timespec *timeout,
+			  const sigset_t *mask)
+		{
+			int (*next)(struct pollfd *, nfds_t, const struct timespec *,
+				    const sigset_t *);
+			int ret;
+
+			*(void **)&next = dlsym(RTLD_NEXT, "ppoll");
+			ret = next(polls, count, timeout, mask);
+			if (ret > 0)
+				usleep(150000);
+			return ret;
+		}
+	END
+	"${CC:-cc}" -shared -fPIC -o "$tap_dir/late.so" "$tap_dir/late.c" -ldl || return 1
+	LD_PRELOAD=$tap_dir/late.so status_is 6 run --count 1 -- sh -c \
+		'"$0" --no-stats --seconds 0.8; exit 6' "$build/demo/demo-vmm" &&
+		[ "$(events sample)" = 1 ]
+}
+
+# table_is_incomplete: where all six vCPUs are to be in it
+table_is_incomplete()
+{
+	cat "$tap_dir/table"
+	grep -A 1 ' 7 descriptors$' "$tap_dir/table" | grep -qx '  out of memory: incomplete'
+}
+
+# There is no memory for an array of seven pointers, and so for the rates of a VM with
+# six vCPUs. The VMM's own failure stays its status.
+table_without_memory()
+{
+	local said='out of memory: a table is incomplete' status pid
+
+	cat >"$tap_dir/seven.c" <<-END
+		#include <stddef.h>
+		extern void *__libc_calloc(size_t count, size_t size);
+		void *calloc(size_t count, size_t size)
+		{
+			return count == 7 && size == sizeof(void *) ? NULL :
+			       __libc_calloc(count, size);
+		}
+	END
+	"${CC:-cc}" -shared -fPIC -o "$tap_dir/seven.so" "$tap_dir/seven.c" || return 1
+	for status in 0 7; do
+		LD_PRELOAD=$tap_dir/seven.so says "$said" $((status ? status : 1)) \
+			"$kvmstat" run --interval 0.1 --output "$tap_dir/table" -- \
+			sh -c '"$0" --no-stats --vcpus 6 --seconds 1; exit "$1"' \
+			"$build/demo/demo-vmm" $status && table_is_incomplete || return 1
+	done
+	LD_PRELOAD=$tap_dir/seven.so says "$said" 1 "$kvmstat" listen --until-gone \
+		--interval 0.1 "$tap_dir/socket" >"$tap_dir/table" &
+	pid=$!
+	until [ -S "$tap_dir/socket" ]; do
+		kill -0 $pid || return 1
+		sleep 0.05
+	done
+	"$build/demo/demo-vmm" --socket "$tap_dir/socket" --vcpus 6 --seconds 1 >/dev/null
+	wait $pid && table_is_incomplete
+}
+
 no_library_is_said()
 {
 	local other
@@ -123,6 +212,9 @@ no_library_is_said()
 mkdir -p "$tap_dir/copy/lib" && chmod 755 "$tap_dir" &&
 	cp "$build/preload/libkvmstats-preload.so" "$vmm" "$tap_dir/copy/lib/"
 check "a VM of less than an interval" short_vm_is_counted
+check "a VM that has ended before its reader wakes" dead_vm_is_counted
+check "a reader that wakes late, --count 1" late_reader_counts
+check "no memory for all of a table of rates" table_without_memory
 check "a library that is not loaded is said" no_library_is_said
 if command -v musl-gcc >/dev/null; then
 	check "a VMM of another C library" other_c_library

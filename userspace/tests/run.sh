@@ -354,7 +354,7 @@ table_on_standard_error()
 count_ends_the_show_only()
 {
 	status_is 6 run --count 1 -- sh -c \
-		'"$0" --no-stats --seconds 4; exit 6' "$build/demo/demo-vmm" &&
+		'"$0" --no-stats --seconds 0.8; exit 6' "$build/demo/demo-vmm" &&
 		[ "$(events sample)" = 1 ]
 }
 
