@@ -164,7 +164,7 @@ void conn_end(struct receiver *receiver, struct conn *conn, const char *why)
 	conn->peer = NULL;
 	receiver->try_again = true;
 	receiver->num_ended++;
-	if (conn->introduced && !conn->on_behalf)
+	if (conn->introduced && !conn->shadowed)
 		end_shadowed(receiver, conn);
 }
 

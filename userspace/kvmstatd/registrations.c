@@ -142,15 +142,16 @@ static bool same_vm(const struct vm *vm, const struct conn *conn)
 }
 
 /*
- * Of what a VMM says and what a helper says of it, the former counts. And a
- * VMM that comes again after our restart takes the place of what was stored.
+ * Of what a VMM says and what a helper says of it, the former counts; of two
+ * helpers, the first. And a VMM that comes again after our restart takes the place
+ * of what was stored.
  */
 static void settle(struct receiver *receiver, struct conn *conn)
 {
 	for (struct conn *c = receiver->conns; c; c = c->next) {
 		if (!same_process(c, conn))
 			continue;
-		if (conn->on_behalf && !c->on_behalf && c->vm) {
+		if (conn->on_behalf && c->vm && (!c->on_behalf || c->peer)) {
 			conn->shadowed = true;
 		} else if (!conn->on_behalf && c->on_behalf) {
 			conn_drop_vm(receiver, c, "its VMM registers it itself");
@@ -199,7 +200,7 @@ static enum reject enter_vm(struct receiver *receiver, struct conn *conn)
 	settle(receiver, conn);
 	if (conn->shadowed) {
 		log_limited(&vm_limit, LOG_LEVEL_INFO,
-			    "a helper's registration of process %d is not shown: its VMM has registered itself",
+			    "a helper's registration of process %d is not shown: its VMM, or another helper, has registered it",
 			    conn->pid);
 		return REJECT_NONE;
 	}
@@ -449,13 +450,15 @@ static void sweep(struct receiver *receiver)
 	bool due = now_ns - receiver->swept_ns >= SWEEP_NS;
 
 	receiver->registry->counters.heartbeat_ns = now_ns;
+	/* before those that wait are no longer known to wait */
+	if (due)
+		end_silent(receiver, now_ns);
 	if (receiver->try_again || due)
 		resume(receiver);
 	receiver->try_again = false;
 	if (!due)
 		return;
 	receiver->swept_ns = now_ns;
-	end_silent(receiver, now_ns);
 	vcpus_add_seen(receiver->registry, receiver->settings);
 }
 

@@ -77,7 +77,7 @@ discovered()
 {
 	"$build/demo/demo-vmm" --name found01 --seconds 600 &
 	run "kvmstatd-discover" && repeat scraped found01 &&
-		repeat grep -q 'is not shown: its VMM has registered itself' "$tap_dir/agent"
+		repeat grep -q 'is not shown: its VMM, or another helper, has registered it' "$tap_dir/agent"
 }
 
 shown()

@@ -380,16 +380,11 @@ static void a_process_ends(void **state)
 	close(keep);
 }
 
-/* Of what a VMM says and what a helper says of it, the former counts. */
-static void helper_and_vmm(void **state)
+static struct kvmstats_sender *helps(struct agent *agent)
 {
-	struct agent *agent = *state;
 	uint64_t start = process_start_ticks("self");
 	struct kvmstats_sender *sender;
-	int fd;
 
-	SKIP_IN_VALGRIND();
-	NEED_KVM();
 	assert_int_equal(kvmstats_sender_new("found", "", &sender), 0);
 	assert_int_equal(kvmstats_sender_on_behalf(sender, getpid(), start), 0);
 	assert_int_equal(kvmstats_sender_connect(sender, agent->path), 0);
@@ -397,6 +392,40 @@ static void helper_and_vmm(void **state)
 	assert_int_equal(kvmstats_sender_flush(sender), 1);
 	turn(agent);
 	assert_int_equal(agent->registry.count, 1);
+	return sender;
+}
+
+/* Of two helpers the first counts, and the second when that has gone. */
+static void two_helpers(void **state)
+{
+	struct agent *agent = *state;
+	struct kvmstats_sender *one, *two;
+
+	SKIP_IN_VALGRIND();
+	NEED_KVM();
+	one = helps(agent);
+	two = helps(agent);
+	assert_string_equal(agent->registry.vms[0]->key, "found");
+	assert_false(hung_up(kvmstats_sender_fd(two)));
+	kvmstats_sender_free(one);
+	turn(agent);
+	assert_int_equal(agent->registry.count, 0);
+	/* it is to try again */
+	assert_true(hung_up(kvmstats_sender_fd(two)));
+	kvmstats_sender_free(two);
+	kvmstats_sender_free(helps(agent));
+}
+
+/* Of what a VMM says and what a helper says of it, the former counts. */
+static void helper_and_vmm(void **state)
+{
+	struct agent *agent = *state;
+	struct kvmstats_sender *sender;
+	int fd;
+
+	SKIP_IN_VALGRIND();
+	NEED_KVM();
+	sender = helps(agent);
 	assert_true(agent->registry.vms[0]->identity.on_behalf);
 	fd = connect_raw(agent->path);
 	register_vm(fd, "itself");
@@ -450,6 +479,7 @@ int main(void)
 		ON_AGENT(no_descriptor_for_a_message),
 		ON_AGENT(empty_handed),
 		ON_AGENT(a_process_ends),
+		ON_AGENT(two_helpers),
 		ON_AGENT(helper_and_vmm),
 		ON_AGENT(many),
 	};
