@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 
 #include "settings.h"
 
@@ -347,16 +348,27 @@ static int take_line(struct settings *settings, char *line, const char *where)
 	return apply(settings, setting, unquote(trim(value)), where);
 }
 
+#define MAX_FILE_BYTES	(1 << 20)
+
 static int read_file(struct settings *settings, const char *path)
 {
 	FILE *file = fopen(path, "re");
 	char *line = NULL, where[512];
 	unsigned int number = 0;
+	struct stat st;
 	size_t room = 0;
 	int ret = 0;
 
 	if (!file) {
 		log_error("--config %s: %s", path, strerror(errno));
+		return -1;
+	}
+	/* a pipe may be given, a device such as /dev/zero has no end */
+	if (fstat(fileno(file), &st) < 0 || S_ISCHR(st.st_mode) ||
+	    st.st_size > MAX_FILE_BYTES) {
+		log_error("--config %s: it must be a file of at most %d KiB, or a pipe",
+			  path, MAX_FILE_BYTES / 1024);
+		fclose(file);
 		return -1;
 	}
 	errno = 0;

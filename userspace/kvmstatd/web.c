@@ -371,7 +371,7 @@ static int read_document(struct reader *reader, yaml_parser_t *parser)
 {
 	yaml_document_t document;
 	yaml_node_t *root;
-	int ret = 0;
+	int ret = -1;
 
 	if (!yaml_parser_load(parser, &document)) {
 		log_error("%s:%zu: %s", reader->path,
@@ -383,6 +383,9 @@ static int read_document(struct reader *reader, yaml_parser_t *parser)
 	root = yaml_document_get_root_node(&document);
 	if (root)
 		ret = each_pair(reader, root, take_key, top_keys);
+	else	/* perhaps it is just being written */
+		log_error("--web-config %s: the file is empty, which would leave everything open: without TLS and passwords, leave the option out",
+			  reader->path);
 	yaml_document_delete(&document);
 	return ret;
 }

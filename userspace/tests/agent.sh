@@ -392,6 +392,7 @@ bad_usage()
 		usage_error 'allow-uid: .* has no "nosuchuser"' --allow-uid nosuchuser &&
 		usage_error 'unexpected argument "left"' left &&
 		usage_error '--config nosuchfile: No such file' --config nosuchfile &&
+		usage_error '--config /dev/zero: it must be a file' --config /dev/zero &&
 		usage_error '--include: must be an extended' --include '(' &&
 		usage_error 'unknown option "--conf"' --conf=nosuchfile &&
 		usage_error 'unknown option "-x"' -x &&
