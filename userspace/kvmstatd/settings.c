@@ -348,7 +348,7 @@ static int take_line(struct settings *settings, char *line, const char *where)
 	return apply(settings, setting, unquote(trim(value)), where);
 }
 
-#define MAX_FILE_BYTES	(1 << 20)
+#define MAX_FILE_BYTES	1048576
 
 static int read_file(struct settings *settings, const char *path)
 {

@@ -325,7 +325,8 @@ static void no_descriptor_for_a_message(void **state)
 	assert_int_equal(agent->registry.count, 1);
 	assert_int_equal(agent->registry.counters.parked, 1);
 	/* however long: it has said something, and that waits here */
-	agent->receiver.conns->since_ns = agent->receiver.swept_ns = 0;
+	agent->receiver.conns->since_ns = 0;
+	agent->receiver.swept_ns = 0;
 	turn(agent);
 	assert_int_equal(agent->registry.counters.parked, 1);
 	assert_false(hung_up(two));
