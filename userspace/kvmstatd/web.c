@@ -384,7 +384,7 @@ static int read_document(struct reader *reader, yaml_parser_t *parser)
 	if (root)
 		ret = each_pair(reader, root, take_key, top_keys);
 	else	/* perhaps it is just being written */
-		log_error("--web-config %s: the file is empty; to serve without TLS and passwords, leave the option out",
+		log_error("--web-config %s: it is empty; leave it out for no TLS and passwords",
 			  reader->path);
 	yaml_document_delete(&document);
 	return ret;

@@ -342,7 +342,7 @@ bad_web_config()
 		'    Server: x' &&
 		web_error 'web.yml:[12]: ' 'basic_auth_users: [' &&
 		web_error 'must be a mapping' '- a' &&
-		web_error 'the file is empty' '# nobody' || return 1
+		web_error 'it is empty' '# nobody' || return 1
 	status_is 1 "$build/kvmstatd/kvmstatd" --socket "$tap_dir/other" \
 		--listen 127.0.0.1:0 --web-config "$tap_dir/nosuch" &&
 		grep -q -- '--web-config .*nosuch: No such file' "$tap_dir/out" &&
