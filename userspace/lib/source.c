@@ -181,6 +181,21 @@ static int load_header(struct kvmstats_source *source, bool all_vcpus,
 	       header_from_uapi(bytes, header);
 }
 
+/* -EPROTO: the identification is no device's */
+static int take_name(struct kvmstats_source *source)
+{
+	struct published_name name;
+	int ret = published_name_from_id(source->id, &name);
+
+	if (ret)
+		return ret;
+	source->name = malloc(sizeof(name));
+	if (!source->name)
+		return -ENOMEM;
+	*source->name = name;
+	return 0;
+}
+
 static int load(struct kvmstats_source *source, bool all_vcpus,
 		struct kvmstats_cache *cache)
 {
@@ -192,7 +207,7 @@ static int load(struct kvmstats_source *source, bool all_vcpus,
 	if (!ret)
 		ret = read_id(source, &header);
 	if (!ret && source->published)
-		ret = published_name_from_id(source->id, &source->name);
+		ret = take_name(source);
 	if (!ret)
 		ret = read_schema(source, &header, cache);
 	if (!ret && all_vcpus)
@@ -218,6 +233,7 @@ static void source_free(struct kvmstats_source *source)
 {
 	kvmstats_schema_unref(source->schema);
 	free(source->id);
+	free(source->name);
 	if (source->mapped)
 		published_unmap(source->image, source->image_bytes);
 	else
@@ -360,8 +376,12 @@ static int load_image(const void *image, size_t size_bytes, bool all_vcpus,
 		return ret;
 	}
 	source->vcpu = vcpu_from_id(source->id);
-	if (published_name_from_id(source->id, &source->name))
-		memset(&source->name, 0, sizeof(source->name));
+	/* any other is the kernel's, or a directory's */
+	ret = take_name(source);
+	if (ret == -ENOMEM) {
+		source_free(source);
+		return ret;
+	}
 	*result = source;
 	return 0;
 }
@@ -419,7 +439,7 @@ int kvmstats_source_fd(const struct kvmstats_source *source)
 
 enum kvmstats_scope kvmstats_source_scope(const struct kvmstats_source *source)
 {
-	if (*source->name.class_name)
+	if (source->name)
 		return KVMSTATS_SCOPE_DEVICE;
 	if (source_has_records(source))
 		return KVMSTATS_SCOPE_VCPUS;
@@ -433,12 +453,12 @@ int kvmstats_source_vcpu(const struct kvmstats_source *source)
 
 const char *kvmstats_source_class(const struct kvmstats_source *source)
 {
-	return source->name.class_name;
+	return source->name ? source->name->class_name : "";
 }
 
 const char *kvmstats_source_device(const struct kvmstats_source *source)
 {
-	return source->name.device;
+	return source->name ? source->name->device : "";
 }
 
 int kvmstats_source_compare(const struct kvmstats_source *a,
@@ -452,8 +472,8 @@ int kvmstats_source_compare(const struct kvmstats_source *a,
 	}
 	if (x != y)
 		return x < y ? -1 : 1;
-	x = strcmp(a->name.class_name, b->name.class_name);
-	return x ? x : strcmp(a->name.device, b->name.device);
+	x = strcmp(kvmstats_source_class(a), kvmstats_source_class(b));
+	return x ? x : strcmp(kvmstats_source_device(a), kvmstats_source_device(b));
 }
 
 const char *kvmstats_source_id(const struct kvmstats_source *source)

@@ -6,16 +6,18 @@
 #include "published.h"
 
 struct kvmstats_source {
+	/* A fleet has tens of thousands of sources: mind the holes. */
 	int fd;				/* -1: an image, or one vCPU of @all */
 	int vcpu;			/* -1: none */
+	atomic_uint refs;		/* the caller's, and one of each vCPU */
 	bool published;			/* by a program, not by the kernel */
-	struct published_name name;	/* "": no device's */
+	bool mapped;			/* @image is the file's memory */
+	atomic_bool never_waits;
+	struct published_name *name;	/* NULL: no device's */
 	const unsigned char *image;	/* NULL: read @fd */
 	size_t image_bytes;
-	bool mapped;			/* @image is the file's memory */
 	char *id;
 	struct kvmstats_schema *schema;
-	atomic_bool never_waits;
 	DIR *directory;			/* in debugfs; NULL: none */
 	/*
 	 * All vCPUs of a VM have records, one for each, in one file. One of them
@@ -24,7 +26,6 @@ struct kvmstats_source {
 	struct records records;
 	struct kvmstats_source *all;
 	size_t index;
-	atomic_uint refs;		/* the caller's, and one of each vCPU */
 };
 
 static inline bool source_has_records(const struct kvmstats_source *source)
