@@ -265,6 +265,8 @@ static enum reject reject_of(int error)
 	case -EPERM:
 	case -ESRCH:
 		return REJECT_BEHALF;
+	case -ENOMEM:
+		return REJECT_VMS;
 	default:
 		return REJECT_MALFORMED;
 	}

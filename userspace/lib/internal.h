@@ -35,8 +35,8 @@ struct kvmstats_schema {
 
 /* Where one vCPU after the other has its values, in elements. */
 struct records {
-	size_t words;		/* of each; 0: there is one list of values */
-	size_t values_word;	/* in it; at 0 is the vCPU's number */
+	uint32_t words;		/* of each; 0: there is one list of values */
+	uint32_t values_word;	/* in it; at 0 is the vCPU's number */
 };
 
 /* uapi.c: every byte that comes from a descriptor goes through these */

@@ -30,8 +30,7 @@ struct kvmstats_peer {
 	pid_t vm_pid;
 	uint64_t start_time_ticks;
 	uint32_t total_fds;
-	char name[KVMSTATS_MAX_VM_NAME + 1];
-	char uuid[KVMSTATS_MAX_VM_NAME + 1];
+	char *name, *uuid;	/* NULL: not introduced */
 };
 
 int kvmstats_listen(const char *path, mode_t mode)
@@ -146,6 +145,12 @@ static int introduce(struct kvmstats_peer *peer,
 		return -EPERM;
 	if (peer->introduced)
 		return says_the_same(peer, message) ? 0 : -EBADMSG;
+	free(peer->name);
+	free(peer->uuid);
+	peer->name = strdup(message->name);
+	peer->uuid = strdup(message->uuid);
+	if (!peer->name || !peer->uuid)
+		return -ENOMEM;
 	if (message->on_behalf) {
 		if (find_process_that_began(peer, message->pid,
 					    message->start_time_ticks))
@@ -157,8 +162,6 @@ static int introduce(struct kvmstats_peer *peer,
 	} else {
 		find_process(peer);
 	}
-	strcpy(peer->name, message->name);
-	strcpy(peer->uuid, message->uuid);
 	peer->on_behalf = message->on_behalf;
 	peer->introduced = true;
 	return 0;
@@ -433,12 +436,12 @@ gid_t kvmstats_peer_gid(const struct kvmstats_peer *peer)
 
 const char *kvmstats_peer_name(const struct kvmstats_peer *peer)
 {
-	return peer->name;
+	return peer->introduced ? peer->name : "";
 }
 
 const char *kvmstats_peer_uuid(const struct kvmstats_peer *peer)
 {
-	return peer->uuid;
+	return peer->introduced ? peer->uuid : "";
 }
 
 /*
@@ -467,5 +470,7 @@ void kvmstats_peer_free(struct kvmstats_peer *peer)
 		hang_up(peer->socket_fd);
 	if (peer->pidfd >= 0)
 		close(peer->pidfd);
+	free(peer->name);
+	free(peer->uuid);
 	free(peer);
 }

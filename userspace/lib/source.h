@@ -13,19 +13,19 @@ struct kvmstats_source {
 	bool published;			/* by a program, not by the kernel */
 	bool mapped;			/* @image is the file's memory */
 	atomic_bool never_waits;
+	/*
+	 * All vCPUs of a VM have records, one for each, in one file. One of them
+	 * has the record @index of the file of @all, which lives as long as it.
+	 */
+	uint32_t index;
+	struct records records;
+	struct kvmstats_source *all;
 	struct published_name *name;	/* NULL: no device's */
 	const unsigned char *image;	/* NULL: read @fd */
 	size_t image_bytes;
 	char *id;
 	struct kvmstats_schema *schema;
 	DIR *directory;			/* in debugfs; NULL: none */
-	/*
-	 * All vCPUs of a VM have records, one for each, in one file. One of them
-	 * has the record @index of the file of @all, which lives as long as it.
-	 */
-	struct records records;
-	struct kvmstats_source *all;
-	size_t index;
 };
 
 static inline bool source_has_records(const struct kvmstats_source *source)
