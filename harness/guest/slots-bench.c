@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * slots-bench instructions ENTRIES
- * slots-bench running VCPUS [CHANGES]
+ * slots-bench running VCPUS [CHANGES [without-lists]]
  *
  * What a change of memory slots costs: with a list, with plain ioctls, and with
  * plain ioctls while all vCPUs are stopped. ENTRIES: half of them delete a slot,
@@ -11,7 +11,8 @@
  * counts them. "running": vCPUs work on other memory than that which changes.
  * Microseconds: the median change, the longest one, and the longest stall of a
  * vCPU, between two looks at the TSC; page faults for each change until all vCPUs
- * have gone over their memory again.
+ * have gone over their memory again. "without-lists": plain ioctls only, and page
+ * faults are not counted, so that an unpatched kernel can be put under the load.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -64,6 +65,7 @@ static struct vcpu {
 } vcpus[VCPUS_MAX];
 
 static int vm, nr_vcpus;
+static bool patched = true;
 static unsigned char *low, *range, *other;
 static bool stop;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -142,7 +144,7 @@ static void set_up_vcpu(int i)
 		die("registers");
 	v->run = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
 	v->stats_fd = ioctl(v->fd, GET_STATS_FD, 0);
-	if (v->run == MAP_FAILED || v->stats_fd < 0)
+	if (v->run == MAP_FAILED || (patched && v->stats_fd < 0))
 		die("a vCPU's files");
 }
 
@@ -247,7 +249,7 @@ static uint64_t count_faults(void)
 	uint64_t sum = 0, value;
 	char d[256];
 
-	for (int i = 0; i < nr_vcpus; i++) {
+	for (int i = 0; patched && i < nr_vcpus; i++) {
 		int fd = vcpus[i].stats_fd;
 
 		if (pread(fd, h, sizeof(h), 0) != sizeof(h))
@@ -390,7 +392,7 @@ static void bench_running(int changes)
 		if (pthread_create(&vcpus[i].thread, NULL, run_vcpu, &vcpus[i]))
 			die("pthread_create");
 	}
-	for (enum way way = LIST; way < WAYS; way++) {
+	for (enum way way = patched ? LIST : PLAIN; way < WAYS; way++) {
 		wait_passes();
 		bench_way(way, changes);
 	}
@@ -406,10 +408,12 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	nr_vcpus = n;
-	if ((argc == 3 || argc == 4) && !strcmp(argv[1], "running") &&
-	    n >= 1 && n <= VCPUS_MAX)
-		bench_running(argc == 4 ? atoi(argv[3]) : 20);
+	patched = argc < 5;
+	if (argc >= 3 && argc <= 5 && !strcmp(argv[1], "running") &&
+	    n >= 1 && n <= VCPUS_MAX &&
+	    (patched || !strcmp(argv[4], "without-lists")))
+		bench_running(argc > 3 ? atoi(argv[3]) : 20);
 	fputs("usage: slots-bench instructions ENTRIES (2 to 64)\n"
-	      "       slots-bench running VCPUS (1 to 16) [CHANGES]\n", stderr);
+	      "       slots-bench running VCPUS (1 to 16) [CHANGES [without-lists]]\n", stderr);
 	return 2;
 }

@@ -236,7 +236,7 @@ kvmstats_source_schema(const struct kvmstats_source *source);
 /*
  * Take a sample: exactly one pread of exactly the data block, no allocation. A
  * device's is copied from a mapping, without a system call, where the file can
- * neither shrink nor get holes (F_SEAL_FUTURE_WRITE, all its memory allocated) and
+ * neither shrink nor get holes (F_SEAL_FUTURE_WRITE), has none (SEEK_HOLE), and
  * the process has fewer than 4096 such mappings. @words is the capacity of @sample
  * in elements; kvmstats_schema_words() are needed and written. Async-signal-safe.
  * [const]
