@@ -24,6 +24,13 @@ ARCHES ?= ## architectures of check-builds; empty means all seven
 SERIES_VERSION ?= ## number in the subjects of "make series"
 DRAFT ?= 0 ## 1: "make series" leaves the placeholder's name; not for sending
 
+# The compilers of Debian's ccache, if it is there, for all that is not a kernel, too.
+# The same file compiles to the same object in every clone.
+export PATH := /usr/lib/ccache:$(PATH)
+export CCACHE_DIR ?= $(strip $(KVMSTATS_CACHE))/ccache
+export CCACHE_BASEDIR ?= $(CURDIR)
+export CCACHE_NOHASHDIR ?= 1
+
 all: userspace ## build our programs
 
 # --- the series --------------------------------------------------------------
