@@ -1,20 +1,22 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# usage: kvmstatd-e2e.sh BUILD-DIR - from VMs to the answers of a Prometheus
+# usage: kvmstatd-e2e.sh BUILD-DIR [emulated] - from VMs to the answers of a Prometheus
 #
 # Two QEMUs that know nothing of statistics, one found by kvmstatd-discover and
 # one with our preloaded library, the demonstration VMM, and a disk; kvmstatd as a user
 # without a capability, the helper as another one with one. For a kernel with
 # the series under test and its host's root, or any machine with /dev/kvm; runs
-# as root, in namespaces of its own as far as the kernel has them.
+# as root, in namespaces of its own as far as the kernel has them. Emulated: without
+# promtool, which takes 40 s a time there to read text whose syntax no kernel changes.
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$(dirname "$here")")
 build=$1
-if [ "${2-}" != isolated ]; then
+place=${2-}
+if [ "${3-}" != isolated ]; then
 	spaces=(--pid --fork --kill-child --mount-proc)
 	! unshare --net true 2>/dev/null || spaces+=(--net)
-	exec unshare "${spaces[@]}" "$0" "$build" isolated
+	exec unshare "${spaces[@]}" "$0" "$build" "${place:-native}" isolated
 fi
 . "$top/userspace/tests/tap.sh"
 agent_uid=65534
@@ -156,7 +158,8 @@ prometheus()
 	    static_configs:
 	      - targets: ["${AGENT#http://}"]
 	END
-	promtool check config "$tap_dir/prometheus.yml" || return 1
+	[ "$place" = emulated ] || promtool check config "$tap_dir/prometheus.yml" ||
+		return 1
 	command prometheus --config.file="$tap_dir/prometheus.yml" \
 		--storage.tsdb.path="$tap_dir/tsdb" --log.level=warn \
 		--web.listen-address="${PROMETHEUS#http://}" \
@@ -226,8 +229,10 @@ check "values of the first QEMU" e2e values "$found" found
 check "values of the second QEMU" e2e values "$loaded" loaded
 check "values of the demonstration" e2e values "$demo" demo
 check "a quantile" e2e quantile "$demo" demo
-check "promtool: text format" promtool_text
-check "promtool: OpenMetrics" promtool_openmetrics
+if [ "$place" != emulated ]; then
+	check "promtool: text format" promtool_text
+	check "promtool: OpenMetrics" promtool_openmetrics
+fi
 check "the dashboard's expressions" e2e dashboard "$dashboard" $kernel
 check "health" e2e health
 check "a QEMU is killed: gone within a second" dies "$loaded" loaded
