@@ -8,7 +8,7 @@ SHELL := /bin/bash
 
 # Where the scripts look: they have the same defaults.
 KERNEL_SOURCE ?= ## kernel tree or tarball to use; empty: cache, Debian, kernel.org
-KVMSTATS_CACHE ?= $(HOME)/.cache/kvmstats ## downloads and compiler cache
+KVMSTATS_CACHE ?= $(HOME)/.cache/kvmstats ## downloads, compiler cache, kernels
 JOBS ?= $(shell nproc) ## parallel jobs of a kernel build
 SERIES ?= linux-5.10 ## or qemu-7.2: the series of tree, refresh, series
 TREE ?= ## tree that refresh reads; empty: build/SERIES
@@ -130,7 +130,7 @@ test: ## check, the series, all builds, all architectures' boots
 	scripts/packages need tree fetch build kernel kernel-x86_64 \
 		kernel-arm64 kernel-i386 cross check series docs boot boot-mips \
 		boot-ppc64le boot-s390x intel
-	scripts/run-parts 'tree=scripts/compose && scripts/compose --base' \
+	scripts/run-parts 'tree=scripts/compose' \
 		'&checks=make checks' \
 		'boot-tests=AFTER_KERNELS="$(EVERY_PATCH) make check-builds" make boot-tests' \
 		$(LONG_PARTS)
