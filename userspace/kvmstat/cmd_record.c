@@ -96,9 +96,7 @@ static int on_turn(void *context)
 		recorder->file.banner = columns_banner(recorder->columns);
 	if (recorder->status)
 		return -ECANCELED;
-	recorder->status = recfile_write(&recorder->file,
-					 &recorder->fleet.while_waiting,
-					 recorder->text,
+	recorder->status = recfile_write(&recorder->file, recorder->text,
 					 ftello(recorder->out));
 	rewind(recorder->out);
 	if (hung_up && !recorder->status) {
@@ -143,8 +141,10 @@ static int open_and_run(struct recorder *recorder)
 	status = fleet_open(&recorder->fleet, &recorder->request, &ops,
 			    recorder);
 	if (!status) {
+		fleet_begin(&recorder->fleet);
+		recorder->file.while_waiting = &recorder->fleet.while_waiting;
 		status = recfile_open(&recorder->file);
-		status = status ? status : run(recorder);
+		status = status || interrupted ? status : run(recorder);
 		end = recfile_close(&recorder->file);
 		status = status ? status : end;
 	}

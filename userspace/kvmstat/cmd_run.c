@@ -182,7 +182,7 @@ static int open_output(struct run *run)
 		fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	if (fd < 0)
 		return fail(RUN_FAILED, "%s: %s", path, strerror(errno));
-	if (output_open(&run->output, fd))
+	if (output_open(&run->output, fd, path ? path : "standard error"))
 		return fail(RUN_FAILED, "no memory");
 	run->output.may_wait = true;
 	return STATUS_OK;
@@ -248,8 +248,10 @@ static int explain_end(struct run *run, int shown, int status)
 
 	signals_release(&run->fleet.while_waiting);
 
-	if (shown && shown != -EPIPE && shown != -EINTR) {
-		fprintf(stderr, "kvmstat: run: %s\n", strerror(-shown));
+	/* standard error that nobody reads any more is no failure */
+	if (shown && shown != -EINTR && (shown != -EPIPE || run->request.output)) {
+		fprintf(stderr, "kvmstat: %s: %s\n",
+			output_what(&run->output, "run"), write_error_text(shown));
 		return status ? status : STATUS_FAILED;
 	}
 	if (!run->seen_vm && !run->fleet.preloaded)

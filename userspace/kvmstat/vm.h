@@ -171,6 +171,7 @@ struct fleet {
 	bool says_trouble;	/* as it comes, on standard error */
 	unsigned long interval_ms;
 	unsigned long first_ms;	/* to the first sample; 0: the interval */
+	uint64_t end_ns;	/* of --duration, monotonic; 0: not begun */
 	uint64_t deadline_ns;	/* of the next sample; may be set to now */
 	uint64_t sampled_ns;	/* the last time */
 	unsigned long samples_left;
@@ -195,6 +196,8 @@ void fleet_scan(struct fleet *fleet);
 
 int fleet_open(struct fleet *fleet, const struct request *request,
 	       const struct fleet_ops *ops, void *context);
+/* From now on --duration is measured; by fleet_run, unless it was called before. */
+void fleet_begin(struct fleet *fleet);
 int fleet_run(struct fleet *fleet);
 /* Wait for a first VM, at most @wait_ms. 0 or -errno. */
 int fleet_await(struct fleet *fleet, unsigned long wait_ms);
@@ -222,8 +225,13 @@ int fleet_check_complete(const struct fleet *fleet);
 extern atomic_bool interrupted, hung_up;
 void signals_catch(sigset_t *while_waiting, bool hangup_reopens);
 bool signals_may_wait(int fd);
+/* When --duration ends, monotonic: what waits for a reader then waits no longer. */
+void signals_end_at(uint64_t at_ns);
 int signals_write(const sigset_t *while_waiting, int fd, const char *text,
 		  size_t length);
+/* 0 after this time, or earlier by a signal; -EINTR or -ETIME if no more is to be waited for. */
+int signals_pause(const sigset_t *while_waiting, unsigned int ms);
+const char *write_error_text(int error);
 /* No wait is ahead any more: a signal ends what is being written. */
 void signals_release(const sigset_t *while_waiting);
 /* The same, and the program. */
@@ -237,13 +245,17 @@ struct output {
 	FILE *out;
 	char *text;
 	size_t length;
+	const char *name;	/* of what it is written to */
 	int fd;
 	bool may_wait;
+	bool failed;		/* the last time */
 };
 
-int output_open(struct output *output, int fd);
-/* 0, -EINTR or -errno. */
+int output_open(struct output *output, int fd, const char *name);
+/* 0, -EINTR, -ETIME or -errno. */
 int output_flush(struct output *output, const sigset_t *while_waiting);
+/* What an error of a run is of: the output's name, or else the command's. */
+const char *output_what(const struct output *output, const char *command);
 void output_close(struct output *output);
 
 /* format_table.c, format_json.c: what a sample is written as */

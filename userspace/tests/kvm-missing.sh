@@ -374,12 +374,18 @@ said_when_it_comes()
 
 # ---- outputs that nobody reads
 
+# show writes in its own way
+waits_for_output()
+{
+	waits_for_room "$1" || grep -q pipe_write "/proc/$1/wchan"
+}
+
 # ends_when_blocked NAME: this process, which writes to a pipe, ends by SIGTERM
 ends_when_blocked()
 {
 	local pid=$1 verdict
 
-	wait_until "$pid" grep -q pipe_write "/proc/$pid/wchan" &&
+	wait_until "$pid" waits_for_output "$pid" &&
 		kill "$pid" && timeout 20 tail --pid="$pid" -f /dev/null
 	verdict=$?
 	kill -9 "$pid"
@@ -433,7 +439,7 @@ blocked_run()
 	"$kvmstat" run --json --interval 0.01 --all --output "$tap_dir/fifo" -- \
 		"$build/demo/demo-vmm" --no-stats --seconds 15 >/dev/null &
 	runner=$!
-	wait_until "$runner" grep -q pipe_write "/proc/$runner/wchan" &&
+	wait_until "$runner" waits_for_room "$runner" &&
 		wait_until "$runner" vmm_has_ended
 	ends_when_blocked "$runner"
 	verdict=$?

@@ -228,7 +228,7 @@ two_large_vms()
 
 full_output()
 {
-	says 'No space left on device' 1 "$kvmstat" run --interval 0.1 \
+	says '/dev/full: No space left on device' 1 "$kvmstat" run --interval 0.1 \
 		--output /dev/full -- "$build/demo/demo-vmm" --no-stats \
 		--seconds 0.6
 }
