@@ -235,7 +235,7 @@ static int take_opt(struct recorder *recorder, int letter)
 /* What does not go together, and what follows. */
 static int settle(struct recorder *recorder)
 {
-	const struct request *request = &recorder->request;
+	struct request *request = &recorder->request;
 
 	recorder->file.path = request->output;
 	if (recorder->file.rotate_bytes && !request->output)
@@ -245,6 +245,7 @@ static int settle(struct recorder *recorder)
 		return usage_error(&cmd_record, "--json does not go with another --format");
 	if (request->as_json)
 		recorder->format = FORMAT_JSON;
+	request->as_json = recorder->format == FORMAT_JSON;
 	if (recorder->format == FORMAT_CSV)
 		recorder->file.header = csv_header();
 	if (recorder->format == FORMAT_JSON)

@@ -468,9 +468,9 @@ static int run_batch(struct top *top)
 	struct fleet *fleet = &top->fleet;
 	int ret;
 
+	fleet_explain(fleet);
 	if (!top->request.socket && !count_guests(fleet))
 		return fleet_fail_empty(fleet);
-	fleet_explain(fleet);
 	if (output_open(&top->output, STDOUT_FILENO, "standard output"))
 		return fail(STATUS_FAILED, "no memory");
 	ret = fleet_run(fleet);

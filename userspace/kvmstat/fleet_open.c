@@ -17,12 +17,44 @@
 	"a VM registered whose descriptors did not fit into this process, so " \
 	"its figures are missing; raise the limit on open files (ulimit -n)"
 
+/* The VM of which this was said in full, or 0, and it is said now. */
+static long find_reason(struct fleet *fleet, const struct vm *vm, const char *text)
+{
+	for (size_t i = 0; i < REASONS; i++) {
+		struct reason *reason = &fleet->reasons[i];
+
+		if (!reason->text) {
+			reason->text = strdup(text);
+			reason->pid = vm->pid;
+			return 0;
+		}
+		if (!strcmp(reason->text, text))
+			return reason->pid == vm->pid ? 0 : reason->pid;
+	}
+	return 0;
+}
+
+/* For people a reason is explained once; a program looks at each event alone. */
+static void say_problem(struct fleet *fleet, struct vm *vm)
+{
+	char text[512], why[400];
+	bool events = fleet->ops->event;
+	long other = 0;
+
+	vm_problem_reason(vm, why, sizeof(why));
+	if (!(events && fleet->request->as_json) && *why)
+		other = find_reason(fleet, vm, why);
+	vm_problem_as(vm, other, text, sizeof(text));
+	if (events)
+		fleet_event(fleet, vm, "incomplete", text);
+	else
+		fprintf(stderr, "kvmstat: %s: %s\n", vm_name(vm), text);
+}
+
 /* A VMM that begins may take its descriptors in the next moment. */
 static void tell_problem(struct fleet *fleet, struct vm *vm)
 {
-	int problem = kvmstats_vmm_missing(vm->vmm) ?
-		      kvmstats_vmm_error(vm->vmm) - 1 : 0;
-	char text[512];
+	int problem = vm_problem_code(vm);
 
 	if (problem == vm->said)
 		return;
@@ -31,9 +63,8 @@ static void tell_problem(struct fleet *fleet, struct vm *vm)
 		return;
 	}
 	vm->said = problem;
-	vm_problem(vm, text, sizeof(text));
-	if (*text)
-		fleet_event(fleet, vm, "incomplete", text);
+	if (problem && fleet->ops->event)
+		say_problem(fleet, vm);
 }
 
 /* One more process that could not be inspected. */
@@ -447,6 +478,8 @@ void fleet_close(struct fleet *fleet)
 	for (size_t i = 0; i < fleet->count; i++)
 		vm_free(fleet->vms[i]);
 	free(fleet->vms);
+	for (size_t i = 0; i < REASONS; i++)
+		free(fleet->reasons[i].text);
 	kvmstats_finder_free(fleet->finder);
 	kvmstats_cache_free(fleet->cache);
 }
@@ -486,12 +519,9 @@ void fleet_explain(struct fleet *fleet)
 
 		if (!vm->vmm || !fleet_names(fleet, vm))
 			continue;
-		vm_problem(vm, text, sizeof(text));
-		vm->said = *text ? kvmstats_vmm_error(vm->vmm) - 1 : 0;
-		if (*text && fleet->ops->event)
-			fleet_event(fleet, vm, "incomplete", text);
-		else if (*text)
-			fprintf(stderr, "kvmstat: %s: %s\n", vm_name(vm), text);
+		vm->said = vm_problem_code(vm);
+		if (vm->said)
+			say_problem(fleet, vm);
 	}
 	fleet_trouble(fleet, text, sizeof(text));
 	if (*text)
@@ -510,6 +540,7 @@ int fleet_fail_empty(const struct fleet *fleet)
 	const struct request *request = fleet->request;
 	enum status status = fleet->hidden ? STATUS_DENIED : STATUS_NOTHING;
 	char text[512] = "";
+	bool told = false;	/* people know why */
 	int error;
 
 	if (fleet_had_no_room(fleet))
@@ -523,6 +554,7 @@ int fleet_fail_empty(const struct fleet *fleet)
 		if (!vm->vmm || !fleet_names(fleet, vm))
 			continue;
 		vm_problem(vm, text, sizeof(text));
+		told = vm->said && !request->as_json;
 		error = kvmstats_vmm_error(vm->vmm);
 		if (*text && error != -EIO && error != -ENOTTY)
 			status = status_of(error);
@@ -531,6 +563,8 @@ int fleet_fail_empty(const struct fleet *fleet)
 	}
 	if (!*text)
 		fleet_trouble(fleet, text, sizeof(text));
+	if (told)
+		text[0] = 0;
 	return fail(status, "%s%s%s%s%s", request->socket ?
 		    "no VM has registered" : "no VM with statistics",
 		    !request->guest ? "" : request->socket ? " as " : " is named ",
@@ -552,20 +586,28 @@ int fleet_fail_list(const struct fleet *fleet)
 /* What was asked for by its name is there, whatever else there may be. */
 int fleet_check_complete(const struct fleet *fleet)
 {
-	size_t missing = 0;
+	size_t missing = 0, left_out = 0;
 	char text[300];
 
 	for (size_t i = 0; i < fleet->count; i++) {
 		const struct vm *vm = fleet->vms[i];
 
-		if (vm->vmm && fleet_names(fleet, vm) &&
-		    kvmstats_vmm_error(vm->vmm) == -EMFILE)
+		if (!vm->vmm || !fleet_names(fleet, vm))
+			continue;
+		if (kvmstats_vmm_error(vm->vmm) == -EMFILE)
 			missing += kvmstats_vmm_missing(vm->vmm);
+		/* who does not ask for statistics misses none of a device */
+		if (!fleet->request->without_statistics)
+			left_out += vm_devices_left_out(vm);
 	}
 	if (missing)
 		return fail(STATUS_FAILED,
 			    "%zu descriptors did not fit into this process, so the figures are not complete; raise the limit on open files (ulimit -n)",
 			    missing);
+	if (left_out)
+		return fail(STATUS_FAILED,
+			    "%zu devices are not shown: of a VM that does not register, %d are the most",
+			    left_out, KVMSTATS_MAX_VMM_DEVICES);
 	if (fleet_had_no_room(fleet))
 		return fail(STATUS_FAILED, NO_ROOM);
 	if (fleet_has_trouble(fleet) && !fleet->request->guest) {

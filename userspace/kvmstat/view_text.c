@@ -279,7 +279,7 @@ void view_summary(const struct view *view, char line[LINE_BYTES])
 
 static bool is_missing(const struct view *view, const struct vm *vm)
 {
-	return vm->vmm && !vm->gone && kvmstats_vmm_missing(vm->vmm) &&
+	return vm->vmm && !vm->gone && vm_problem_code(vm) &&
 	       fleet_names(view->fleet, vm);
 }
 
@@ -293,6 +293,26 @@ size_t view_missing_count(const struct view *view)
 	return count;
 }
 
+/* The process of the first line with this reason; 0: that is this line. */
+static long find_reason(const struct view *view, const struct vm *vm)
+{
+	char text[LINE_BYTES], other[LINE_BYTES];
+
+	vm_problem_reason(vm, text, sizeof(text));
+	for (size_t i = 0; *text; i++) {
+		const struct vm *before = view->fleet->vms[i];
+
+		if (before == vm)
+			break;
+		if (!is_missing(view, before))
+			continue;
+		vm_problem_reason(before, other, sizeof(other));
+		if (!strcmp(text, other))
+			return before->pid;
+	}
+	return 0;
+}
+
 void view_missing_line(const struct view *view, size_t index,
 		       char line[LINE_BYTES])
 {
@@ -304,7 +324,7 @@ void view_missing_line(const struct view *view, size_t index,
 
 		if (!is_missing(view, vm) || index--)
 			continue;
-		vm_problem(vm, problem, sizeof(problem));
+		vm_problem_as(vm, find_reason(view, vm), problem, sizeof(problem));
 		snprintf(line, LINE_BYTES, "%.60s: %s", vm_name(vm), problem);
 		return;
 	}

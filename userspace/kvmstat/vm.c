@@ -152,39 +152,113 @@ static const char *remedy(int error, bool any)
 	return "try again";
 }
 
-/* Where the sums of debugfs would have been shown instead. */
-static const char *debugfs_problem(const struct vm *vm)
+/* Why its sums are not shown instead; "" if they were not looked for. */
+static void debugfs_problem(const struct vm *vm, char *text, size_t text_bytes)
 {
-	switch (vm->debugfs_error) {
-	case -EPERM:
-		return "; debugfs is closed by kernel lockdown";
-	case -EACCES:
-		return "; debugfs is open to root only";
-	case -ENOENT:
-		return "; debugfs is not mounted";
-	default:
-		return "";
-	}
+	static const struct {
+		int error;
+		const char *text;
+	} texts[] = {
+		{ EPERM, "debugfs is closed by kernel lockdown" },
+		{ EACCES, "debugfs is open to root only" },
+		{ ENOENT, "debugfs is not mounted" },
+		{ EXDEV, "debugfs is not read in a container, where processes have other numbers" },
+		{ ESRCH, "debugfs has no directory of this VM" },
+	};
+
+	text[0] = 0;
+	if (!vm->debugfs_error)
+		return;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
+		if (texts[i].error == -vm->debugfs_error) {
+			snprintf(text, text_bytes, "; %s", texts[i].text);
+			return;
+		}
+	snprintf(text, text_bytes, "; debugfs could not be read: %s",
+		 strerror(-vm->debugfs_error));
+}
+
+static bool shows_sums(const struct vm *vm)
+{
+	return vm->count && kvmstats_source_is_sum(vm->watches[0].source);
+}
+
+static size_t count_devices(const struct vm *vm)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < vm->count; i++)
+		count += kvmstats_source_scope(vm->watches[i].source) ==
+			 KVMSTATS_SCOPE_DEVICE;
+	return count;
+}
+
+size_t vm_devices_left_out(const struct vm *vm)
+{
+	size_t held = vm->vmm ? kvmstats_vmm_held(vm->vmm, KVMSTATS_FD_DEVICE) : 0;
+	size_t shown = count_devices(vm);
+
+	return held > KVMSTATS_MAX_VMM_DEVICES && held > shown ? held - shown : 0;
+}
+
+int vm_problem_code(const struct vm *vm)
+{
+	int code = vm->vmm && kvmstats_vmm_missing(vm->vmm) ?
+		   kvmstats_vmm_error(vm->vmm) - 1 : 0;
+
+	return 2 * code + !!vm_devices_left_out(vm);
+}
+
+void vm_problem_reason(const struct vm *vm, char *text, size_t text_bytes)
+{
+	int error = vm->vmm ? kvmstats_vmm_error(vm->vmm) : 0;
+	char debugfs[128] = "";
+
+	text[0] = 0;
+	if (!vm->vmm || !kvmstats_vmm_missing(vm->vmm))
+		return;
+	if (!vm->count)
+		debugfs_problem(vm, debugfs, sizeof(debugfs));
+	snprintf(text, text_bytes, "%s%s%s%s",
+		 error && !shows_sums(vm) ? strerror(-error) : "",
+		 error && !shows_sums(vm) ? ": " : "",
+		 remedy(error, vm->count && !shows_sums(vm)), debugfs);
+}
+
+void vm_problem_as(const struct vm *vm, long other, char *text, size_t text_bytes)
+{
+	size_t missing = vm->vmm ? kvmstats_vmm_missing(vm->vmm) : 0;
+	size_t left_out = vm_devices_left_out(vm), length;
+	char reason[400];
+
+	text[0] = 0;
+	if (!missing && !left_out)
+		return;
+	snprintf(text, text_bytes, "process %ld: ", vm->pid);
+	length = strlen(text);
+	if (missing && shows_sums(vm))
+		snprintf(text + length, text_bytes - length, "sums over vCPUs, from debugfs");
+	else if (missing)
+		snprintf(text + length, text_bytes - length,
+			 "%s%zu of %zu descriptors are not available",
+			 vm->count ? "" : "no statistics, ", missing, missing + vm->count);
+	length = strlen(text);
+	vm_problem_reason(vm, reason, sizeof(reason));
+	if (missing && other)
+		snprintf(text + length, text_bytes - length, ", for the reason of process %ld",
+			 other);
+	else if (missing)
+		snprintf(text + length, text_bytes - length, ": %s", reason);
+	length = strlen(text);
+	if (left_out)
+		snprintf(text + length, text_bytes - length, "%s%zu of %zu devices are shown",
+			 missing ? "; " : "", count_devices(vm),
+			 count_devices(vm) + left_out);
 }
 
 void vm_problem(const struct vm *vm, char *text, size_t text_bytes)
 {
-	size_t missing = vm->vmm ? kvmstats_vmm_missing(vm->vmm) : 0;
-	int error = missing ? kvmstats_vmm_error(vm->vmm) : 0;
-
-	text[0] = 0;
-	if (!missing)
-		return;
-	if (vm->count && kvmstats_source_is_sum(vm->watches[0].source)) {
-		snprintf(text, text_bytes, "process %ld: sums over vCPUs, from debugfs: %s",
-			 vm->pid, remedy(error, false));
-		return;
-	}
-	snprintf(text, text_bytes, "process %ld: %s%zu of %zu %s%s%s: %s%s",
-		 vm->pid, vm->count ? "" : "no statistics, ", missing,
-		 missing + vm->count, "descriptors are not available",
-		 error ? ": " : "", error ? strerror(-error) : "",
-		 remedy(error, vm->count), vm->count ? "" : debugfs_problem(vm));
+	vm_problem_as(vm, 0, text, text_bytes);
 }
 
 void watch_end(struct watch *watch)
@@ -362,13 +436,15 @@ int vm_add_debugfs(struct vm *vm, const char *place,
 	struct dirent *entry;
 	char path[300];
 	DIR *dir;
-	int ret = 0;
+	int ret = -ESRCH;
 
-	if (!is_first_pid_namespace())
-		return -ENODATA;
 	dir = opendir(place);
 	if (!dir)
 		return -errno;
+	if (!is_first_pid_namespace()) {
+		closedir(dir);
+		return -EXDEV;
+	}
 	while ((entry = readdir(dir))) {
 		char *end;
 		long tid = strtol(entry->d_name, &end, 10);
@@ -380,7 +456,8 @@ int vm_add_debugfs(struct vm *vm, const char *place,
 		error = kvmstats_source_open_debugfs(path, cache, &source);
 		if (!error)
 			error = vm_add(vm, source, atoi(end + 1), true);
-		ret = error ? error : ret;
+		if (error || ret == -ESRCH)
+			ret = error;
 	}
 	closedir(dir);
 	return ret;

@@ -63,7 +63,7 @@ struct vm {
 		double run, wait;		/* parts of the interval, or NAN */
 	} cpu;
 	int debugfs_error;		/* why its sums cannot be had; 0: not tried */
-	int said;			/* the last problem that was told */
+	int said;			/* vm_problem_code of the last problem that was told */
 	bool seen_incomplete;			/* there may be one: seen once */
 	bool removed;			/* told of, and about to be freed */
 	const char *ending;		/* no connection; has the process ended? */
@@ -102,8 +102,16 @@ const char *vm_name(const struct vm *vm);
 const char *vm_uuid(const struct vm *vm);
 void vm_command(long pid, char name[KVMSTATS_MAX_VM_NAME + 1]);
 int vm_pidfd(const struct vm *vm);
-/* Why statistics are missing, in words; "" if none are. */
+/* Which statistics are missing, and why, in words; "" if none are. */
 void vm_problem(const struct vm *vm, char *text, size_t text_bytes);
+/* The same; why is what was said of the process @other, if that is not 0. */
+void vm_problem_as(const struct vm *vm, long other, char *text, size_t text_bytes);
+/* Only why: equal texts are equal reasons. */
+void vm_problem_reason(const struct vm *vm, char *text, size_t text_bytes);
+/* Changes when the reasons do; 0: nothing is missing. */
+int vm_problem_code(const struct vm *vm);
+/* Devices beyond those that are taken of a VM that was found. */
+size_t vm_devices_left_out(const struct vm *vm);
 
 /* CPU time of the VMM since the last time. */
 void vm_sample_cpu(struct vm *vm);
@@ -142,6 +150,7 @@ struct fleet_ops {
 };
 
 #define TROUBLES 8
+#define REASONS 16
 
 struct fleet {
 	const struct request *request;
@@ -169,6 +178,10 @@ struct fleet {
 		long pid;		/* one of them; 0: of none */
 	} troubles[TROUBLES];
 	bool says_trouble;	/* as it comes, on standard error */
+	struct reason {		/* why statistics are missing; said of one VM in full */
+		char *text;
+		long pid;
+	} reasons[REASONS];
 	unsigned long interval_ms;
 	unsigned long first_ms;	/* to the first sample; 0: the interval */
 	uint64_t end_ns;	/* of --duration, monotonic; 0: not begun */

@@ -80,6 +80,80 @@ mix_is_told()
 	return $verdict
 }
 
+# three_bare: all their processes are in $bares
+three_bare()
+{
+	bares=()
+	cp "$tap_dir/$guest" "$tap_dir/b$guest"
+	for _ in 1 2 3; do
+		"$tap_dir/b$guest" --no-stats --seconds 36000 >/dev/null 2>&1 &
+		bares+=($!)
+	done
+	wait_until "${bares[2]}" lists_three_bare
+}
+
+lists_three_bare()
+{
+	[ "$("$kvmstat" list 2>/dev/null | grep -c " b$guest\$")" = 3 ]
+}
+
+# Why nothing is seen of a fleet is explained once; each VM has its line. Of programs,
+# which look at one event alone, each is told all of it.
+reason_is_explained_once()
+{
+	local verdict=0 command pid
+
+	three_bare || return 1
+	for command in list "top --once --interval 0.1" \
+		"record --duration 5 --interval 0.1" \
+		"record --duration 5 --interval 0.1 --format log"; do
+		# shellcheck disable=SC2086 # words
+		status "$kvmstat" $command
+		[ "$(grep -c 'keeps none' "$tap_dir/said")" = 1 ] || verdict=1
+		for pid in "${bares[@]}"; do
+			[ "$(grep -c "process $pid: no statistics" "$tap_dir/said")" = 1 ] ||
+				verdict=1
+		done
+		[ "$(grep -cE "5 of 5 descriptors are not available, for the reason of process [0-9]+\$" \
+			"$tap_dir/said")" = 2 ] || verdict=1
+	done
+	"$kvmstat" record --duration 5 --interval 0.1 --format json --guest "b$guest" \
+		2>/dev/null >"$tap_dir/json"
+	jq -es '[.[] | select(.event == "incomplete").reason | test("keeps none")] ==
+		[true, true, true]' "$tap_dir/json" || verdict=1
+	kill -9 "${bares[@]}"
+	wait "${bares[@]}"
+	return $verdict
+} 2>/dev/null
+
+# A VM that was found shows as many devices as there are places for, says so once, and
+# that is not all.
+many_devices()
+{
+	local verdict=0
+
+	start_told && tell vm && tell vcpu && tell hold && tell publish 256 || return 1
+	status "$kvmstat" show --pid "$vmm" --fields packets >/dev/null
+	[ "$(grep -c '^# net:' "$tap_dir/said")" = 256 ] && ! said 'devices are' &&
+		said 'status 0' || verdict=1
+	tell publish 4 || return 1
+	for command in "show --fields packets" "record --duration 5 --interval 0.1" \
+		"top --once --interval 0.1 --all"; do
+		# shellcheck disable=SC2086 # words
+		status "$kvmstat" $command --pid "$vmm" >/dev/null
+		[ "$(grep -c "process $vmm: 256 of 260 devices are shown" "$tap_dir/said")" = 1 ] &&
+			said 'kvmstat: 4 devices are not shown: .*256 are the most' &&
+			said 'status 1' || { tail -n 5 "$tap_dir/said"; verdict=1; }
+	done
+	status "$kvmstat" cpu-stats --pid "$vmm"
+	said 'status 0' || verdict=1
+	"$kvmstat" list --json 2>/dev/null |
+		jq -es --argjson pid "$vmm" '.[0].processes[] | select(.pid == $pid).problem |
+			test("256 of 260 devices are shown")' || verdict=1
+	end_told
+	return $verdict
+}
+
 # A VMM that keeps those of its vCPUs only, as QEMU does from 8.1 on.
 part_is_told()
 {
@@ -192,7 +266,36 @@ no_sums_is_told()
 	said 'no statistics, .*; debugfs is open to root only$' && said 'status 3' ||
 		verdict=1
 	rm -r "$tap_dir/debug"
+	# without a directory of this VM
+	mkdir -p "$tap_dir/debug/kvm"
+	status unshare -m sh -c 'mount --bind "$1" /sys/kernel/debug && shift && exec "$@"' \
+		sh "$tap_dir/debug" "$kvmstat" show --pid "$vmm"
+	said 'no statistics, .*; debugfs has no directory of this VM$' && said 'status 3' ||
+		verdict=1
 	end_told
+	return $verdict
+}
+
+# in_container PREPARATION: list, where processes have other numbers
+in_container()
+{
+	status unshare -m --pid --fork --mount-proc sh -c '
+		"$1" --no-stats --seconds 36000 >/dev/null 2>&1 &
+		until "$2" list >/dev/null 2>&1; do sleep 0.1; done
+		'"$1"'
+		sleep 1
+		"$2" list' sh "$tap_dir/$guest" "$kvmstat"
+}
+
+container_is_told()
+{
+	local verdict=0
+
+	in_container 'umount /sys/kernel/debug 2>/dev/null; mount -t tmpfs none /sys/kernel'
+	said 'no statistics, .*; debugfs is not mounted$' || verdict=1
+	mkdir -p "$tap_dir/debug/kvm"
+	in_container "mount --bind $tap_dir/debug /sys/kernel/debug"
+	said 'no statistics, .*; debugfs is not read in a container' || verdict=1
 	return $verdict
 }
 
@@ -545,6 +648,7 @@ if start_told && tell vm && tell bare &&
 else
 	end_told
 	check "VMs with and without statistics" mix_is_told
+	check "a reason is explained once" reason_is_explained_once
 	check "a part of a VM's statistics" part_is_told
 	if [ "$(id -u)" = 0 ] && [ -d /sys/kernel/debug ]; then
 		check "sums are marked" sums_are_marked
@@ -553,6 +657,7 @@ else
 	fi
 	if [ "$(id -u)" = 0 ]; then
 		check "why there are no sums" no_sums_is_told
+		check "why there are no sums, in a container" container_is_told
 	else
 		skip "why there are no sums" "not root"
 	fi
@@ -563,6 +668,7 @@ if [ "$(id -u)" = 0 ]; then
 else
 	skip "processes of other users" "not root"
 fi
+check "more devices than are shown" many_devices
 check "no room for a VM" no_room_for_a_vm
 check "no room for a VM that registers" no_room_for_a_registration
 check "no memory for all of it" no_memory
