@@ -82,6 +82,15 @@ static void print_totals(struct run *run, const struct vm *vm)
 	view_release(view);
 }
 
+/* At the end of the show, of the VMs that go on. 0 or -errno. */
+static int print_all_totals(struct run *run)
+{
+	for (size_t i = 0; i < run->fleet.count && !run->request.as_json; i++)
+		if (fleet_shows(&run->fleet, run->fleet.vms[i]))
+			print_totals(run, run->fleet.vms[i]);
+	return output_flush(&run->output, &run->fleet.while_waiting);
+}
+
 /* What it did since the last table, and in all. */
 static void on_last(void *context, const struct vm *vm)
 {
@@ -288,6 +297,8 @@ static int start_and_show(struct run *run)
 	/* for VMs of many vCPUs; the VMM has the limit as it was */
 	kvmstats_raise_fd_limit();
 	shown = fleet_run(&run->fleet);
+	if (!shown)
+		shown = print_all_totals(run);
 	run->no_room = fleet_had_no_room(&run->fleet);
 	close_fleet(run);
 	return explain_end(run, shown, await_end(run));
@@ -460,8 +471,9 @@ static int run_run(const struct command *command, int argc, char **argv)
 
 static const struct opt run_opts[] = {
 	{ 'o', "output", "PATH", "write there, not to standard error" },
-	COMMON('j'), COMMON('F'), COMMON('i'), COMMON('n'),
-	COMMON('d'),
+	COMMON('j'), COMMON('F'), COMMON('i'),
+	{ 'n', "count", "N", "print N times; the VMM goes on" },
+	{ 'd', "duration", "SECONDS", "print for this time; the VMM goes on" },
 	{ 'A', "agent", NULL, "become the VMM, and let kvmstatd show it" },
 	{ 'S', "socket", "PATH", "where kvmstatd listens, for --agent" },
 	{ 'a', "all", NULL, "show statistics that are 0, too" },

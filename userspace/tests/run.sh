@@ -358,6 +358,20 @@ count_ends_the_show_only()
 		[ "$(events sample)" = 1 ]
 }
 
+# The show's time is over, the VMM's is not: the totals so far, and its status at the end.
+duration_ends_the_show_only()
+{
+	"$kvmstat" help run | grep -q -- '--duration SECONDS  *print for this time; the VMM goes on' &&
+		"$kvmstat" help run | grep -q -- '--count N  *print N times; the VMM goes on' ||
+		return 1
+	status_is 6 "$kvmstat" run --duration 1 --interval 0.3 --output "$tap_dir/show" -- \
+		sh -c '"$0" --no-stats --seconds 3; cp "$1" "$1.then"; exit 6' \
+		"$build/demo/demo-vmm" "$tap_dir/show" &&
+		cmp "$tap_dir/show" "$tap_dir/show.then" &&
+		[ "$(grep -c '^totals of VM demo-vmm' "$tap_dir/show")" = 1 ] &&
+		sed -n '/^totals/,$p' "$tap_dir/show" | grep -qE '^exits +[1-9]'
+}
+
 two_of_a_script()
 {
 	status_is 5 run -- sh -c '"$0" errno && "$0" errno; exit 5' "$vmm" &&
@@ -510,6 +524,7 @@ check "a script that runs two VMMs" two_of_a_script
 check "a VMM of ours that knows of no statistics" demo_vmm_unchanged
 check "the table is on standard error" table_on_standard_error
 check "the end of the show is not the VMM's" count_ends_the_show_only
+check "the same, by time" duration_ends_the_show_only
 if [ -n "$(command -v qemu-system-x86_64)" ] && [ "$(uname -m)" = x86_64 ]; then
 	check "QEMU with two vCPUs" qemu_shows_its_vcpus
 	check "QEMU paused, in its sandbox, by its own name" qemu_paused_and_sandboxed
