@@ -159,7 +159,7 @@ static int open_path(const char *path)
 	if (ret == -ENXIO && !is_file && !S_ISFIFO(named.st_mode))
 		ret = -ENODEV;
 	/* writes wait, so that nothing is lost */
-	if (!ret && fcntl(fd, F_SETFL, O_APPEND) < 0)
+	if (!ret && !is_file && fcntl(fd, F_SETFL, O_APPEND) < 0)
 		ret = -errno;
 	if (ret && fd >= 0)
 		close(fd);
