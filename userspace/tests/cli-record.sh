@@ -235,7 +235,7 @@ until_said()
 	local end=$((SECONDS + 60))
 
 	until grep -qF -- "$1" fifo.err; do
-		kill -0 $recorder && [ $SECONDS -lt $end ] || return 1
+		kill -0 "$recorder" && [ $SECONDS -lt $end ] || return 1
 		sleep 0.02
 	done
 }
@@ -291,8 +291,8 @@ fifo_without_reader()
 # until_ended: the record, whose --duration is 1 s
 until_ended()
 {
-	timeout 20 tail --pid=$recorder -f /dev/null || kill -9 $recorder
-	wait $recorder
+	timeout 20 tail --pid="$recorder" -f /dev/null || kill -9 "$recorder"
+	wait "$recorder"
 }
 
 # The end of --duration ends a write that waits, and says what is lost.

@@ -199,6 +199,7 @@ several_vms()
 # Where no others are: the only one need not be named, and of two the choice is shown.
 only_vm()
 {
+	# shellcheck disable=SC2016 # the inner shell's
 	unshare -m --pid --fork --mount-proc bash -c '
 		. "$1/tap.sh"
 		kvmstat=$2/kvmstat/kvmstat
