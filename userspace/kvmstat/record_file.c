@@ -32,6 +32,16 @@ static int fail_file(const struct recfile *file, int error)
 		    write_error_text(error));
 }
 
+/* A signal is an end, not a failure; so is the reader of a pipe that has gone. */
+static int finish_write(const struct recfile *file, int ret)
+{
+	if (ret == -EINTR || (!file->path && ret == -EPIPE)) {
+		interrupted = true;
+		return STATUS_OK;
+	}
+	return ret ? fail_file(file, ret) : STATUS_OK;
+}
+
 /* Others may have made it shorter (copytruncate of logrotate), or longer. */
 static int find_end(struct recfile *file)
 {
@@ -134,11 +144,7 @@ static int begin_file(struct recfile *file)
 	file->began = false;
 	if (!status)
 		ret = put_header(file);
-	if (ret == -EINTR || (!file->path && ret == -EPIPE)) {
-		interrupted = true;
-		ret = 0;
-	}
-	return ret ? fail_file(file, ret) : status;
+	return status ? status : finish_write(file, ret);
 }
 
 /*
@@ -156,6 +162,7 @@ static int open_path(const char *path)
 
 	if (!ret && (fstat(fd, &opened) < 0 || S_ISREG(opened.st_mode) != is_file))
 		ret = -EAGAIN;
+	/* a socket, or a device that is not there: no reader will come */
 	if (ret == -ENXIO && !is_file && !S_ISFIFO(named.st_mode))
 		ret = -ENODEV;
 	/* writes wait, so that nothing is lost */
@@ -195,10 +202,12 @@ static int lock(const struct recfile *file)
 		return fail(STATUS_FAILED, "%s: another record writes to it", file->path);
 	}
 	if (other.l_type == F_RDLCK)
-		fprintf(stderr, "kvmstat: %s: process %d, which reads it, has a lock on it; another record that writes to it will not be noticed\n",
+		fprintf(stderr,
+			"kvmstat: %s: process %d, which reads it, has a lock on it; another record that writes to it will not be noticed\n",
 			file->path, other.l_pid);
 	else
-		fprintf(stderr, "kvmstat: %s: cannot be locked (%s); another record that writes to it will not be noticed\n",
+		fprintf(stderr,
+			"kvmstat: %s: cannot be locked (%s); another record that writes to it will not be noticed\n",
 			file->path, strerror(error));
 	return STATUS_OK;
 }
@@ -357,10 +366,5 @@ int recfile_write(struct recfile *file, const char *text, size_t length)
 		ret = put(file, text, length);
 	if (!ret && file->sync == SYNC_SAMPLE && file->is_file)
 		ret = fdatasync(file->fd) < 0 ? -errno : 0;
-	/* a signal is an end, not a failure; so is a pipe's reader that has gone */
-	if (ret == -EINTR || (!file->path && ret == -EPIPE)) {
-		interrupted = true;
-		return STATUS_OK;
-	}
-	return ret ? fail_file(file, ret) : STATUS_OK;
+	return finish_write(file, ret);
 }

@@ -150,7 +150,7 @@ int signals_pause(const sigset_t *while_waiting, unsigned int ms)
 const char *write_error_text(int error)
 {
 	if (error == -ETIME)
-		return "whoever reads it did not take all of it by the end of --duration; the last sample, or a part of it, is lost";
+		return "not read by the end of --duration; the last sample or a part is lost";
 	return strerror(-error);
 }
 

@@ -224,7 +224,7 @@ said()
 # record_fifo OPTIONS...: in the background
 record_fifo()
 {
-	rm -f fifo
+	rm -f fifo fifo.err
 	mkfifo fifo
 	"$kvmstat" record --image "$vcpu" --interval 0.01 --output fifo "$@" 2>fifo.err &
 	recorder=$!
@@ -234,7 +234,7 @@ until_said()
 {
 	local end=$((SECONDS + 60))
 
-	until grep -qF -- "$1" fifo.err; do
+	until grep -qsF -- "$1" fifo.err; do
 		kill -0 "$recorder" && [ $SECONDS -lt $end ] || return 1
 		sleep 0.02
 	done
@@ -308,18 +308,18 @@ blocked_duration()
 	"$kvmstat" record --image "$vcpu" --interval 0.01 --duration 1 --output fifo \
 		2>fifo.err &
 	recorder=$!
-	status_is 1 until_ended && said 'kvmstat: fifo: whoever reads it did not take' || verdict=1
+	status_is 1 until_ended && said 'kvmstat: fifo: not read by the end of --duration' || verdict=1
 	kill $sleeper
 	# shellcheck disable=SC2217
 	sleep 600 <fifo &
 	sleeper=$!
 	"$kvmstat" record --image "$vcpu" --interval 0.01 --duration 1 >fifo 2>fifo.err &
 	recorder=$!
-	status_is 1 until_ended && said 'standard output: whoever reads it did not take' || verdict=1
+	status_is 1 until_ended && said 'standard output: not read by the end of --duration' || verdict=1
 	"$kvmstat" top --batch --all --image "$vcpu" --interval 0.01 --duration 1 >fifo \
 		2>fifo.err &
 	recorder=$!
-	status_is 1 until_ended && said 'standard output: whoever reads it did not take' || verdict=1
+	status_is 1 until_ended && said 'standard output: not read by the end of --duration' || verdict=1
 	kill $sleeper
 	return $verdict
 }

@@ -233,6 +233,27 @@ full_output()
 		--seconds 0.6
 }
 
+# The reader goes, or does not read until the end of --duration: the VMM's end is awaited.
+fifo_output()
+{
+	local verdict=0
+
+	rm -f "$tap_dir/fifo"
+	mkfifo "$tap_dir/fifo"
+	head -n 1 "$tap_dir/fifo" >/dev/null &
+	says 'fifo: Broken pipe' 1 "$kvmstat" run --json --interval 0.1 \
+		--output "$tap_dir/fifo" -- "$build/demo/demo-vmm" --no-stats \
+		--seconds 1 || verdict=1
+	# shellcheck disable=SC2217 # it is not to read
+	sleep 600 <"$tap_dir/fifo" &
+	local sleeper=$!
+	says 'fifo: not read by the end of --duration' 1 timeout 60 "$kvmstat" run --json \
+		--all --interval 0.01 --duration 4 --output "$tap_dir/fifo" -- \
+		"$build/demo/demo-vmm" --no-stats --seconds 5 || verdict=1
+	kill $sleeper
+	return $verdict
+}
+
 usage()
 {
 	status_is 2 "$kvmstat" run true && status_is 2 "$kvmstat" run -- &&
@@ -492,6 +513,7 @@ of_the_process()
 	check "the library of an installation" installed
 	check "few descriptors, many vCPUs" limited_descriptors
 	check "full disk under the output" full_output
+	check "an output that is not read" fifo_output
 	check "nothing is left in the directory for sockets" leaves_nothing
 	if [ -n "$(command -v valgrind)" ]; then
 		check "no data race in the library" no_data_race
