@@ -94,7 +94,7 @@ reason_is_explained_once()
 	# of other VMs of this machine the reason may be the same
 	for command in list "top --once --interval 0.1 --guest b$guest" \
 		"record --duration 5 --interval 0.1 --guest b$guest" \
-		"record --duration 5 --interval 0.1 --format log --guest b$guest"; do
+		"record --duration 1 --interval 0.1 --format log --guest b$guest"; do
 		# shellcheck disable=SC2086 # words
 		status "$kvmstat" $command
 		for pid in "${bares[@]}"; do
@@ -107,7 +107,7 @@ reason_is_explained_once()
 		[ "$(grep -cE "5 of 5 descriptors are not available, for the reason of process [0-9]+\$" \
 			"$tap_dir/ours")" -ge 2 ] || verdict=1
 	done
-	"$kvmstat" record --duration 5 --interval 0.1 --format json --guest "b$guest" \
+	"$kvmstat" record --duration 1 --interval 0.1 --format json --guest "b$guest" \
 		2>/dev/null >"$tap_dir/json"
 	jq -es '[.[] | select(.event == "incomplete").reason | test("keeps none")] ==
 		[true, true, true]' "$tap_dir/json" || verdict=1
