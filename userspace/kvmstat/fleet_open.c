@@ -604,10 +604,6 @@ int fleet_check_complete(const struct fleet *fleet)
 		return fail(STATUS_FAILED,
 			    "%zu descriptors did not fit into this process, so the figures are not complete; raise the limit on open files (ulimit -n)",
 			    missing);
-	if (left_out)
-		return fail(STATUS_FAILED,
-			    "%zu devices are not shown: of a VM that does not register, %d are the most",
-			    left_out, KVMSTATS_MAX_VMM_DEVICES);
 	if (fleet_had_no_room(fleet))
 		return fail(STATUS_FAILED, NO_ROOM);
 	if (fleet_has_trouble(fleet) && !fleet->request->guest) {
@@ -615,5 +611,9 @@ int fleet_check_complete(const struct fleet *fleet)
 		return fail(STATUS_FAILED,
 			    "what was shown may not be complete: %s", text);
 	}
+	if (left_out)
+		return fail(STATUS_FAILED,
+			    "%zu devices are not shown: of a VM that does not register, %d are the most",
+			    left_out, KVMSTATS_MAX_VMM_DEVICES);
 	return STATUS_OK;
 }
