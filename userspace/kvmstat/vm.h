@@ -102,6 +102,15 @@ const char *vm_name(const struct vm *vm);
 const char *vm_uuid(const struct vm *vm);
 void vm_command(long pid, char name[KVMSTATS_MAX_VM_NAME + 1]);
 int vm_pidfd(const struct vm *vm);
+/* CPU time of the VMM since the last time. */
+void vm_sample_cpu(struct vm *vm);
+/* Two steps, so that a sum is taken over one and the same moment. */
+void vm_sample(struct vm *vm);
+void vm_drop_failed(struct vm *vm);
+/* Totals count from now on, or from the VM's start. */
+void vm_reset(struct vm *vm, bool include_past);
+
+/* missing.c */
 /* Which statistics are missing, and why, in words; "" if none are. */
 void vm_problem(const struct vm *vm, char *text, size_t text_bytes);
 /* The same; why is what was said of the process @other, if that is not 0. */
@@ -112,14 +121,6 @@ void vm_problem_reason(const struct vm *vm, char *text, size_t text_bytes);
 int vm_problem_code(const struct vm *vm);
 /* Devices beyond those that are taken of a VM that was found. */
 size_t vm_devices_left_out(const struct vm *vm);
-
-/* CPU time of the VMM since the last time. */
-void vm_sample_cpu(struct vm *vm);
-/* Two steps, so that a sum is taken over one and the same moment. */
-void vm_sample(struct vm *vm);
-void vm_drop_failed(struct vm *vm);
-/* Totals count from now on, or from the VM's start. */
-void vm_reset(struct vm *vm, bool include_past);
 
 /* vm_vcpus.c */
 /* A descriptor of all vCPUs; as vm_add. */
@@ -206,6 +207,12 @@ void fleet_say_event(const struct fleet *fleet, const struct vm *vm,
 void fleet_announce_gone(struct fleet *fleet, struct vm *vm);
 void fleet_remove_gone(struct fleet *fleet);
 void fleet_scan(struct fleet *fleet);
+/* missing.c: among them as well. What is missing of it, if that is new. */
+void fleet_tell_problem(struct fleet *fleet, struct vm *vm);
+/* One more process that could not be inspected. */
+void fleet_add_trouble(struct fleet *fleet, long pid, int error);
+void fleet_forget_troubles(struct fleet *fleet);
+void fleet_say_troubles(struct fleet *fleet);
 
 int fleet_open(struct fleet *fleet, const struct request *request,
 	       const struct fleet_ops *ops, void *context);
