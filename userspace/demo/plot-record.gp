@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# gnuplot -e "record='FILE.csv'" plot-record.gp >FILE.svg
+# gnuplot -e "record='FILE.csv'" /usr/share/kvmstat/plot-record.gp >FILE.svg
 # Draw what "kvmstat record" wrote as CSV, by VM: exits, time halted, and how long a vCPU
 # waited when it was halted. Needs awk.
 set terminal svg size 960,640 dynamic font "sans,12" background "white"

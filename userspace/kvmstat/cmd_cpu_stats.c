@@ -325,7 +325,33 @@ static int show(struct cpu_stats *stats)
 	return fleet_check_complete(&stats->fleet);
 }
 
-/* The one VM that is named; it need not have statistics. */
+static int fail_several(const struct cpu_stats *stats)
+{
+	const struct fleet *fleet = &stats->fleet;
+	const char *guest = stats->request.guest;
+	char list[400] = "";
+
+	for (size_t i = 0; i < fleet->count; i++) {
+		const struct vm *vm = fleet->vms[i];
+		size_t length = strlen(list);
+
+		if (!vm->vmm || !fleet_names(fleet, vm))
+			continue;
+		/* as many as can be read */
+		if (length > sizeof(list) - 100) {
+			strcpy(list + length, ", ...");
+			break;
+		}
+		snprintf(list + length, sizeof(list) - length - 6, "%s%.60s (pid %ld)",
+			 length ? ", " : "", vm_name(vm), vm->pid);
+	}
+	return guest ? fail(STATUS_USAGE, "several VMs are named %s; choose by --pid: %s",
+			    guest, list) :
+		       fail(STATUS_USAGE, "several VMs; choose by --pid or --guest: %s",
+			    list);
+}
+
+/* The one VM that is named, or the only one; it need not have statistics. */
 static int choose_vm(struct cpu_stats *stats)
 {
 	const struct fleet *fleet = &stats->fleet;
@@ -336,9 +362,7 @@ static int choose_vm(struct cpu_stats *stats)
 		if (!vm->vmm || !fleet_names(fleet, vm))
 			continue;
 		if (stats->vm)
-			return fail(STATUS_USAGE,
-				    "several VMs are named %s; --pid tells them apart",
-				    stats->request.guest);
+			return fail_several(stats);
 		stats->vm = vm;
 	}
 	if (!stats->vm)
@@ -390,7 +414,7 @@ static int run_cpu_stats(const struct command *command, int argc, char **argv)
 	if (!status)
 		status = request_end(&stats.request, argc, argv);
 	if (!status && (stats.request.target_count > 1 ||
-			!stats.request.target_count == !stats.request.guest))
+			(stats.request.target_count && stats.request.guest)))
 		status = usage_error(command, "name one VM, with --pid or --guest");
 	if (!status)
 		status = open_and_show(&stats);
@@ -407,7 +431,7 @@ static const struct opt cpu_stats_opts[] = {
 };
 
 const struct command cmd_cpu_stats = {
-	"cpu-stats", " {--pid PID | --guest NAME} [OPTIONS]",
+	"cpu-stats", " [--pid PID | --guest NAME] [OPTIONS]",
 	"show CPU time: of the VMM, by host CPU and by vCPU",
 	cpu_stats_opts, run_cpu_stats
 };

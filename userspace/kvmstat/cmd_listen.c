@@ -136,7 +136,7 @@ static int listen_and_show(struct listener *listener)
 	};
 	int status, ret;
 
-	if (output_open(&listener->output, STDOUT_FILENO))
+	if (output_open(&listener->output, STDOUT_FILENO, "standard output"))
 		return fail(STATUS_FAILED, "no memory");
 	status = fleet_open(&listener->fleet, &listener->request, &ops,
 			    listener);
@@ -144,7 +144,9 @@ static int listen_and_show(struct listener *listener)
 	if (!status)
 		signals_release(&listener->fleet.while_waiting);
 	if (ret && ret != -EPIPE && ret != -EINTR)
-		status = fail(STATUS_FAILED, "listen: %s", strerror(-ret));
+		status = fail(STATUS_FAILED, "%s: %s",
+			      output_what(&listener->output, "listen"),
+			      write_error_text(ret));
 	else if (!status)
 		status = check_shown(listener);
 	fleet_close(&listener->fleet);

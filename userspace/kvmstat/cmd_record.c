@@ -96,9 +96,7 @@ static int on_turn(void *context)
 		recorder->file.banner = columns_banner(recorder->columns);
 	if (recorder->status)
 		return -ECANCELED;
-	recorder->status = recfile_write(&recorder->file,
-					 &recorder->fleet.while_waiting,
-					 recorder->text,
+	recorder->status = recfile_write(&recorder->file, recorder->text,
 					 ftello(recorder->out));
 	rewind(recorder->out);
 	if (hung_up && !recorder->status) {
@@ -143,8 +141,10 @@ static int open_and_run(struct recorder *recorder)
 	status = fleet_open(&recorder->fleet, &recorder->request, &ops,
 			    recorder);
 	if (!status) {
+		fleet_begin(&recorder->fleet);
+		recorder->file.while_waiting = &recorder->fleet.while_waiting;
 		status = recfile_open(&recorder->file);
-		status = status ? status : run(recorder);
+		status = status || interrupted ? status : run(recorder);
 		end = recfile_close(&recorder->file);
 		status = status ? status : end;
 	}
@@ -235,7 +235,7 @@ static int take_opt(struct recorder *recorder, int letter)
 /* What does not go together, and what follows. */
 static int settle(struct recorder *recorder)
 {
-	const struct request *request = &recorder->request;
+	struct request *request = &recorder->request;
 
 	recorder->file.path = request->output;
 	if (recorder->file.rotate_bytes && !request->output)
@@ -245,6 +245,7 @@ static int settle(struct recorder *recorder)
 		return usage_error(&cmd_record, "--json does not go with another --format");
 	if (request->as_json)
 		recorder->format = FORMAT_JSON;
+	request->as_json = recorder->format == FORMAT_JSON;
 	if (recorder->format == FORMAT_CSV)
 		recorder->file.header = csv_header();
 	if (recorder->format == FORMAT_JSON)

@@ -82,6 +82,15 @@ static void print_totals(struct run *run, const struct vm *vm)
 	view_release(view);
 }
 
+/* At the end of the show, of the VMs that go on. 0 or -errno. */
+static int print_all_totals(struct run *run)
+{
+	for (size_t i = 0; i < run->fleet.count && !run->request.as_json; i++)
+		if (fleet_shows(&run->fleet, run->fleet.vms[i]))
+			print_totals(run, run->fleet.vms[i]);
+	return output_flush(&run->output, &run->fleet.while_waiting);
+}
+
 /* What it did since the last table, and in all. */
 static void on_last(void *context, const struct vm *vm)
 {
@@ -182,7 +191,7 @@ static int open_output(struct run *run)
 		fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	if (fd < 0)
 		return fail(RUN_FAILED, "%s: %s", path, strerror(errno));
-	if (output_open(&run->output, fd))
+	if (output_open(&run->output, fd, path ? path : "standard error"))
 		return fail(RUN_FAILED, "no memory");
 	run->output.may_wait = true;
 	return STATUS_OK;
@@ -248,8 +257,10 @@ static int explain_end(struct run *run, int shown, int status)
 
 	signals_release(&run->fleet.while_waiting);
 
-	if (shown && shown != -EPIPE && shown != -EINTR) {
-		fprintf(stderr, "kvmstat: run: %s\n", strerror(-shown));
+	/* standard error that nobody reads any more is no failure */
+	if (shown && shown != -EINTR && (shown != -EPIPE || run->request.output)) {
+		fprintf(stderr, "kvmstat: %s: %s\n",
+			output_what(&run->output, "run"), write_error_text(shown));
 		return status ? status : STATUS_FAILED;
 	}
 	if (!run->seen_vm && !run->fleet.preloaded)
@@ -286,6 +297,8 @@ static int start_and_show(struct run *run)
 	/* for VMs of many vCPUs; the VMM has the limit as it was */
 	kvmstats_raise_fd_limit();
 	shown = fleet_run(&run->fleet);
+	if (!shown)
+		shown = print_all_totals(run);
 	run->no_room = fleet_had_no_room(&run->fleet);
 	close_fleet(run);
 	return explain_end(run, shown, await_end(run));
@@ -458,8 +471,9 @@ static int run_run(const struct command *command, int argc, char **argv)
 
 static const struct opt run_opts[] = {
 	{ 'o', "output", "PATH", "write there, not to standard error" },
-	COMMON('j'), COMMON('F'), COMMON('i'), COMMON('n'),
-	COMMON('d'),
+	COMMON('j'), COMMON('F'), COMMON('i'),
+	{ 'n', "count", "N", "print N times; the VMM goes on" },
+	{ 'd', "duration", "SECONDS", "print for this time; the VMM goes on" },
 	{ 'A', "agent", NULL, "become the VMM, and let kvmstatd show it" },
 	{ 'S', "socket", "PATH", "where kvmstatd listens, for --agent" },
 	{ 'a', "all", NULL, "show statistics that are 0, too" },

@@ -468,17 +468,17 @@ static int run_batch(struct top *top)
 	struct fleet *fleet = &top->fleet;
 	int ret;
 
+	fleet_explain(fleet);
 	if (!top->request.socket && !count_guests(fleet))
 		return fleet_fail_empty(fleet);
-	fleet_explain(fleet);
-	if (output_open(&top->output, STDOUT_FILENO))
+	if (output_open(&top->output, STDOUT_FILENO, "standard output"))
 		return fail(STATUS_FAILED, "no memory");
 	ret = fleet_run(fleet);
 	output_close(&top->output);
 	signals_release(&fleet->while_waiting);
 	if (ret && ret != -EPIPE && ret != -EINTR)
-		return fail(STATUS_FAILED, "standard output: %s",
-			    strerror(-ret));
+		return fail(STATUS_FAILED, "%s: %s", output_what(&top->output, "top"),
+			    write_error_text(ret));
 	if (!top->tables && !interrupted)
 		return fleet_fail_empty(fleet);
 	if (!filter_matched(&top->view.fields) && !interrupted)

@@ -401,9 +401,9 @@ static int end_turn(struct fleet *fleet)
 	return fleet->ops->turn ? fleet->ops->turn(fleet->context) : 0;
 }
 
-static int run_turn(struct fleet *fleet, uint64_t end_ns)
+static int run_turn(struct fleet *fleet)
 {
-	uint64_t until_ns = earlier(earlier(fleet->deadline_ns, end_ns),
+	uint64_t until_ns = earlier(earlier(fleet->deadline_ns, fleet->end_ns),
 				    scan_due(fleet));
 	int ret = wait_until(fleet, until_ns);
 
@@ -415,15 +415,24 @@ static int run_turn(struct fleet *fleet, uint64_t end_ns)
 		fleet_scan(fleet);
 	if (!ret)
 		ret = end_turn(fleet);
-	if (clock_ns() >= end_ns)
+	if (clock_ns() >= fleet->end_ns)
 		fleet->done = true;
 	return ret;
+}
+
+void fleet_begin(struct fleet *fleet)
+{
+	unsigned long ms = fleet->request->duration_ms;
+
+	if (fleet->end_ns)
+		return;
+	fleet->end_ns = ms ? clock_ns() + ms * 1000000ull : UINT64_MAX;
+	signals_end_at(fleet->end_ns);
 }
 
 /* Until a signal, the end of what was asked for, or -errno of waiting. */
 int fleet_run(struct fleet *fleet)
 {
-	uint64_t end_ns = UINT64_MAX;
 	uint64_t least_ns = earlier(fleet->interval_ms * 100000ull, LEAST_NS);
 	int ret = 0;
 
@@ -431,10 +440,9 @@ int fleet_run(struct fleet *fleet)
 	fleet->deadline_ns = clock_ns() + 1000000ull *
 			     (fleet->first_ms ? fleet->first_ms :
 			      fleet->interval_ms);
-	if (fleet->request->duration_ms)
-		end_ns = clock_ns() + fleet->request->duration_ms * 1000000ull;
+	fleet_begin(fleet);
 	while (!fleet->done && !interrupted && !ret)
-		ret = run_turn(fleet, end_ns);
+		ret = run_turn(fleet);
 	/* what happened since the last sample is not lost */
 	if (!ret && fleet->ops->last && shows_any(fleet) &&
 	    (!interrupted || fleet->sample_on_signal) &&

@@ -13,106 +13,6 @@
 
 #define SCAN_NS		2000000000ull	/* to look at all processes is work */
 #define IMAGE_MAX_BYTES (KVMSTATS_MAX_OFFSET + 0ul)
-#define NO_ROOM \
-	"a VM registered whose descriptors did not fit into this process, so " \
-	"its figures are missing; raise the limit on open files (ulimit -n)"
-
-/* A VMM that begins may take its descriptors in the next moment. */
-static void tell_problem(struct fleet *fleet, struct vm *vm)
-{
-	int problem = kvmstats_vmm_missing(vm->vmm) ?
-		      kvmstats_vmm_error(vm->vmm) - 1 : 0;
-	char text[512];
-
-	if (problem == vm->said)
-		return;
-	if (problem && !vm->seen_incomplete) {
-		vm->seen_incomplete = true;
-		return;
-	}
-	vm->said = problem;
-	vm_problem(vm, text, sizeof(text));
-	if (*text)
-		fleet_event(fleet, vm, "incomplete", text);
-}
-
-/* One more process that could not be inspected. */
-static void add_trouble(struct fleet *fleet, long pid, int error)
-{
-	struct trouble *place = NULL;
-
-	for (size_t i = 0; i < TROUBLES; i++) {
-		struct trouble *trouble = &fleet->troubles[i];
-
-		if (trouble->error == error) {
-			place = trouble;
-			break;
-		}
-		if (!place && !trouble->error)
-			place = trouble;
-	}
-	/* as many kinds as there is room for will do to be noticed */
-	if (!place)
-		return;
-	place->error = error;
-	place->pid = place->count++ ? place->pid : pid;
-}
-
-/* What is the matter is found anew by each scan. */
-static void forget_troubles(struct fleet *fleet)
-{
-	for (size_t i = 0; i < TROUBLES; i++)
-		fleet->troubles[i].count = 0;
-	fleet->hidden = 0;
-}
-
-static void trouble_text(const struct trouble *trouble, char *text,
-			 size_t text_bytes)
-{
-	static const struct {
-		int error;
-		const char *text;
-	} texts[] = {
-		{ ETIME, "no answer within 5 seconds; it will be asked again later" },
-		{ EBUSY, "too many processes do not answer; no others are asked until they do" },
-		{ NO_SUCH_CALL,
-		  "pidfd_open is missing, or a container's system call filter refuses it" },
-		{ EMFILE, "too many open files; raise the limit (ulimit -n)" },
-	};
-	const char *why = strerror(-trouble->error);
-
-	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
-		if (texts[i].error == -trouble->error)
-			why = texts[i].text;
-	if (!trouble->pid)
-		snprintf(text, text_bytes, "/proc could not be read: %s", why);
-	else if (trouble->count == 1)
-		snprintf(text, text_bytes, "process %ld could not be inspected: %s",
-			 trouble->pid, why);
-	else
-		snprintf(text, text_bytes,
-			 "%u processes could not be inspected, for example %ld: %s",
-			 trouble->count, trouble->pid, why);
-}
-
-/* Once when it begins; of processes that do not answer, each. */
-static void say_troubles(struct fleet *fleet)
-{
-	char text[300];
-
-	for (size_t i = 0; i < TROUBLES; i++) {
-		struct trouble *trouble = &fleet->troubles[i];
-
-		if (fleet->says_trouble && trouble->count > trouble->said &&
-		    (!trouble->said || trouble->error == -ETIME)) {
-			trouble_text(trouble, text, sizeof(text));
-			fleet_say(fleet, "%s", text);
-		}
-		trouble->said = trouble->count;
-		if (!trouble->count)
-			trouble->error = 0;
-	}
-}
 
 /* What it has by now. Its first descriptors are announced. */
 static void add_found(struct fleet *fleet, struct vm *vm)
@@ -122,7 +22,7 @@ static void add_found(struct fleet *fleet, struct vm *vm)
 	int ret = vm_add_found(vm), error = kvmstats_vmm_error(vm->vmm);
 
 	if (ret)
-		add_trouble(fleet, vm->pid, ret);
+		fleet_add_trouble(fleet, vm->pid, ret);
 	if (!vm->count && (error == -EIO || error == -ENOTTY))
 		vm->debugfs_error = vm_add_debugfs(vm, DEBUGFS_PLACE,
 						   fleet->cache);
@@ -156,14 +56,14 @@ static void look_again(struct fleet *fleet, struct vm *vm)
 	} else if (ret == -ENODATA) {
 		vm->gone = "the process closed its VM";
 	} else if (ret < 0) {
-		add_trouble(fleet, vm->pid, ret);
+		fleet_add_trouble(fleet, vm->pid, ret);
 	} else if (ret & KVMSTATS_VMM_NEW_VM) {
 		begin_anew(fleet, vm);
 	} else {
 		vm_drop_gone(vm);
 		kvmstats_vmm_settle(vm->vmm);
 		add_found(fleet, vm);
-		tell_problem(fleet, vm);
+		fleet_tell_problem(fleet, vm);
 	}
 }
 
@@ -192,7 +92,7 @@ static int look_first(struct fleet *fleet, pid_t pid, struct vm **result)
 	if (fleet_append(fleet, vm))
 		return -ENOMEM;
 	add_found(fleet, vm);
-	tell_problem(fleet, vm);
+	fleet_tell_problem(fleet, vm);
 	*result = vm;
 	return 1;
 }
@@ -204,7 +104,7 @@ static void look_at_all(struct fleet *fleet)
 	struct vm *vm;
 
 	if (!dir) {
-		add_trouble(fleet, 0, -errno);
+		fleet_add_trouble(fleet, 0, -errno);
 		return;
 	}
 	while ((entry = readdir(dir))) {
@@ -216,7 +116,7 @@ static void look_at_all(struct fleet *fleet)
 		if (ret == -EACCES || ret == -EPERM)
 			fleet->hidden++;
 		else if (ret < 0 && ret != -ESRCH)
-			add_trouble(fleet, pid, ret);
+			fleet_add_trouble(fleet, pid, ret);
 	}
 	closedir(dir);
 }
@@ -224,13 +124,13 @@ static void look_at_all(struct fleet *fleet)
 /* Known processes may have new vCPUs, and there may be new processes. */
 void fleet_scan(struct fleet *fleet)
 {
-	forget_troubles(fleet);
+	fleet_forget_troubles(fleet);
 	for (size_t i = 0; i < fleet->count; i++)
 		if (fleet->vms[i]->vmm)
 			look_again(fleet, fleet->vms[i]);
 	if (fleet->scanning)
 		look_at_all(fleet);
-	say_troubles(fleet);
+	fleet_say_troubles(fleet);
 	fleet_remove_gone(fleet);
 	fleet->next_scan_ns = clock_ns() + SCAN_NS;
 }
@@ -447,131 +347,8 @@ void fleet_close(struct fleet *fleet)
 	for (size_t i = 0; i < fleet->count; i++)
 		vm_free(fleet->vms[i]);
 	free(fleet->vms);
+	for (size_t i = 0; i < REASONS; i++)
+		free(fleet->reasons[i].text);
 	kvmstats_finder_free(fleet->finder);
 	kvmstats_cache_free(fleet->cache);
-}
-
-/* ---- what is missing */
-
-bool fleet_has_trouble(const struct fleet *fleet)
-{
-	for (size_t i = 0; i < TROUBLES; i++)
-		if (fleet->troubles[i].count)
-			return true;
-	return false;
-}
-
-void fleet_trouble(const struct fleet *fleet, char *text, size_t text_bytes)
-{
-	text[0] = 0;
-	for (size_t i = 0; i < TROUBLES; i++) {
-		if (!fleet->troubles[i].count)
-			continue;
-		trouble_text(&fleet->troubles[i], text, text_bytes);
-		return;
-	}
-	if (fleet->hidden)
-		snprintf(text, text_bytes,
-			 "%u processes of other users could not be inspected; to see them, run as root or with CAP_SYS_PTRACE",
-			 fleet->hidden);
-}
-
-/* All that is missing by now; what comes later is said as it comes. */
-void fleet_explain(struct fleet *fleet)
-{
-	char text[512];
-
-	for (size_t i = 0; i < fleet->count; i++) {
-		struct vm *vm = fleet->vms[i];
-
-		if (!vm->vmm || !fleet_names(fleet, vm))
-			continue;
-		vm_problem(vm, text, sizeof(text));
-		vm->said = *text ? kvmstats_vmm_error(vm->vmm) - 1 : 0;
-		if (*text && fleet->ops->event)
-			fleet_event(fleet, vm, "incomplete", text);
-		else if (*text)
-			fprintf(stderr, "kvmstat: %s: %s\n", vm_name(vm), text);
-	}
-	fleet_trouble(fleet, text, sizeof(text));
-	if (*text)
-		fprintf(stderr, "kvmstat: %s\n", text);
-	fleet->says_trouble = true;
-}
-
-bool fleet_had_no_room(const struct fleet *fleet)
-{
-	return fleet->no_room || fleet->in_queue;
-}
-
-/* One that may be seen by others, but not by us, is a reason of its own. */
-int fleet_fail_empty(const struct fleet *fleet)
-{
-	const struct request *request = fleet->request;
-	enum status status = fleet->hidden ? STATUS_DENIED : STATUS_NOTHING;
-	char text[512] = "";
-	int error;
-
-	if (fleet_had_no_room(fleet))
-		return fail(STATUS_FAILED, NO_ROOM);
-	for (size_t i = 0; i < TROUBLES && !fleet->hidden; i++)
-		if (fleet->troubles[i].count)
-			status = status_of(fleet->troubles[i].error);
-	for (size_t i = 0; i < fleet->count && !*text; i++) {
-		const struct vm *vm = fleet->vms[i];
-
-		if (!vm->vmm || !fleet_names(fleet, vm))
-			continue;
-		vm_problem(vm, text, sizeof(text));
-		error = kvmstats_vmm_error(vm->vmm);
-		if (*text && error != -EIO && error != -ENOTTY)
-			status = status_of(error);
-		else if (*text && !fleet_has_trouble(fleet))
-			status = STATUS_NOTHING;
-	}
-	if (!*text)
-		fleet_trouble(fleet, text, sizeof(text));
-	return fail(status, "%s%s%s%s%s", request->socket ?
-		    "no VM has registered" : "no VM with statistics",
-		    !request->guest ? "" : request->socket ? " as " : " is named ",
-		    request->guest ? request->guest : "",
-		    *text ? "; " : "", text);
-}
-
-int fleet_fail_list(const struct fleet *fleet)
-{
-	char text[512];
-
-	fleet_trouble(fleet, text, sizeof(text));
-	fprintf(stderr, "kvmstat: no process with a VM%s%s\n",
-		*text ? "; " : "", text);
-	return fleet->hidden ? STATUS_DENIED : fleet_has_trouble(fleet) ?
-	       STATUS_FAILED : STATUS_NOTHING;
-}
-
-/* What was asked for by its name is there, whatever else there may be. */
-int fleet_check_complete(const struct fleet *fleet)
-{
-	size_t missing = 0;
-	char text[300];
-
-	for (size_t i = 0; i < fleet->count; i++) {
-		const struct vm *vm = fleet->vms[i];
-
-		if (vm->vmm && fleet_names(fleet, vm) &&
-		    kvmstats_vmm_error(vm->vmm) == -EMFILE)
-			missing += kvmstats_vmm_missing(vm->vmm);
-	}
-	if (missing)
-		return fail(STATUS_FAILED,
-			    "%zu descriptors did not fit into this process, so the figures are not complete; raise the limit on open files (ulimit -n)",
-			    missing);
-	if (fleet_had_no_room(fleet))
-		return fail(STATUS_FAILED, NO_ROOM);
-	if (fleet_has_trouble(fleet) && !fleet->request->guest) {
-		fleet_trouble(fleet, text, sizeof(text));
-		return fail(STATUS_FAILED,
-			    "what was shown may not be complete: %s", text);
-	}
-	return STATUS_OK;
 }

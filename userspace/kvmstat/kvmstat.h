@@ -48,7 +48,7 @@ extern const struct command cmd_list, cmd_schema, cmd_show, cmd_dump,
 			    cmd_listen, cmd_top, cmd_record, cmd_run,
 			    cmd_cpu_stats;
 
-/* errors.c: printed, as JSON as well if that is wanted; the status */
+/* text.c: printed, as JSON as well if that is wanted; the status */
 int usage_error(const struct command *command, const char *format, ...)
 	__printf(2, 3);
 int fail(enum status status, const char *format, ...)
@@ -124,7 +124,7 @@ void json_quantiles(struct json *json, const struct kvmstats_desc *desc,
 		    const uint64_t *sample);
 void json_scope(struct json *json, const struct kvmstats_source *source);
 
-/* text.c: numbers for people */
+/* Numbers for people */
 #define SI_TEXT_SIZE 24
 const char *si_text(char text[SI_TEXT_SIZE], double value, const char *unit);
 const char *type_text(char text[SI_TEXT_SIZE], unsigned int type);

@@ -31,8 +31,12 @@ $(O)/asan/kvmstat/kvmstat: $(kvmstat_asan)
 
 check: $(O)/asan/kvmstat/kvmstat
 
-install: install-completion
-.PHONY: install-completion
+install: install-completion install-plot
+.PHONY: install-completion install-plot
+# read by gnuplot, and no example to be copied: so it is not among the documents
+install-plot:
+	install -d $(DESTDIR)$(PREFIX)/share/kvmstat
+	install -m 644 demo/plot-record.gp $(DESTDIR)$(PREFIX)/share/kvmstat/
 install-completion:
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 644 completion/kvmstat \

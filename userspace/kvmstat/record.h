@@ -17,16 +17,19 @@ struct recfile {
 	unsigned long keep;		/* files besides the one written to */
 	enum sync_policy sync;
 	int fd;
+	const sigset_t *while_waiting;	/* for the reader of what is no file */
 	bool is_file;
 	uint64_t bytes;			/* in the file, by now */
 };
 
-/* 0, or a status after a message. */
+/*
+ * 0, or a status after a message. Waits for a reader, if it is a FIFO: 0 after a signal,
+ * too, and then there is nothing to write to.
+ */
 int recfile_open(struct recfile *file);
 int recfile_reopen(struct recfile *file);
 /* All of @text or, in a file, nothing of it. Rotates before. */
-int recfile_write(struct recfile *file, const sigset_t *while_waiting,
-		  const char *text, size_t length);
+int recfile_write(struct recfile *file, const char *text, size_t length);
 int recfile_close(struct recfile *file);
 
 /* format_csv.c, format_log.c: what a sample is written as */

@@ -10,6 +10,9 @@
 
 #include "record.h"
 
+#define READER_MS	50	/* nothing tells of a FIFO's first reader: look this often */
+#define LOCK_TRIES	10	/* its holder may have gone before it is asked for */
+
 /* Of a record that did not fit; never beyond what is there now. */
 static int cut_back(const struct recfile *file)
 {
@@ -26,7 +29,17 @@ static int fail_file(const struct recfile *file, int error)
 {
 	return fail(file->path ? status_of(error) : STATUS_FAILED, "%s: %s",
 		    file->path ? file->path : "standard output",
-		    strerror(-error));
+		    write_error_text(error));
+}
+
+/* A signal is an end, not a failure; so is the reader of a pipe that has gone. */
+static int finish_write(const struct recfile *file, int ret)
+{
+	if (ret == -EINTR || (!file->path && ret == -EPIPE)) {
+		interrupted = true;
+		return STATUS_OK;
+	}
+	return ret ? fail_file(file, ret) : STATUS_OK;
 }
 
 /* Others may have made it shorter (copytruncate of logrotate), or longer. */
@@ -42,13 +55,12 @@ static int find_end(struct recfile *file)
 	return 0;
 }
 
-static int put(struct recfile *file, const sigset_t *while_waiting,
-	       const char *text, size_t length)
+static int put(struct recfile *file, const char *text, size_t length)
 {
 	int ret = find_end(file);
 
 	if (!ret)
-		ret = signals_write(file->is_file ? NULL : while_waiting,
+		ret = signals_write(file->is_file ? NULL : file->while_waiting,
 				    file->fd, text, length);
 	if (!ret)
 		file->bytes += length;
@@ -64,7 +76,7 @@ static int put_header(struct recfile *file)
 	int ret = find_end(file);
 
 	if (!ret && file->header && !file->bytes && !file->began)
-		ret = put(file, NULL, file->header, strlen(file->header));
+		ret = put(file, file->header, strlen(file->header));
 	/* where nothing can be looked at again, once is all there is to do */
 	file->began = !file->is_file;
 	return ret;
@@ -89,12 +101,14 @@ static int check_header(const struct recfile *file, const char *text,
 static int check_end(struct recfile *file)
 {
 	char last = '\n';
+	int ret;
 
 	if (pread(file->fd, &last, 1, file->bytes - 1) != 1 || last == '\n')
 		return STATUS_OK;
 	fprintf(stderr, "kvmstat: %s: its last line was incomplete\n",
 		file->path);
-	return put(file, NULL, "\n", 1) ? fail_file(file, -errno) : STATUS_OK;
+	ret = put(file, "\n", 1);
+	return ret ? fail_file(file, ret) : STATUS_OK;
 }
 
 static int check_content(struct recfile *file)
@@ -112,10 +126,11 @@ static int check_content(struct recfile *file)
 	return status ? status : check_end(file);
 }
 
+/* 0, or a status after a message. */
 static int begin_file(struct recfile *file)
 {
-	struct stat st;
 	int status = STATUS_OK, ret = 0;
+	struct stat st;
 
 	if (fstat(file->fd, &st) < 0)
 		return fail_file(file, -errno);
@@ -124,26 +139,123 @@ static int begin_file(struct recfile *file)
 	if (file->rotate_bytes && !file->is_file)
 		return fail(STATUS_USAGE, "--rotate: %s is not a regular file",
 			    file->path);
-	if (file->path)
+	if (file->path && file->is_file)
 		status = check_content(file);
 	file->began = false;
 	if (!status)
 		ret = put_header(file);
-	return ret ? fail_file(file, ret) : status;
+	return status ? status : finish_write(file, ret);
+}
+
+/*
+ * Who writes to a FIFO must not be a reader of it, or there would always be one. What
+ * else can be read stays open for that: a file's first line and its last. The
+ * descriptor, -EAGAIN if it is another file by now, -ENXIO without a reader, or -errno.
+ */
+static int open_path(const char *path)
+{
+	struct stat named, opened;
+	bool is_file = stat(path, &named) < 0 || S_ISREG(named.st_mode);
+	int fd = open(path, (is_file ? O_RDWR | O_CREAT : O_WRONLY) | O_APPEND |
+		      O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
+	int ret = fd < 0 ? -errno : 0;
+
+	if (!ret && (fstat(fd, &opened) < 0 || S_ISREG(opened.st_mode) != is_file))
+		ret = -EAGAIN;
+	/* a socket, or a device that is not there: no reader will come */
+	if (ret == -ENXIO && !is_file && !S_ISFIFO(named.st_mode))
+		ret = -ENODEV;
+	/* writes wait, so that nothing is lost */
+	if (!ret && !is_file && fcntl(fd, F_SETFL, O_APPEND) < 0)
+		ret = -errno;
+	if (ret && fd >= 0)
+		close(fd);
+	return ret ? ret : fd;
+}
+
+/*
+ * Two records in one file would be mixed. A lock of the process, which no child of it
+ * has; it is asked for and never waited for. Who can read the file can have a read lock
+ * on it, and keeps us from having ours, but not from writing: no record has the lock then.
+ * STATUS_OK, or a status after a message.
+ */
+static int lock(const struct recfile *file)
+{
+	struct flock other = { .l_type = F_UNLCK };
+	int error = 0;
+
+	for (int i = 0; i < LOCK_TRIES && other.l_type == F_UNLCK; i++) {
+		struct flock own = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+		if (!fcntl(file->fd, F_SETLK, &own))
+			return STATUS_OK;
+		error = errno;
+		other = own;
+		if ((error != EAGAIN && error != EACCES) ||
+		    fcntl(file->fd, F_GETLK, &other) < 0)
+			break;
+	}
+	if (other.l_type == F_WRLCK && (error == EAGAIN || error == EACCES)) {
+		if (other.l_pid > 0)
+			return fail(STATUS_FAILED, "%s: another record writes to it: process %d",
+				    file->path, other.l_pid);
+		return fail(STATUS_FAILED, "%s: another record writes to it", file->path);
+	}
+	if (other.l_type == F_RDLCK)
+		fprintf(stderr,
+			"kvmstat: %s: process %d, which reads it, has a lock on it; another record that writes to it will not be noticed\n",
+			file->path, other.l_pid);
+	else
+		fprintf(stderr,
+			"kvmstat: %s: cannot be locked (%s); another record that writes to it will not be noticed\n",
+			file->path, strerror(error));
+	return STATUS_OK;
+}
+
+/* Or a record that rotates has moved it away since it was opened. */
+static bool is_at_path(const struct recfile *file)
+{
+	struct stat named, opened;
+
+	return !stat(file->path, &named) && !fstat(file->fd, &opened) &&
+	       named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
 }
 
 int recfile_open(struct recfile *file)
 {
-	int flags = O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY;
+	bool said = false;
+	int over = 0;
 
 	if (!file->path) {
 		file->fd = STDOUT_FILENO;
 		return begin_file(file);
 	}
-	file->fd = open(file->path, flags, 0644);
-	if (file->fd < 0)
-		return fail_file(file, -errno);
-	return begin_file(file);
+	while (true) {
+		struct stat st;
+		int status;
+
+		file->fd = open_path(file->path);
+		if (file->fd < 0 && file->fd != -ENXIO && file->fd != -EAGAIN)
+			return fail_file(file, file->fd);
+		if (file->fd >= 0) {
+			status = !fstat(file->fd, &st) && S_ISREG(st.st_mode) ?
+				 lock(file) : STATUS_OK;
+			if (status || is_at_path(file))
+				return status ? status : begin_file(file);
+			close(file->fd);
+			file->fd = -EAGAIN;
+		}
+		if (over == -EINTR)
+			return STATUS_OK;
+		if (over)
+			return fail(STATUS_FAILED, "%s: no reader has opened it within --duration",
+				    file->path);
+		if (file->fd == -ENXIO && !said) {
+			fprintf(stderr, "kvmstat: %s: waiting for a reader\n", file->path);
+			said = true;
+		}
+		over = signals_pause(file->while_waiting, READER_MS);
+	}
 }
 
 /* A new name is lasting only when its directory is. */
@@ -201,11 +313,14 @@ static void numbered(const struct recfile *file, unsigned long number,
 		path[0] = 0;
 }
 
-/* FILE.1 is the youngest; the oldest beyond --keep is lost. */
+/*
+ * FILE.1 is the youngest; the oldest beyond --keep is lost. Closed, and so unlocked, when
+ * it has its new name.
+ */
 static int rotate(struct recfile *file)
 {
 	char from[PATH_MAX], to[PATH_MAX];
-	int status = recfile_close(file);
+	int status = STATUS_OK, closed;
 
 	for (unsigned long i = file->keep; i && !status; i--) {
 		numbered(file, i - 1, from);
@@ -216,6 +331,8 @@ static int rotate(struct recfile *file)
 	}
 	if (!status && !file->keep && unlink(file->path) < 0)
 		status = fail_file(file, -errno);
+	closed = recfile_close(file);
+	status = status ? status : closed;
 	return status ? status : recfile_open(file);
 }
 
@@ -227,12 +344,12 @@ static bool is_full(const struct recfile *file, size_t length)
 	       file->bytes + length > file->rotate_bytes;
 }
 
-int recfile_write(struct recfile *file, const sigset_t *while_waiting,
-		  const char *text, size_t length)
+int recfile_write(struct recfile *file, const char *text, size_t length)
 {
 	int status = STATUS_OK, ret;
 
-	if (!length)
+	/* without a descriptor, it was not opened again because of a signal */
+	if (!length || file->fd < 0)
 		return STATUS_OK;
 	ret = find_end(file);
 	if (!ret && is_full(file, length))
@@ -244,15 +361,10 @@ int recfile_write(struct recfile *file, const sigset_t *while_waiting,
 	/* after a rotation, say; the text may begin with it anyway */
 	if (!ret && file->is_file && !file->bytes && file->banner &&
 	    !starts_with(text, length, file->first))
-		ret = put(file, NULL, file->banner, strlen(file->banner));
+		ret = put(file, file->banner, strlen(file->banner));
 	if (!ret)
-		ret = put(file, while_waiting, text, length);
+		ret = put(file, text, length);
 	if (!ret && file->sync == SYNC_SAMPLE && file->is_file)
 		ret = fdatasync(file->fd) < 0 ? -errno : 0;
-	/* a reader that has gone, or a signal, is an end, not a failure */
-	if (!file->path && (ret == -EPIPE || ret == -EINTR)) {
-		interrupted = true;
-		return STATUS_OK;
-	}
-	return ret ? fail_file(file, ret) : STATUS_OK;
+	return finish_write(file, ret);
 }

@@ -21,12 +21,12 @@ struct preload {
 	char handoff[64];		/* its number and inode */
 };
 
-/* run_program.c: STATUS_OK, or the status for an error that was printed */
+/* run_vmm.c: STATUS_OK, or the status for an error that was printed */
 int run_find_preload(const char *option, char path[PATH_MAX]);
 int run_find_program(const char *name, char path[PATH_MAX]);
 int run_check_program(const char *path, const char *preload);
 
-/* run_process.c: signals for us go to it from then on */
+/* Signals for us go to it from then on */
 int run_start(const char *path, char **argv, const struct preload *preload,
 	      sigset_t *while_waiting);
 /* Takes its place; the status if that fails. */

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
+/* Signals, the end of --duration, and whatever waits for a reader until one of them. */
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,6 +14,7 @@ atomic_bool interrupted, hung_up;
 
 static const int ends[] = { SIGINT, SIGTERM, SIGQUIT, SIGHUP };
 static atomic_bool drawing;
+static uint64_t end_ns = UINT64_MAX;	/* monotonic: of --duration */
 
 /*
  * A terminal can be stopped in the middle of a picture (^S): no signal gets the
@@ -54,6 +57,11 @@ void signals_catch(sigset_t *while_waiting, bool hangup_reopens)
 	sigdelset(while_waiting, SIGWINCH);
 }
 
+void signals_end_at(uint64_t at_ns)
+{
+	end_ns = at_ns;
+}
+
 /* A file takes what it is given; the reader of a pipe or a terminal may be slow. */
 bool signals_may_wait(int fd)
 {
@@ -62,18 +70,43 @@ bool signals_may_wait(int fd)
 	return fstat(fd, &st) < 0 || !S_ISREG(st.st_mode);
 }
 
-/* For PIPE_BUF bytes, at least. */
-static bool has_room(int fd)
+/* Why no more is to be waited for: -EINTR, -ETIME or 0. */
+static int is_over(void)
+{
+	if (interrupted)
+		return -EINTR;
+	return clock_ns() >= end_ns ? -ETIME : 0;
+}
+
+/* For PIPE_BUF bytes, at least. 0, also for an error that the write will tell, or as is_over. */
+static int await_room(const sigset_t *while_waiting, int fd)
 {
 	struct pollfd poll_fd = { .fd = fd, .events = POLLOUT };
+	int over, ret;
 
-	return poll(&poll_fd, 1, 0) == 1;
+	do {
+		struct timespec left = { 0 };
+		uint64_t now_ns = clock_ns();
+
+		over = is_over();
+		if (!over && end_ns > now_ns) {
+			left.tv_sec = (end_ns - now_ns) / 1000000000;
+			left.tv_nsec = (end_ns - now_ns) % 1000000000;
+		}
+		ret = ppoll(&poll_fd, 1, end_ns == UINT64_MAX && !over ? NULL : &left,
+			    while_waiting);
+		if (ret > 0 || (ret < 0 && errno != EINTR))
+			return 0;
+	} while (!over);
+	return over;
 }
 
 /*
- * One write for all that a turn had to say, so that nothing is shown half. A
- * reader that does not read can hold us here: a signal that is not blocked in
- * @while_waiting gets us out (NULL for a file). 0, -EINTR or -errno.
+ * All that a turn had to say, so that nothing is shown half. A reader that does not
+ * read can hold us here: a signal that is not blocked in @while_waiting gets us out
+ * (NULL for a file), and so does the end of --duration. What fits then is written all
+ * the same. Where others write, too, or on a terminal, the write itself may wait:
+ * signals come in there as well. 0, -EINTR, -ETIME or -errno.
  */
 int signals_write(const sigset_t *while_waiting, int fd, const char *text,
 		  size_t length)
@@ -81,31 +114,44 @@ int signals_write(const sigset_t *while_waiting, int fd, const char *text,
 	sigset_t blocked;
 	int ret = 0;
 
-	if (while_waiting)
-		sigprocmask(SIG_SETMASK, while_waiting, &blocked);
 	while (length && !ret) {
-		size_t part = length;
+		size_t part = while_waiting && length > PIPE_BUF ? PIPE_BUF : length;
 		ssize_t written;
 
-		/* no signal is to be waited for any more */
-		if (interrupted && while_waiting) {
-			if (!has_room(fd)) {
-				ret = -EINTR;
+		if (while_waiting) {
+			ret = await_room(while_waiting, fd);
+			if (ret)
 				break;
-			}
-			part = length < PIPE_BUF ? length : PIPE_BUF;
+			sigprocmask(SIG_SETMASK, while_waiting, &blocked);
 		}
 		written = write(fd, text, part);
-		if (written < 0) {
+		if (written < 0)
 			ret = errno == EINTR ? 0 : -errno;
-			continue;
+		if (while_waiting)
+			sigprocmask(SIG_SETMASK, &blocked, NULL);
+		if (written > 0) {
+			text += written;
+			length -= written;
 		}
-		text += written;
-		length -= written;
 	}
-	if (while_waiting)
-		sigprocmask(SIG_SETMASK, &blocked, NULL);
 	return ret;
+}
+
+int signals_pause(const sigset_t *while_waiting, unsigned int ms)
+{
+	const struct timespec time = {
+		.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L,
+	};
+
+	ppoll(NULL, 0, &time, while_waiting);
+	return is_over();
+}
+
+const char *write_error_text(int error)
+{
+	if (error == -ETIME)
+		return "not read by the end of --duration; the last sample or a part is lost";
+	return strerror(-error);
 }
 
 void signals_release(const sigset_t *while_waiting)
@@ -138,9 +184,10 @@ void signals_end_drawing(void)
 	drawing = false;
 }
 
-int output_open(struct output *output, int fd)
+int output_open(struct output *output, int fd, const char *name)
 {
 	output->fd = fd;
+	output->name = name;
 	output->may_wait = signals_may_wait(fd);
 	output->out = open_memstream(&output->text, &output->length);
 	return output->out ? 0 : -ENOMEM;
@@ -155,7 +202,13 @@ int output_flush(struct output *output, const sigset_t *while_waiting)
 	ret = signals_write(output->may_wait ? while_waiting : NULL, output->fd,
 			    output->text, ftello(output->out));
 	rewind(output->out);
+	output->failed = ret < 0;
 	return ret;
+}
+
+const char *output_what(const struct output *output, const char *command)
+{
+	return output->failed ? output->name : command;
 }
 
 void output_close(struct output *output)

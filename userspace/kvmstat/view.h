@@ -73,12 +73,9 @@ size_t view_missing_count(const struct view *view);
 void view_missing_line(const struct view *view, size_t index,
 		       char line[LINE_BYTES]);
 
-/* view_devices.c: the same of disks */
+/* A line for a disk, which is sorted by its requests */
 bool view_is_disk(const struct watch *watch);
 void view_device_fill(struct row *row);
-void view_device_heading(const struct view *view, char line[LINE_BYTES]);
-void view_device_line(const struct view *view, const struct row *row,
-		      char line[LINE_BYTES]);
 
 /* screen.c */
 struct screen_lines {

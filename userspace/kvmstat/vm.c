@@ -10,9 +10,6 @@
 
 #include "vm.h"
 
-#define KEEPS(what) \
-	"the VMM keeps " what " of its statistics descriptors, and this kernel " \
-	"makes none for others; kvmstat run starts a VMM with"
 /* cpu_time, wait_time, timeslices: more of them a process can keep from us. */
 #define PARAMS_OF_THREAD	3
 
@@ -123,68 +120,6 @@ int vm_pidfd(const struct vm *vm)
 	if (vm->peer)
 		return kvmstats_peer_pidfd(vm->peer);
 	return vm->vmm ? kvmstats_vmm_pidfd(vm->vmm) : -1;
-}
-
-static const char *remedy(int error, bool any)
-{
-	static const struct {
-		int error;
-		const char *text;
-	} remedies[] = {
-		{ 0, "no descriptor to take" },
-		{ ENOTTY, "this kernel has no statistics descriptors" },
-		{ EPERM, NEEDS_RIGHTS }, { EACCES, NEEDS_RIGHTS },
-		{ NO_SUCH_CALL,
-		  "pidfd_getfd is missing, or a container's system call filter refuses it" },
-		{ EMFILE, "raise the limit on open files (ulimit -n)" },
-		{ ENFILE, "too many files are open on this machine" },
-		{ EOPNOTSUPP,
-		  "its descriptors are one thread's, which cannot be copied before Linux 6.9" },
-	};
-
-	if (error == -EIO && any)
-		return KEEPS("only some") " all of them";
-	if (error == -EIO)
-		return KEEPS("none") " them";
-	for (size_t i = 0; i < sizeof(remedies) / sizeof(*remedies); i++)
-		if (remedies[i].error == -error)
-			return remedies[i].text;
-	return "try again";
-}
-
-/* Where the sums of debugfs would have been shown instead. */
-static const char *debugfs_problem(const struct vm *vm)
-{
-	switch (vm->debugfs_error) {
-	case -EPERM:
-		return "; debugfs is closed by kernel lockdown";
-	case -EACCES:
-		return "; debugfs is open to root only";
-	case -ENOENT:
-		return "; debugfs is not mounted";
-	default:
-		return "";
-	}
-}
-
-void vm_problem(const struct vm *vm, char *text, size_t text_bytes)
-{
-	size_t missing = vm->vmm ? kvmstats_vmm_missing(vm->vmm) : 0;
-	int error = missing ? kvmstats_vmm_error(vm->vmm) : 0;
-
-	text[0] = 0;
-	if (!missing)
-		return;
-	if (vm->count && kvmstats_source_is_sum(vm->watches[0].source)) {
-		snprintf(text, text_bytes, "process %ld: sums over vCPUs, from debugfs: %s",
-			 vm->pid, remedy(error, false));
-		return;
-	}
-	snprintf(text, text_bytes, "process %ld: %s%zu of %zu %s%s%s: %s%s",
-		 vm->pid, vm->count ? "" : "no statistics, ", missing,
-		 missing + vm->count, "descriptors are not available",
-		 error ? ": " : "", error ? strerror(-error) : "",
-		 remedy(error, vm->count), vm->count ? "" : debugfs_problem(vm));
 }
 
 void watch_end(struct watch *watch)
@@ -362,13 +297,15 @@ int vm_add_debugfs(struct vm *vm, const char *place,
 	struct dirent *entry;
 	char path[300];
 	DIR *dir;
-	int ret = 0;
+	int ret = -ESRCH;
 
-	if (!is_first_pid_namespace())
-		return -ENODATA;
 	dir = opendir(place);
 	if (!dir)
 		return -errno;
+	if (!is_first_pid_namespace()) {
+		closedir(dir);
+		return -EXDEV;
+	}
 	while ((entry = readdir(dir))) {
 		char *end;
 		long tid = strtol(entry->d_name, &end, 10);
@@ -380,7 +317,8 @@ int vm_add_debugfs(struct vm *vm, const char *place,
 		error = kvmstats_source_open_debugfs(path, cache, &source);
 		if (!error)
 			error = vm_add(vm, source, atoi(end + 1), true);
-		ret = error ? error : ret;
+		if (error || ret == -ESRCH)
+			ret = error;
 	}
 	closedir(dir);
 	return ret;

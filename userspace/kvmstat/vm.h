@@ -63,7 +63,7 @@ struct vm {
 		double run, wait;		/* parts of the interval, or NAN */
 	} cpu;
 	int debugfs_error;		/* why its sums cannot be had; 0: not tried */
-	int said;			/* the last problem that was told */
+	int said;			/* vm_problem_code of the last problem that was told */
 	bool seen_incomplete;			/* there may be one: seen once */
 	bool removed;			/* told of, and about to be freed */
 	const char *ending;		/* no connection; has the process ended? */
@@ -102,9 +102,6 @@ const char *vm_name(const struct vm *vm);
 const char *vm_uuid(const struct vm *vm);
 void vm_command(long pid, char name[KVMSTATS_MAX_VM_NAME + 1]);
 int vm_pidfd(const struct vm *vm);
-/* Why statistics are missing, in words; "" if none are. */
-void vm_problem(const struct vm *vm, char *text, size_t text_bytes);
-
 /* CPU time of the VMM since the last time. */
 void vm_sample_cpu(struct vm *vm);
 /* Two steps, so that a sum is taken over one and the same moment. */
@@ -112,6 +109,18 @@ void vm_sample(struct vm *vm);
 void vm_drop_failed(struct vm *vm);
 /* Totals count from now on, or from the VM's start. */
 void vm_reset(struct vm *vm, bool include_past);
+
+/* missing.c */
+/* Which statistics are missing, and why, in words; "" if none are. */
+void vm_problem(const struct vm *vm, char *text, size_t text_bytes);
+/* The same; why is what was said of the process @other, if that is not 0. */
+void vm_problem_as(const struct vm *vm, long other, char *text, size_t text_bytes);
+/* Only why: equal texts are equal reasons. */
+void vm_problem_reason(const struct vm *vm, char *text, size_t text_bytes);
+/* Changes when the reasons do; 0: nothing is missing. */
+int vm_problem_code(const struct vm *vm);
+/* Devices beyond those that are taken of a VM that was found. */
+size_t vm_devices_left_out(const struct vm *vm);
 
 /* vm_vcpus.c */
 /* A descriptor of all vCPUs; as vm_add. */
@@ -142,6 +151,7 @@ struct fleet_ops {
 };
 
 #define TROUBLES 8
+#define REASONS 16
 
 struct fleet {
 	const struct request *request;
@@ -169,8 +179,13 @@ struct fleet {
 		long pid;		/* one of them; 0: of none */
 	} troubles[TROUBLES];
 	bool says_trouble;	/* as it comes, on standard error */
+	struct reason {		/* why statistics are missing; said of one VM in full */
+		char *text;
+		long pid;
+	} reasons[REASONS];
 	unsigned long interval_ms;
 	unsigned long first_ms;	/* to the first sample; 0: the interval */
+	uint64_t end_ns;	/* of --duration, monotonic; 0: not begun */
 	uint64_t deadline_ns;	/* of the next sample; may be set to now */
 	uint64_t sampled_ns;	/* the last time */
 	unsigned long samples_left;
@@ -192,9 +207,17 @@ void fleet_say_event(const struct fleet *fleet, const struct vm *vm,
 void fleet_announce_gone(struct fleet *fleet, struct vm *vm);
 void fleet_remove_gone(struct fleet *fleet);
 void fleet_scan(struct fleet *fleet);
+/* missing.c: among them as well. What is missing of it, if that is new. */
+void fleet_tell_problem(struct fleet *fleet, struct vm *vm);
+/* One more process that could not be inspected. */
+void fleet_add_trouble(struct fleet *fleet, long pid, int error);
+void fleet_forget_troubles(struct fleet *fleet);
+void fleet_say_troubles(struct fleet *fleet);
 
 int fleet_open(struct fleet *fleet, const struct request *request,
 	       const struct fleet_ops *ops, void *context);
+/* From now on --duration is measured; by fleet_run, unless it was called before. */
+void fleet_begin(struct fleet *fleet);
 int fleet_run(struct fleet *fleet);
 /* Wait for a first VM, at most @wait_ms. 0 or -errno. */
 int fleet_await(struct fleet *fleet, unsigned long wait_ms);
@@ -222,8 +245,13 @@ int fleet_check_complete(const struct fleet *fleet);
 extern atomic_bool interrupted, hung_up;
 void signals_catch(sigset_t *while_waiting, bool hangup_reopens);
 bool signals_may_wait(int fd);
+/* When --duration ends, monotonic: what waits for a reader then waits no longer. */
+void signals_end_at(uint64_t at_ns);
 int signals_write(const sigset_t *while_waiting, int fd, const char *text,
 		  size_t length);
+/* 0 after this time, or earlier by a signal; -EINTR or -ETIME if no more is to be waited for. */
+int signals_pause(const sigset_t *while_waiting, unsigned int ms);
+const char *write_error_text(int error);
 /* No wait is ahead any more: a signal ends what is being written. */
 void signals_release(const sigset_t *while_waiting);
 /* The same, and the program. */
@@ -237,13 +265,17 @@ struct output {
 	FILE *out;
 	char *text;
 	size_t length;
+	const char *name;	/* of what it is written to */
 	int fd;
 	bool may_wait;
+	bool failed;		/* the last time */
 };
 
-int output_open(struct output *output, int fd);
-/* 0, -EINTR or -errno. */
+int output_open(struct output *output, int fd, const char *name);
+/* 0, -EINTR, -ETIME or -errno. */
 int output_flush(struct output *output, const sigset_t *while_waiting);
+/* What an error of a run is of: the output's name, or else the command's. */
+const char *output_what(const struct output *output, const char *command);
 void output_close(struct output *output);
 
 /* format_table.c, format_json.c: what a sample is written as */

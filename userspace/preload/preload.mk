@@ -24,7 +24,7 @@ $(O)/preload/libkvmstats-preload.so: $(preload_obj)
 		-pthread $(LDFLAGS) $^ -ldl -o $@
 
 # where it is found, if not beside the command
-$(O)/kvmstat/run_program.o $(O)/asan/kvmstat/run_program.o: override ALL_CFLAGS += -DKVMSTATS_LIBDIR='"$(LIBDIR)"'
+$(O)/kvmstat/run_vmm.o $(O)/asan/kvmstat/run_vmm.o: override ALL_CFLAGS += -DKVMSTATS_LIBDIR='"$(LIBDIR)"'
 
 .PHONY: install-preload
 install: install-preload

@@ -196,6 +196,35 @@ several_vms()
 	[ $status = 0 ] && grep -q 'several VMs' "$tap_dir/said"
 }
 
+# Where no others are: the only one need not be named, and of two the choice is shown.
+only_vm()
+{
+	# shellcheck disable=SC2016 # the inner shell's
+	unshare -m --pid --fork --mount-proc bash -c '
+		. "$1/tap.sh"
+		kvmstat=$2/kvmstat/kvmstat
+		status_is 3 "$kvmstat" cpu-stats || exit 1
+		"$2/demo/demo-vmm" --seconds 36000 >/dev/null &
+		one=$!
+		until "$kvmstat" cpu-stats --total 2>/dev/null; do
+			kill -0 $one || exit 1
+			sleep 0.1
+		done
+		[ "$("$kvmstat" cpu-stats --json 2>/dev/null | jq .pid)" = $one ] || exit 1
+		"$2/demo/demo-vmm" --seconds 36000 >/dev/null &
+		two=$!
+		until ! "$kvmstat" cpu-stats --total 2>"$3/several"; do
+			kill -0 $two || exit 1
+			sleep 0.1
+		done
+		status_is 2 "$kvmstat" cpu-stats || exit 1
+		grep -qx "kvmstat: several VMs; choose by --pid or --guest: demo-vmm (pid $one), demo-vmm (pid $two)" \
+			"$3/several" || exit 1
+		"$kvmstat" cpu-stats --guest demo-vmm 2>&1 |
+			grep -qx "kvmstat: several VMs are named demo-vmm; choose by --pid: .*pid $one), .*pid $two)"
+	' bash "$here" "$build" "$tap_dir"
+}
+
 text_of_cpu_stats()
 {
 	"$kvmstat" cpu-stats --pid "$demo" --threads "$(threads_of_demo)" \
@@ -212,7 +241,6 @@ bad_threads()
 	status_is 2 "$kvmstat" cpu-stats --pid "$demo" --threads 0,0 &&
 		status_is 2 "$kvmstat" cpu-stats --pid "$demo" --threads a,b,c,d &&
 		status_is 3 "$kvmstat" cpu-stats --pid "$demo" --threads 1,0,0,0 &&
-		status_is 2 "$kvmstat" cpu-stats &&
 		status_is 2 "$kvmstat" cpu-stats --pid "$demo" --guest x &&
 		status_is 2 "$kvmstat" cpu-stats --pid "$demo" --pid "$demo" &&
 		status_is 3 "$kvmstat" cpu-stats --pid $$
@@ -253,6 +281,11 @@ fi
 check "without statistics" without_statistics
 check "a VM that is duplicated, by its name" duplicated_vm
 check "several VMs" several_vms
+if [ "$(id -u)" = 0 ]; then
+	check "the only VM, and a choice" only_vm
+else
+	skip "the only VM, and a choice" "needs root, to be alone"
+fi
 check "as text" text_of_cpu_stats
 check "mistakes are named" bad_threads
 check "the manual's example" example_of_cpu_stats

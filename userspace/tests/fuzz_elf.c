@@ -1,9 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The head of a file that "kvmstat run" is to start. */
 #define KVMSTATS_LIBDIR ""
-#include "../kvmstat/run_program.c"
+#include "../kvmstat/run_vmm.c"
 
 /* Of what is around the parser, and is not called. */
+atomic_bool interrupted;
+
+void signals_catch(sigset_t *while_waiting, bool hangup_reopens)
+{
+	(void)while_waiting;
+	(void)hangup_reopens;
+	abort();
+}
+
 int fail(enum status status, const char *format, ...)
 {
 	(void)status;

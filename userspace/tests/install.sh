@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # usage: install.sh BUILD-DIR - install into a root of its own, use it there
 
-here=$(dirname "$0")
+here=$(cd "$(dirname "$0")" && pwd)
 build=$1
 . "$here/tap.sh"
 root=$tap_dir/root
@@ -100,6 +100,22 @@ installed_command()
 			"$(flags --modversion)" ]
 }
 
+# As the manual has it, with the installed paths.
+plot()
+{
+	local file=$root/usr/share/kvmstat/plot-record.gp command
+
+	command=$(sed -n '/^\.\\" example: plot$/,/^\.Ed/{/^\./d;s/\\e$/\\/;p}' \
+		"$root/usr/share/man/man1/kvmstat.1")
+	[[ $command == *" /usr/share/kvmstat/plot-record.gp "* ]] && [ -r "$file" ] || return 1
+	[ -n "$(command -v gnuplot)" ] || { echo "no gnuplot"; return 0; }
+	command=${command//kvmstat record/kvmstat record --image $here/data/x86_64-6.18-vcpu0.bin}
+	command=${command//--duration 180/--interval 0.1 --duration 1}
+	(cd "$tap_dir" && here=$here PATH=$root/usr/bin:$PATH \
+		eval "${command//\/usr\/share/$root\/usr\/share}") &&
+		grep -q '<title>kvm-[0-9]*</title>' "$tap_dir/vms.svg"
+}
+
 check "make install into a root of its own" install_there
 check "header needs nothing else" header_alone
 check "program against the shared library" shared_program
@@ -109,4 +125,5 @@ check "header in every C++" header_in_cpp
 check "built without liburing" without_liburing
 check "exported symbols are those of the header" symbols
 check "installed command" installed_command
+check "the manual's plot of a record" plot
 tap_done

@@ -216,7 +216,7 @@ batch_ends_by_signal()
 	"$kvmstat" top --batch --interval 0.01 --all --split --pid "$vmm" \
 		>"$tap_dir/fifo" &
 	top=$!
-	wait_until "$top" grep -q pipe_write "/proc/$top/wchan" && kill "$top" &&
+	wait_until "$top" waits_for_room "$top" && kill "$top" &&
 		timeout 20 tail --pid=$top -f /dev/null
 	local status=$?
 	kill -9 "$top" 2>/dev/null

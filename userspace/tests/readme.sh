@@ -96,7 +96,7 @@ recorded()
 # A line in each plot; the last one is left out if no vCPU was halted.
 plotted()
 {
-	run "gnuplot " && [ "$(grep -c '<title>web01</title>' vms.svg)" -ge 2 ]
+	run "gnuplot " "s|/usr/local|$tap_dir/root&|" && [ "$(grep -c '<title>web01</title>' vms.svg)" -ge 2 ]
 }
 
 disk_scraped()

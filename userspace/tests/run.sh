@@ -228,9 +228,30 @@ two_large_vms()
 
 full_output()
 {
-	says 'No space left on device' 1 "$kvmstat" run --interval 0.1 \
+	says '/dev/full: No space left on device' 1 "$kvmstat" run --interval 0.1 \
 		--output /dev/full -- "$build/demo/demo-vmm" --no-stats \
 		--seconds 0.6
+}
+
+# The reader goes, or does not read until the end of --duration: the VMM's end is awaited.
+fifo_output()
+{
+	local verdict=0
+
+	rm -f "$tap_dir/fifo"
+	mkfifo "$tap_dir/fifo"
+	head -n 1 "$tap_dir/fifo" >/dev/null &
+	says 'fifo: Broken pipe' 1 "$kvmstat" run --json --interval 0.1 \
+		--output "$tap_dir/fifo" -- "$build/demo/demo-vmm" --no-stats \
+		--seconds 1 || verdict=1
+	# shellcheck disable=SC2217 # it is not to read
+	sleep 600 <"$tap_dir/fifo" &
+	local sleeper=$!
+	says 'fifo: not read by the end of --duration' 1 timeout 60 "$kvmstat" run --json \
+		--all --interval 0.01 --duration 4 --output "$tap_dir/fifo" -- \
+		"$build/demo/demo-vmm" --no-stats --seconds 5 || verdict=1
+	kill $sleeper
+	return $verdict
 }
 
 usage()
@@ -358,6 +379,20 @@ count_ends_the_show_only()
 		[ "$(events sample)" = 1 ]
 }
 
+# The show's time is over, the VMM's is not: the totals so far, and its status at the end.
+duration_ends_the_show_only()
+{
+	"$kvmstat" help run | grep -q -- '--duration SECONDS  *print for this time; the VMM goes on' &&
+		"$kvmstat" help run | grep -q -- '--count N  *print N times; the VMM goes on' ||
+		return 1
+	status_is 6 "$kvmstat" run --duration 1 --interval 0.3 --output "$tap_dir/show" -- \
+		sh -c '"$0" --no-stats --seconds 3; cp "$1" "$1.then"; exit 6' \
+		"$build/demo/demo-vmm" "$tap_dir/show" &&
+		cmp "$tap_dir/show" "$tap_dir/show.then" &&
+		[ "$(grep -c '^totals of VM demo-vmm' "$tap_dir/show")" = 1 ] &&
+		sed -n '/^totals/,$p' "$tap_dir/show" | grep -qE '^exits +[1-9]'
+}
+
 two_of_a_script()
 {
 	status_is 5 run -- sh -c '"$0" errno && "$0" errno; exit 5' "$vmm" &&
@@ -478,6 +513,7 @@ of_the_process()
 	check "the library of an installation" installed
 	check "few descriptors, many vCPUs" limited_descriptors
 	check "full disk under the output" full_output
+	check "an output that is not read" fifo_output
 	check "nothing is left in the directory for sockets" leaves_nothing
 	if [ -n "$(command -v valgrind)" ]; then
 		check "no data race in the library" no_data_race
@@ -510,6 +546,7 @@ check "a script that runs two VMMs" two_of_a_script
 check "a VMM of ours that knows of no statistics" demo_vmm_unchanged
 check "the table is on standard error" table_on_standard_error
 check "the end of the show is not the VMM's" count_ends_the_show_only
+check "the same, by time" duration_ends_the_show_only
 if [ -n "$(command -v qemu-system-x86_64)" ] && [ "$(uname -m)" = x86_64 ]; then
 	check "QEMU with two vCPUs" qemu_shows_its_vcpus
 	check "QEMU paused, in its sandbox, by its own name" qemu_paused_and_sandboxed

@@ -45,3 +45,9 @@ status_is()
 	echo "exit status $status, expected $expected: $*"
 	return 1
 }
+
+# waits_for_room PID: in ppoll, for its output alone: nobody reads
+waits_for_room()
+{
+	[ "$(cut -d' ' -f3 "/proc/$1/syscall" 2>/dev/null)" = 0x1 ]
+}

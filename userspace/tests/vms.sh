@@ -85,3 +85,16 @@ end_told()
 	wait "$vmm"
 	return 0
 } 2>/dev/null
+
+# status COMMAND...: of the command, whose output goes to "said"
+status()
+{
+	"$@" >"$tap_dir/said" 2>&1
+	echo "status $?" >>"$tap_dir/said"
+	cat "$tap_dir/said"
+}
+
+said()
+{
+	grep -qE -- "$1" "$tap_dir/said"
+}
