@@ -18,15 +18,12 @@ struct error_text {
 	const char *text;
 };
 
-#define TEXT_OF(texts, error) text_of(texts, sizeof(texts) / sizeof(*(texts)), error)
-
-/* What is to be said of @error, negative, or NULL. */
-static const char *text_of(const struct error_text *texts, size_t count, int error)
+/* What is to be said of @error, negative: a table's, which ends with NULL, or NULL. */
+static const char *text_of(const struct error_text *texts, int error)
 {
-	for (size_t i = 0; i < count; i++)
-		if (texts[i].error == -error)
-			return texts[i].text;
-	return NULL;
+	while (texts->text && texts->error != -error)
+		texts++;
+	return texts->text;
 }
 
 /* ---- of one VM */
@@ -43,8 +40,9 @@ static const char *remedy(int error, bool any)
 		{ ENFILE, "too many files are open on this machine" },
 		{ EOPNOTSUPP,
 		  "its descriptors are one thread's, which cannot be copied before Linux 6.9" },
+		{ 0, NULL },
 	};
-	const char *text = TEXT_OF(texts, error);
+	const char *text = text_of(texts, error);
 
 	if (error == -EIO && any)
 		return KEEPS("only some") " all of them";
@@ -62,8 +60,9 @@ static void debugfs_problem(const struct vm *vm, char *text, size_t text_bytes)
 		{ ENOENT, "debugfs is not mounted" },
 		{ EXDEV, "debugfs is not read in a container, where processes have other numbers" },
 		{ ESRCH, "debugfs has no directory of this VM" },
+		{ 0, NULL },
 	};
-	const char *why = TEXT_OF(texts, vm->debugfs_error);
+	const char *why = text_of(texts, vm->debugfs_error);
 
 	text[0] = 0;
 	if (why)
@@ -197,8 +196,9 @@ static void trouble_text(const struct trouble *trouble, char *text,
 		{ NO_SUCH_CALL,
 		  "pidfd_open is missing, or a container's system call filter refuses it" },
 		{ EMFILE, "too many open files; raise the limit (ulimit -n)" },
+		{ 0, NULL },
 	};
-	const char *why = TEXT_OF(texts, trouble->error);
+	const char *why = text_of(texts, trouble->error);
 
 	if (!why)
 		why = strerror(-trouble->error);

@@ -175,11 +175,11 @@ static int open_path(const char *path)
 
 /*
  * Two records in one file would be mixed. A lock of the process, which no child of it
- * has; it is asked for and never waited for. Who can read the file can have a read lock
+ * has; it is asked for and never waited for. Whoever can read the file can have a read lock
  * on it, and keeps us from having ours, but not from writing: no record has the lock then.
  * STATUS_OK, or a status after a message.
  */
-static int lock(const struct recfile *file)
+static int lock_file(const struct recfile *file)
 {
 	struct flock other = { .l_type = F_UNLCK };
 	int error = 0;
@@ -239,7 +239,7 @@ int recfile_open(struct recfile *file)
 			return fail_file(file, file->fd);
 		if (file->fd >= 0) {
 			status = !fstat(file->fd, &st) && S_ISREG(st.st_mode) ?
-				 lock(file) : STATUS_OK;
+				 lock_file(file) : STATUS_OK;
 			if (status || is_at_path(file))
 				return status ? status : begin_file(file);
 			close(file->fd);

@@ -193,7 +193,7 @@ static size_t put_number(char *line, double value)
 }
 
 static void put_device_line(const struct view *view, const struct row *row,
-		      char line[LINE_BYTES])
+			    char line[LINE_BYTES])
 {
 	char label[KVMSTATS_MAX_VM_NAME + KVMSTATS_MAX_DEVICE + 2];
 	int width, rank = shown_rank(view, &width);
