@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -141,10 +142,18 @@ static bool same_vm(const struct vm *vm, const struct conn *conn)
 	       !strcmp(vm->identity.uuid, kvmstats_peer_uuid(conn->peer));
 }
 
+static bool has_hung_up(const struct conn *conn)
+{
+	struct pollfd poll_fd = { .fd = conn->socket.fd };
+
+	return poll(&poll_fd, 1, 0) > 0 && poll_fd.revents & POLLHUP;
+}
+
 /*
  * Of what a VMM says and what a helper says of it, the former counts; of two
  * helpers, the first. And a VMM that comes again after our restart takes the place
- * of what was stored.
+ * of what was stored, or of a connection that it has closed: what it had sent there
+ * may not have been read yet.
  */
 static void settle(struct receiver *receiver, struct conn *conn)
 {
@@ -160,6 +169,8 @@ static void settle(struct receiver *receiver, struct conn *conn)
 				conn_end(receiver, c, "");
 		} else if (!c->peer && c->vm && same_vm(c->vm, conn)) {
 			conn_end(receiver, c, "its VMM has connected again");
+		} else if (c->peer && c->vm && same_vm(c->vm, conn) && has_hung_up(c)) {
+			conn_end(receiver, c, "the connection was closed");
 		}
 	}
 }

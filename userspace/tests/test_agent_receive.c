@@ -442,6 +442,32 @@ static void helper_and_vmm(void **state)
 	kvmstats_sender_free(sender);
 }
 
+/*
+ * A VM that is made anew has its name, also if of the connection of the one before
+ * not all was read that was sent before its end.
+ */
+static void made_again(void **state)
+{
+	struct agent *agent = *state;
+	int one, two;
+
+	SKIP_IN_VALGRIND();
+	NEED_KVM();
+	one = connect_raw(agent->path);
+	register_vm(one, "guest");
+	turn(agent);
+	for (int i = 0; i < 10; i++)
+		say(one, "guest", 0, NULL, 0);
+	close(one);
+	two = connect_raw(agent->path);
+	register_vm(two, "guest");
+	turn(agent);
+	assert_int_equal(agent->registry.count, 1);
+	assert_string_equal(agent->registry.vms[0]->key, "guest");
+	assert_int_equal(agent->registry.counters.registrations, 2);
+	close(two);
+}
+
 static void many(void **state)
 {
 	struct agent *agent = *state;
@@ -482,6 +508,7 @@ int main(void)
 		ON_AGENT(a_process_ends),
 		ON_AGENT(two_helpers),
 		ON_AGENT(helper_and_vmm),
+		ON_AGENT(made_again),
 		ON_AGENT(many),
 	};
 
