@@ -95,6 +95,7 @@ struct vm {
 	/* under the registry's lock */
 	struct vm *next_key;	/* of the same hash */
 	bool hidden;		/* filtered out */
+	bool several;		/* its process has others, which are mixed up with it */
 	struct entry *entries;	/* VM first, vCPUs by number, devices by name */
 	size_t count;
 	/*

@@ -34,6 +34,15 @@ static uint64_t get_fds(const struct registry *registry)
 	return registry->fds;
 }
 
+static uint64_t get_several(const struct registry *registry)
+{
+	uint64_t count = 0;
+
+	for (size_t i = 0; i < registry->count; i++)
+		count += registry->vms[i]->several;
+	return count;
+}
+
 static uint64_t get_schemas(const struct registry *registry)
 {
 	return registry->num_kinds - registry->reserved;
@@ -50,6 +59,8 @@ static uint64_t get_schemas(const struct registry *registry)
 
 static const struct self_metric metrics[] = {
 	ASKED("vms", get_vms, "VMs that are registered"),
+	ASKED("processes_with_several_vms", get_several,
+	      "Processes whose VMs a helper has registered as one, because it cannot tell them apart"),
 	ASKED("descriptors", get_fds, "Statistics descriptors that are open"),
 	ASKED("schemas", get_schemas,
 	      "Different lists of statistics that were seen"),

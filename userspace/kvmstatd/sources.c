@@ -219,8 +219,10 @@ static int add_all_vcpus(struct registry *registry, struct vm *vm,
 		return -ENOMEM;
 	lock(registry);
 	old = vcpus_lose(registry, vm);
-	if (old)
+	if (old) {
 		replaced.sources[replaced.count++] = old;
+		vm->several |= vm->identity.on_behalf;
+	}
 	vm->vcpus = source;
 	vm->vcpus_schema = kind;
 	registry->fds++;
@@ -361,6 +363,8 @@ static int add_source(struct registry *registry, struct vm *vm,
 		struct entry *old = &vm->entries[position];
 
 		*replaced = old->source;
+		/* a helper says all that it has of a process, once */
+		vm->several |= *replaced && !device && vm->identity.on_behalf;
 		registry->fds += !*replaced;
 		registry->users[old->schema]--;
 		registry->users[kind]++;

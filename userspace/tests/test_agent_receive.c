@@ -417,6 +417,28 @@ static void two_helpers(void **state)
 	kvmstats_sender_free(helps(agent));
 }
 
+/* What a helper sends twice is of two VMs of one process. */
+static void several_vms(void **state)
+{
+	struct agent *agent = *state;
+	struct kvmstats_sender *sender;
+	char *text;
+
+	SKIP_IN_VALGRIND();
+	NEED_KVM();
+	sender = helps(agent);
+	text = agent_text(&agent->registry, PROMETHEUS, &settings, 1 << 20);
+	assert_true(has(text, "\nkvmstatd_processes_with_several_vms 0\n"));
+	free(text);
+	assert_int_equal(kvmstats_sender_add_stats(sender, dup(stats_fd)), 0);
+	assert_int_equal(kvmstats_sender_flush(sender), 1);
+	turn(agent);
+	text = agent_text(&agent->registry, PROMETHEUS, &settings, 1 << 20);
+	assert_true(has(text, "\nkvmstatd_processes_with_several_vms 1\n"));
+	free(text);
+	kvmstats_sender_free(sender);
+}
+
 /* Of what a VMM says and what a helper says of it, the former counts. */
 static void helper_and_vmm(void **state)
 {
@@ -507,6 +529,7 @@ int main(void)
 		ON_AGENT(empty_handed),
 		ON_AGENT(a_process_ends),
 		ON_AGENT(two_helpers),
+		ON_AGENT(several_vms),
 		ON_AGENT(helper_and_vmm),
 		ON_AGENT(made_again),
 		ON_AGENT(many),
