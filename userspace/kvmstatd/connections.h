@@ -25,6 +25,11 @@ void conn_unpark(struct receiver *receiver, struct conn *conn);
 /* Freed by receiver_free_ended: events of it may still be waiting. */
 void conn_end(struct receiver *receiver, struct conn *conn, const char *why);
 void conn_reject(struct receiver *receiver, struct conn *conn, enum reject reason);
+/*
+ * The same, but the connection stays: whoever has too much would come again, have its
+ * VM shown in part and be refused, with each try. What it sends is closed.
+ */
+void conn_refuse(struct receiver *receiver, struct conn *conn, enum reject reason);
 
 void receiver_unwatch(struct receiver *receiver, struct watch *watch);
 void receiver_free_ended(struct receiver *receiver);

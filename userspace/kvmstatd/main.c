@@ -119,6 +119,7 @@ static void reload(struct agent *agent)
 		log_info("the configuration was read again");
 		agent->settings = settings;
 		settings_free(&old);
+		receiver_reconsider(&agent->receiver);
 	}
 	notify("READY=1");
 }

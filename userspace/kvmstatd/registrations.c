@@ -183,7 +183,27 @@ static enum reject introduce(struct receiver *receiver, struct conn *conn)
 	conn->pid = kvmstats_peer_vm_pid(conn->peer);
 	conn->start_ticks = kvmstats_peer_start_ticks(conn->peer);
 	return watch_pidfd(receiver, conn, kvmstats_peer_pidfd(conn->peer)) ?
-	       REJECT_VMS : REJECT_NONE;
+	       REJECT_RESOURCES : REJECT_NONE;
+}
+
+static enum reject reject_of(int error)
+{
+	switch (error) {
+	case -ENOSPC:
+		return REJECT_DESCRIPTORS;
+	case -E2BIG:
+		return REJECT_MESSAGES;
+	case -EBUSY:
+		return REJECT_CLOSING;
+	case -EPERM:
+	case -ESRCH:
+		return REJECT_BEHALF;
+	case -EMFILE:
+	case -ENOMEM:
+		return REJECT_RESOURCES;
+	default:
+		return REJECT_MALFORMED;
+	}
 }
 
 static int make_identity(const struct conn *conn, struct identity *identity)
@@ -215,11 +235,12 @@ static enum reject enter_vm(struct receiver *receiver, struct conn *conn)
 			    conn->pid);
 		return REJECT_NONE;
 	}
-	if (receiver->registry->count >= settings->max_vms ||
-	    make_identity(conn, &identity) ||
+	if (receiver->registry->count >= settings->max_vms)
+		return REJECT_VMS;
+	if (make_identity(conn, &identity) ||
 	    registry_add(receiver->registry, &identity, NULL,
 			 &settings->filters, &conn->vm))
-		return REJECT_VMS;
+		return REJECT_RESOURCES;
 	conn->vm->pidfd = conn->pidfd.fd;
 	conn->vm_ended = false;
 	log_limited(&vm_limit, LOG_LEVEL_INFO,
@@ -237,7 +258,7 @@ static enum reject take_message(struct receiver *receiver, struct conn *conn,
 	struct registry *registry = receiver->registry;
 	enum reject reason = REJECT_NONE;
 	bool changed, again;
-	int left;
+	int ret;
 
 	conn_check_vm_end(receiver, conn);
 	if (++conn->messages > settings->max_messages)
@@ -250,37 +271,20 @@ static enum reject take_message(struct receiver *receiver, struct conn *conn,
 		close_sources(sources, count, false);
 		return reason;
 	}
-	left = vcpus_drop_single(registry, conn->vm, sources, count, settings);
-	if (left < 0)
-		return REJECT_DESCRIPTORS;
-	count = left;
+	ret = vcpus_drop_single(registry, conn->vm, sources, count, settings);
+	if (ret < 0)
+		return reject_of(ret);
+	count = ret;
 	conn_watch_stats(receiver, conn, sources, count);
 	/* before they are the registry's: a scrape may drop what it cannot read */
 	again = store_add(registry, conn->vm, sources, count);
-	if (registry_add_sources(registry, conn->vm, sources, count, settings,
-				 &changed))
-		return REJECT_DESCRIPTORS;
+	ret = registry_add_sources(registry, conn->vm, sources, count, settings,
+				   &changed);
+	if (ret)
+		return reject_of(ret);
 	if (changed || again)
 		store_again(registry, conn->vm);
 	return REJECT_NONE;
-}
-
-static enum reject reject_of(int error)
-{
-	switch (error) {
-	case -E2BIG:
-	case -EMFILE:
-		return REJECT_DESCRIPTORS;
-	case -EBUSY:
-		return REJECT_CLOSING;
-	case -EPERM:
-	case -ESRCH:
-		return REJECT_BEHALF;
-	case -ENOMEM:
-		return REJECT_VMS;
-	default:
-		return REJECT_MALFORMED;
-	}
 }
 
 /* What it sends stays in the socket until something else ends. */
@@ -297,6 +301,29 @@ static void park(struct receiver *receiver, struct conn *conn)
 		    conn->pid, conn->uid);
 }
 
+/* Nothing of a refused one is kept; after as many messages as another may send, or read. */
+static void ignore_message(struct receiver *receiver, struct conn *conn,
+			   struct kvmstats_source **sources, int count)
+{
+	if (count > 0)
+		close_sources(sources, count, false);
+	if (++conn->messages <= receiver->settings->max_messages)
+		return;
+	receiver_unwatch(receiver, &conn->socket);
+	conn->deaf = true;
+	if (receiver_watch(receiver, &conn->socket))
+		conn_end(receiver, conn, "");
+}
+
+static void reject(struct receiver *receiver, struct conn *conn, enum reject reason)
+{
+	/* who would come again with the same */
+	if (conn->vm && (reason == REJECT_DESCRIPTORS || reason == REJECT_MESSAGES))
+		conn_refuse(receiver, conn, reason);
+	else
+		conn_reject(receiver, conn, reason);
+}
+
 /* One message a turn: who sends many waits as long as who sends few. */
 static void receive_one(struct receiver *receiver, struct conn *conn)
 {
@@ -305,6 +332,10 @@ static void receive_one(struct receiver *receiver, struct conn *conn)
 	enum reject reason;
 	int count;
 
+	if (conn->deaf) {
+		conn_end(receiver, conn, "");
+		return;
+	}
 	count = kvmstats_peer_pending(conn->peer);
 	if (count > 0 && fds_in_use(receiver) + count > receiver->fd_budget) {
 		park(receiver, conn);
@@ -319,6 +350,10 @@ static void receive_one(struct receiver *receiver, struct conn *conn)
 		conn_end(receiver, conn, "the connection was closed");
 		return;
 	}
+	if (conn->refused) {
+		ignore_message(receiver, conn, sources, count);
+		return;
+	}
 	if (rejected)
 		log_limited(&fd_limit, LOG_LEVEL_WARNING,
 			    "%u of the descriptors that process %d of user %u sent are not statistics descriptors, and were closed",
@@ -326,7 +361,7 @@ static void receive_one(struct receiver *receiver, struct conn *conn)
 	reason = count < 0 ? reject_of(count) :
 		 take_message(receiver, conn, sources, count);
 	if (reason)
-		conn_reject(receiver, conn, reason);
+		reject(receiver, conn, reason);
 }
 
 /* ------------------------------------------------------------------ turns */
@@ -434,7 +469,7 @@ static void end_silent(struct receiver *receiver, uint64_t now_ns)
 {
 	for (struct conn *conn = receiver->conns; conn; conn = conn->next)
 		if (!conn->vm && !conn->vm_ended && !conn->shadowed &&
-		    !conn->parked && !conn->ended &&
+		    !conn->refused && !conn->parked && !conn->ended &&
 		    now_ns - conn->since_ns > SILENT_S * 1000000000ull)
 			conn_reject(receiver, conn, REJECT_SILENT);
 }

@@ -30,6 +30,8 @@ struct conn {
 	bool introduced, on_behalf;
 	bool vm_ended;			/* and no other was brought yet */
 	bool shadowed;			/* the VMM registered its VM itself */
+	bool refused;			/* has no VM until something changes */
+	bool deaf;			/* what it sends is not received any more */
 	bool parked;			/* waits until descriptors are free */
 	bool park_logged;
 	bool ended;
@@ -60,6 +62,8 @@ int receiver_watch(struct receiver *receiver, struct watch *watch);
 struct vm *receiver_restore(struct receiver *receiver,
 			    struct identity *identity, const char *key,
 			    uint64_t serial, int pidfd);
+/* The limits may have changed: whoever was refused for one is to try again. */
+void receiver_reconsider(struct receiver *receiver);
 /* One turn of at most @timeout_ms; true if the signals' descriptor is readable. */
 bool receiver_turn(struct receiver *receiver, int timeout_ms);
 

@@ -19,6 +19,7 @@ const char *const reject_names[REJECTS] = {
 	[REJECT_MESSAGES]	= "too_many_messages",
 	[REJECT_BEHALF]		= "on_behalf",
 	[REJECT_CLOSING]	= "too_many_to_close",
+	[REJECT_RESOURCES]	= "out_of_resources",
 };
 
 const char *const phase_names[PHASES] = {

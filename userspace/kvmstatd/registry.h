@@ -20,7 +20,7 @@
 enum reject {
 	REJECT_NONE, REJECT_CREDENTIALS, REJECT_MALFORMED, REJECT_SILENT,
 	REJECT_VMS, REJECT_DESCRIPTORS, REJECT_MESSAGES, REJECT_BEHALF,
-	REJECT_CLOSING, REJECTS
+	REJECT_CLOSING, REJECT_RESOURCES, REJECTS
 };
 
 extern const char *const reject_names[REJECTS];
@@ -95,6 +95,7 @@ struct vm {
 	/* under the registry's lock */
 	struct vm *next_key;	/* of the same hash */
 	bool hidden;		/* filtered out */
+	bool full;		/* that a vCPU has no room was said */
 	bool several;		/* its process has others, which are mixed up with it */
 	struct entry *entries;	/* VM first, vCPUs by number, devices by name */
 	size_t count;

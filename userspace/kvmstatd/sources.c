@@ -307,14 +307,21 @@ void vcpus_add_seen(struct registry *registry, const struct settings *settings)
 	registry->more_vcpus = false;
 	for (size_t i = 0; i < registry->count; i++) {
 		struct vm *vm = registry->vms[i];
-		int ret = vm->more_vcpus ? refresh(registry, vm, settings) : 0;
+		bool was_full = vm->full;
+		int ret;
 
-		if (ret)
-			log_limited(&vcpu_limit, LOG_LEVEL_WARNING,
-				    "a new vCPU of VM \"%s\" is left out: %s",
-				    vm->key, ret == -ENOSPC ?
-				    "the VM has as many descriptors as --max-fds-per-vm allows" :
-				    strerror(-ret));
+		if (!vm->more_vcpus)
+			continue;
+		ret = refresh(registry, vm, settings);
+		vm->full = ret == -ENOSPC;
+		/* each scrape sees it again */
+		if (!ret || (vm->full && was_full))
+			continue;
+		registry->counters.fds_rejected++;
+		log_limited(&vcpu_limit, LOG_LEVEL_WARNING,
+			    "a new vCPU of VM \"%s\" is left out: %s", vm->key, vm->full ?
+			    "the VM has as many vCPUs and devices as --max-fds-per-vm allows; raise that, and send SIGHUP to kvmstatd" :
+			    strerror(-ret));
 	}
 }
 

@@ -123,6 +123,26 @@ few_descriptors()
 		! has '^kvmstatd_registrations_rejected_total\{.*\} [1-9]'
 }
 
+# A VM that has more than it may is refused once, however often it would come again.
+too_low_a_limit()
+{
+	local refused='is refused: it has more vCPUs and devices than --max-fds-per-vm allows'
+
+	all_end || return 1
+	write_config 'max-fds-per-vm = 3'
+	start_agent --config "$tap_dir/config" || return 1
+	start_sender big
+	wait_until grep -q "$refused" "$tap_dir/agent.err" || return 1
+	sleep 4
+	cat "$tap_dir/agent.err"
+	has '^kvmstatd_registrations_rejected_total\{reason="too_many_descriptors"\} 1$' &&
+		has '^kvmstatd_vms 0$' && [ "$(grep -c "$refused" "$tap_dir/agent.err")" = 1 ] &&
+		[ "$(grep -c 'is registered' "$tap_dir/agent.err")" = 1 ] || return 1
+	write_config 'max-fds-per-vm = 5'
+	kill -HUP "$agent"
+	wait_until shown big && has '^kvmstatd_descriptors 5$'
+}
+
 # The VMM takes the place of kvmstat, and is registered when there is an agent.
 run_for_agent()
 {
@@ -233,6 +253,7 @@ check "an agent that was stopped" stopped_agent
 check "what stays in the VMM for that" kept_descriptors
 check "they end" all_end
 check "an agent with few descriptors" few_descriptors
+check "a limit that is too low" too_low_a_limit
 check "they end, too" all_end
 check "another start" start_agent
 check "kvmstat run --agent" run_for_agent

@@ -123,7 +123,7 @@ static void say(int socket_fd, const char *name, uint32_t num_fds,
 }
 
 /* Of a real VM: nothing else is taken for one. -1: there is no KVM here. */
-static int stats_fd;
+static int stats_fd, vcpu_fds[3];
 
 static int make_vm(void **unused)
 {
@@ -134,6 +134,13 @@ static int make_vm(void **unused)
 	/* valgrind does not see what io_uring writes */
 	stats_fd = getenv("IN_VALGRIND") ? -1 :
 		   ioctl(vm_fd, UAPI_GET_STATS_FD, NULL);
+	for (unsigned long i = 0; i < 3 && stats_fd >= 0; i++) {
+		int vcpu_fd = ioctl(vm_fd, KVM_CREATE_VCPU, i);
+
+		vcpu_fds[i] = ioctl(vcpu_fd, UAPI_GET_STATS_FD, NULL);
+		assert_true(vcpu_fds[i] >= 0);
+		close(vcpu_fd);
+	}
 	close(vm_fd);
 	close(kvm_fd);
 	return 0;
@@ -261,6 +268,72 @@ static void too_many_messages(void **state)
 	assert_true(hung_up(fd));
 	assert_int_equal(rejected(agent, REJECT_MESSAGES), 1);
 	close(fd);
+}
+
+/*
+ * Whoever has too much is refused once, and not shown in part again and again: until
+ * the limits change.
+ */
+static void too_many_descriptors(void **state)
+{
+	struct agent *agent = *state;
+	int fd;
+
+	SKIP_IN_VALGRIND();
+	NEED_KVM();
+	fd = connect_raw(agent->path);
+	settings.max_fds_per_vm = 3;
+	register_vm(fd, "guest");
+	say(fd, "guest", 1, vcpu_fds, 1);
+	turn(agent);
+	assert_int_equal(agent->registry.count, 1);
+	for (int i = 0; i < 10; i++)
+		say(fd, "guest", 3, vcpu_fds, 3);
+	turn(agent);
+	assert_int_equal(agent->registry.count, 0);
+	assert_int_equal(agent->registry.fds, 0);
+	assert_int_equal(rejected(agent, REJECT_DESCRIPTORS), 1);
+	assert_false(hung_up(fd));
+	/* it is no silent one, either */
+	agent->receiver.conns->since_ns -= 3600000000000ull;
+	agent->receiver.swept_ns = 0;
+	turn(agent);
+	assert_false(hung_up(fd));
+	settings.max_fds_per_vm = 4;
+	receiver_reconsider(&agent->receiver);
+	turn(agent);
+	assert_true(hung_up(fd));
+	close(fd);
+	fd = connect_raw(agent->path);
+	register_vm(fd, "guest");
+	say(fd, "guest", 3, vcpu_fds, 3);
+	turn(agent);
+	assert_int_equal(agent->registry.fds, 4);
+	assert_int_equal(rejected(agent, REJECT_DESCRIPTORS), 1);
+	close(fd);
+}
+
+/* The same of messages; more than another may send are not even received. */
+static void too_many_messages_of_a_vm(void **state)
+{
+	struct agent *agent = *state;
+	int fd;
+
+	SKIP_IN_VALGRIND();
+	NEED_KVM();
+	fd = connect_raw(agent->path);
+	settings.max_messages = 3;
+	register_vm(fd, "guest");
+	for (int i = 0; i < 20; i++)
+		register_vm(fd, "guest");
+	turn(agent);
+	assert_int_equal(agent->registry.count, 0);
+	assert_int_equal(rejected(agent, REJECT_MESSAGES), 1);
+	assert_true(agent->receiver.conns->deaf);
+	assert_false(hung_up(fd));
+	close(fd);
+	turn(agent);
+	assert_int_equal(agent->receiver.count, 0);
 }
 
 static void too_many_vms(void **state)
@@ -523,6 +596,8 @@ int main(void)
 		ON_AGENT(another_name),
 		ON_AGENT(silence),
 		ON_AGENT(too_many_messages),
+		ON_AGENT(too_many_descriptors),
+		ON_AGENT(too_many_messages_of_a_vm),
 		ON_AGENT(too_many_vms),
 		ON_AGENT(no_descriptor_left),
 		ON_AGENT(no_descriptor_for_a_message),
