@@ -150,29 +150,58 @@ static bool has_hung_up(const struct conn *conn)
 }
 
 /*
- * Of what a VMM says and what a helper says of it, the former counts; of two
- * helpers, the first. And a VMM that comes again after our restart takes the place
- * of what was stored, or of a connection that it has closed: what it had sent there
- * may not have been read yet.
+ * Whoever comes again after our restart takes the place of what was stored, or of a
+ * connection that it has closed: what it had sent there may not have been read yet. A
+ * helper has one registration for a process, a VMM may have several.
  */
-static void settle(struct receiver *receiver, struct conn *conn)
+static void end_former(struct receiver *receiver, struct conn *conn)
 {
 	for (struct conn *c = receiver->conns; c; c = c->next) {
-		if (!same_process(c, conn))
+		if (!same_process(c, conn) || !c->vm || c->on_behalf != conn->on_behalf ||
+		    !(same_vm(c->vm, conn) || (c->on_behalf && !c->peer)))
 			continue;
-		if (conn->on_behalf && c->vm && (!c->on_behalf || c->peer)) {
-			conn->shadowed = true;
-		} else if (!conn->on_behalf && c->on_behalf) {
-			conn_drop_vm(receiver, c, "its VMM registers it itself");
-			c->shadowed = c->peer;
-			if (!c->peer)
-				conn_end(receiver, c, "");
-		} else if (!c->peer && c->vm && same_vm(c->vm, conn)) {
+		if (!c->peer)
 			conn_end(receiver, c, "its VMM has connected again");
-		} else if (c->peer && c->vm && same_vm(c->vm, conn) && has_hung_up(c)) {
+		else if (has_hung_up(c))
 			conn_end(receiver, c, "the connection was closed");
-		}
 	}
+}
+
+static void drop_helpers(struct receiver *receiver, struct conn *conn)
+{
+	for (struct conn *c = receiver->conns; c; c = c->next) {
+		if (!same_process(c, conn) || !c->on_behalf)
+			continue;
+		conn_drop_vm(receiver, c, "its VMM registers it itself");
+		c->shadowed = c->peer;
+		if (!c->peer)
+			conn_end(receiver, c, "");
+	}
+}
+
+/*
+ * Of what a VMM says and what a helper says of it, the former counts; of two
+ * helpers, the first. But devices alone, which are all that many a VMM registers,
+ * join what the helper found: returns whose partner the new VM is, or NULL.
+ */
+static struct vm *settle(struct receiver *receiver, struct conn *conn,
+			 bool statistics)
+{
+	struct vm *partner = NULL;
+
+	end_former(receiver, conn);
+	if (!conn->on_behalf && statistics)
+		drop_helpers(receiver, conn);
+	for (struct conn *c = receiver->conns; c; c = c->next) {
+		if (!same_process(c, conn) || !c->vm)
+			continue;
+		if (conn->on_behalf && (c->on_behalf || has_statistics(c->vm)))
+			conn->shadowed = true;
+		else if (conn->on_behalf != c->on_behalf && !c->vm->partner &&
+			 (!partner || same_vm(c->vm, conn)))
+			partner = c->vm;
+	}
+	return partner;
 }
 
 /* What the first message says of the sender. */
@@ -223,12 +252,13 @@ static int make_identity(const struct conn *conn, struct identity *identity)
 }
 
 /* With its first descriptor: who brings none must not take a name. */
-static enum reject enter_vm(struct receiver *receiver, struct conn *conn)
+static enum reject enter_vm(struct receiver *receiver, struct conn *conn,
+			    bool statistics)
 {
 	const struct settings *settings = receiver->settings;
+	struct vm *partner = settle(receiver, conn, statistics);
 	struct identity identity;
 
-	settle(receiver, conn);
 	if (conn->shadowed) {
 		log_limited(&vm_limit, LOG_LEVEL_INFO,
 			    "a helper's registration of process %d is not shown: its VMM, or another helper, has registered it",
@@ -238,16 +268,26 @@ static enum reject enter_vm(struct receiver *receiver, struct conn *conn)
 	if (receiver->registry->count >= settings->max_vms)
 		return REJECT_VMS;
 	if (make_identity(conn, &identity) ||
-	    registry_add(receiver->registry, &identity, NULL,
+	    registry_add(receiver->registry, &identity, partner ? partner->key : NULL,
 			 &settings->filters, &conn->vm))
 		return REJECT_RESOURCES;
 	conn->vm->pidfd = conn->pidfd.fd;
 	conn->vm_ended = false;
 	log_limited(&vm_limit, LOG_LEVEL_INFO,
-		    "VM \"%s\" is registered: process %d of user %u%s",
+		    "VM \"%s\" is registered: process %d of user %u%s%s",
 		    conn->vm->key, conn->pid, conn->uid,
-		    conn->on_behalf ? ", by a helper" : "");
+		    conn->on_behalf ? ", by a helper" : "", !conn->vm->partner ? "" :
+		    conn->on_behalf ? ", with the devices of its VMM" :
+		    ", devices for what a helper has found");
 	return REJECT_NONE;
+}
+
+static bool brings_statistics(struct kvmstats_source *const *sources, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (kvmstats_source_scope(sources[i]) != KVMSTATS_SCOPE_DEVICE)
+			return true;
+	return false;
 }
 
 /* Owns the sources. */
@@ -257,7 +297,7 @@ static enum reject take_message(struct receiver *receiver, struct conn *conn,
 	const struct settings *settings = receiver->settings;
 	struct registry *registry = receiver->registry;
 	enum reject reason = REJECT_NONE;
-	bool changed, again;
+	bool changed, again, statistics = brings_statistics(sources, count);
 	int ret;
 
 	conn_check_vm_end(receiver, conn);
@@ -266,7 +306,10 @@ static enum reject take_message(struct receiver *receiver, struct conn *conn,
 	else if (!conn->introduced)
 		reason = introduce(receiver, conn);
 	if (!reason && count && !conn->vm && !conn->shadowed)
-		reason = enter_vm(receiver, conn);
+		reason = enter_vm(receiver, conn, statistics);
+	else if (!reason && conn->vm && statistics && !conn->on_behalf &&
+		 !has_statistics(conn->vm))
+		drop_helpers(receiver, conn);
 	if (reason || !conn->vm) {
 		close_sources(sources, count, false);
 		return reason;

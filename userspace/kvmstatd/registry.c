@@ -384,6 +384,38 @@ static struct vm **key_bucket(struct registry *registry, const char *key)
 	return &registry->by_key[hash % KEY_BUCKETS];
 }
 
+/* That has the key alone, and may share it with a new one of this identity. */
+static struct vm *find_partner(struct registry *registry, const char *key,
+			       const struct identity *identity)
+{
+	struct vm *vm = *key_bucket(registry, key);
+
+	while (vm && strcmp(vm->key, key))
+		vm = vm->next_key;
+	return vm && !vm->partner && identity->start_ticks &&
+	       vm->identity.start_ticks == identity->start_ticks &&
+	       vm->identity.pid == identity->pid &&
+	       vm->identity.on_behalf != identity->on_behalf ? vm : NULL;
+}
+
+static void part(struct registry *registry, struct vm *vm)
+{
+	struct vm *partner = vm->partner;
+
+	if (!partner)
+		return;
+	vm->partner = NULL;
+	partner->partner = NULL;
+	registry->num_pairs--;
+	vm_cover(vm);
+	vm_cover(partner);
+}
+
+size_t registry_num_vms(const struct registry *registry)
+{
+	return registry->count - registry->num_pairs;
+}
+
 static bool key_in_use(struct registry *registry, const char *key)
 {
 	const struct vm *vm = *key_bucket(registry, key);
@@ -399,13 +431,14 @@ static bool key_in_use(struct registry *registry, const char *key)
  * not used again, so that no search is long.
  */
 static char *choose_key(struct registry *registry,
-			const struct identity *identity, const char *wanted)
+			const struct identity *identity, const char *wanted,
+			bool shared)
 {
 	const char *name = *identity->name ? identity->name : identity->uuid;
 	unsigned int attempt = 0;
 	char *key = NULL;
 
-	if (wanted && !key_in_use(registry, wanted))
+	if (wanted && (shared || !key_in_use(registry, wanted)))
 		return strdup(wanted);
 	if (!*name)
 		name = "unnamed";
@@ -444,15 +477,21 @@ static int enter_locked(struct registry *registry, struct identity *identity,
 			const char *key, const struct filters *filters,
 			struct vm **result)
 {
-	struct vm *vm, **bucket;
+	struct vm *vm, *partner = key ? find_partner(registry, key, identity) : NULL;
+	struct vm **bucket;
 
 	if (make_room(registry)) {
 		identity_free(identity);
 		return -ENOMEM;
 	}
-	vm = vm_new(identity, choose_key(registry, identity, key));
+	vm = vm_new(identity, choose_key(registry, identity, key, partner));
 	if (!vm)
 		return -ENOMEM;
+	if (partner) {
+		vm->partner = partner;
+		partner->partner = vm;
+		registry->num_pairs++;
+	}
 	vm->serial = registry->next_serial++;
 	vm->hidden = !filter_passes(&filters->vms, vm->key);
 	bucket = key_bucket(registry, vm->key);
@@ -522,6 +561,7 @@ void registry_remove(struct registry *registry, struct vm *vm)
 	for (size_t i = 0; i < vm->count; i++)
 		registry->users[vm->entries[i].schema]--;
 	pthread_mutex_lock(&registry->lock);
+	part(registry, vm);
 	take_out(registry, vm);
 	sources = calloc(vm->count + 2, sizeof(*sources));
 	count = take_sources(registry, vm, sources);

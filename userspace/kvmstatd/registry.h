@@ -64,6 +64,7 @@ struct entry {
 	int vcpu;
 	uint16_t schema;	/* index in the registry */
 	bool joined;		/* its values are a record of the VM's vcpus */
+	bool covered;		/* a device that the VM's partner has, too */
 	uint32_t record;
 	/* under cpu_lock */
 	pid_t tid;		/* thread of the vCPU, 0: not known */
@@ -94,6 +95,11 @@ struct vm {
 	size_t num_searched;	/* entries that were there then */
 	/* under the registry's lock */
 	struct vm *next_key;	/* of the same hash */
+	/*
+	 * What a helper found of a process, and the devices that the process itself has
+	 * registered, are shown as one VM: they have the same key. NULL: none.
+	 */
+	struct vm *partner;
 	bool hidden;		/* filtered out */
 	bool full;		/* that a vCPU has no room was said */
 	bool several;		/* its process has others, which are mixed up with it */
@@ -118,6 +124,7 @@ struct registry {
 	pthread_mutex_t lock;
 	struct vm **vms;
 	size_t count, room;
+	size_t num_pairs;	/* of partners, each counted as two in count */
 	struct vm *by_key[KEY_BUCKETS];
 	_Atomic size_t fds;	/* descriptors of all VMs */
 	/* written by the main thread only */
@@ -157,14 +164,17 @@ int registry_reserve_names(struct registry *registry,
 void registry_close(struct registry *registry);
 /*
  * Enter a VM. Takes over the texts of @identity, on failure too. @key is what
- * it is to be called if that is possible; NULL: choose. The caller gets a
- * reference.
+ * it is to be called if that is possible; NULL: choose. If the VM that has that key
+ * is of the same process, and one of both is a helper's, they become partners. The
+ * caller gets a reference.
  */
 int registry_add(struct registry *registry, struct identity *identity,
 		 const char *key, const struct filters *filters,
 		 struct vm **vm);
 /* Its series vanish; its descriptors are closed by another thread. */
 void registry_remove(struct registry *registry, struct vm *vm);
+/* VMs as they are shown. Under the lock. */
+size_t registry_num_vms(const struct registry *registry);
 int registry_set_filters(struct registry *registry,
 			 const struct filters *filters);
 

@@ -71,10 +71,16 @@ static bool allocate(struct pass *pass)
 	pass->joint = calloc(registry->count + 1, sizeof(*pass->joint));
 	scrape->samples = malloc((words + 1) * sizeof(*scrape->samples));
 	scrape->vms = calloc(registry->count + 1, sizeof(*scrape->vms));
+	scrape->joined = calloc(registry->num_pairs + 1, sizeof(*scrape->joined));
 	scrape->sum = calloc(registry->plan->largest_histogram + 1,
 			     sizeof(*scrape->sum));
 	return good && pass->reads && pass->joint && scrape->device_end && scrape->samples &&
-	       scrape->vms && scrape->sum;
+	       scrape->vms && scrape->joined && scrape->sum;
+}
+
+static bool is_read(const struct entry *entry)
+{
+	return entry->source && !entry->covered;
 }
 
 static void plan_reads(struct pass *pass)
@@ -89,7 +95,7 @@ static void plan_reads(struct pass *pass)
 			size_t schema = vm->entries[j].schema;
 			struct kvmstats_read *read;
 
-			if (!vm->entries[j].source)
+			if (!is_read(&vm->entries[j]))
 				continue;
 			read = &pass->reads[pass->count++];
 			read->source = vm->entries[j].source;
@@ -202,7 +208,7 @@ static void take_results(struct pass *pass)
 				add_row(pass, &vm->entries[j],
 					joint_sample(vm, &vm->entries[j],
 						     joint - 1));
-			if (!vm->entries[j].source)
+			if (!is_read(&vm->entries[j]))
 				continue;
 			if (pass->reads[next].result)
 				lose(pass, vm, &vm->entries[j]);
@@ -211,7 +217,9 @@ static void take_results(struct pass *pass)
 					pass->reads[next].sample);
 			next++;
 		}
-		if (vm->info.bytes)
+		if (vm->partner && !vm->identity.on_behalf)
+			scrape->joined[scrape->num_joined++] = vm_ref(vm);
+		else if (vm->info.bytes)
 			scrape->vms[scrape->num_vms++] = vm_ref(vm);
 	}
 }
@@ -303,7 +311,10 @@ void scrape_free(struct scrape *scrape)
 		return;
 	for (size_t i = 0; i < scrape->num_vms; i++)
 		vm_unref(scrape->vms[i]);
+	for (size_t i = 0; i < scrape->num_joined; i++)
+		vm_unref(scrape->joined[i]);
 	plan_unref(scrape->plan);
+	free(scrape->joined);
 	free(scrape->vms);
 	for (int scope = 0; scope < KVMSTATS_SCOPES; scope++)
 		free(scrape->rows[scope].row);

@@ -46,6 +46,8 @@ struct scrape {
 	struct plan *plan;
 	struct vm **vms;
 	size_t num_vms;
+	struct vm **joined;	/* with rows of devices only: their partners are in vms */
+	size_t num_joined;
 	/* by scope; those of a VM stand together, those of devices by schema */
 	struct rows rows[KVMSTATS_SCOPES];
 	size_t *device_end;	/* by schema: where its rows of devices end */

@@ -26,7 +26,7 @@ struct self_metric {
 
 static uint64_t get_vms(const struct registry *registry)
 {
-	return registry->count;
+	return registry_num_vms(registry);
 }
 
 static uint64_t get_fds(const struct registry *registry)

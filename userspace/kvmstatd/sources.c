@@ -93,6 +93,23 @@ static size_t find_entry(const struct vm *vm, const struct entry *entry,
 	return low;
 }
 
+bool has_statistics(const struct vm *vm)
+{
+	return vm->count && !*vm->entries[0].device;
+}
+
+void vm_cover(struct vm *vm)
+{
+	/* devices are behind all others */
+	for (size_t i = vm->count; i-- > 0 && *vm->entries[i].device;) {
+		bool present = false;
+
+		if (vm->partner && vm->identity.on_behalf)
+			find_entry(vm->partner, &vm->entries[i], &present);
+		vm->entries[i].covered = present;
+	}
+}
+
 static int insert_entry(struct vm *vm, size_t position,
 			const struct entry *entry)
 {
@@ -409,6 +426,8 @@ static int add_locked(struct registry *registry, struct vm *vm,
 
 	lock(registry);
 	ret = add_source(registry, vm, source, kind, settings, replaced);
+	if (vm->partner)
+		vm_cover(vm->identity.on_behalf ? vm : vm->partner);
 	unlock(registry);
 	return ret;
 }

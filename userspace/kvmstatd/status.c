@@ -81,7 +81,7 @@ static void put_facts(FILE *out, const struct registry *registry)
 	fputs("<dt>running for</dt><dd>", out);
 	put_age(out, registry->opened_ns);
 	fputs("</dd>\n", out);
-	put_number(out, "VMs", registry->count);
+	put_number(out, "VMs", registry_num_vms(registry));
 	put_number(out, "descriptors", registry->fds);
 	if (counters->parked)
 		put_number(out, "registrations that wait for descriptors",
