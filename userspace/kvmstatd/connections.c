@@ -221,4 +221,5 @@ void receiver_reconsider(struct receiver *receiver)
 	for (struct conn *conn = receiver->conns; conn; conn = conn->next)
 		if (conn->refused)
 			conn_end(receiver, conn, "");
+	receiver->registry->retry = true;
 }

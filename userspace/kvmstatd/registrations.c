@@ -228,6 +228,7 @@ static enum reject reject_of(int error)
 	case -ESRCH:
 		return REJECT_BEHALF;
 	case -EMFILE:
+	case -ENFILE:
 	case -ENOMEM:
 		return REJECT_RESOURCES;
 	default:
@@ -551,6 +552,7 @@ static void sweep(struct receiver *receiver)
 		return;
 	receiver->swept_ns = now_ns;
 	vcpus_add_seen(receiver->registry, receiver->settings);
+	registry_try_waiting(receiver->registry, receiver->settings);
 }
 
 bool receiver_turn(struct receiver *receiver, int timeout_ms)

@@ -163,6 +163,9 @@ void vm_unref(struct vm *vm)
 		free(vm->entries[i].labels);
 	}
 	kvmstats_source_close(vm->vcpus);
+	for (size_t i = 0; vm->waiting && i < vm->waiting->count; i++)
+		kvmstats_source_close(vm->waiting->sources[i]);
+	free(vm->waiting);
 	free(vm->entries);
 	identity_free(&vm->identity);
 	free(vm->key);
@@ -241,21 +244,51 @@ static int make_plan(struct registry *registry, size_t num_kinds,
  * Where a new kind goes. Of what programs publish there are only so many; one
  * that no VM has any more makes room.
  */
-static int free_kind(const struct registry *registry, enum kvmstats_scope scope)
+static int free_kind(const struct registry *registry, enum kvmstats_scope scope,
+		     uid_t uid)
 {
-	size_t count = registry->num_kinds, published = 0;
+	size_t count = registry->num_kinds, published = 0, of_user = 0;
 	int unused = -ENOSPC;
 
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = registry->reserved; i < count; i++) {
 		if (registry->kinds[i].scope != KVMSTATS_SCOPE_DEVICE)
 			continue;
 		published++;
 		if (!registry->users[i])
 			unused = i;
+		else if (registry->kind_uids[i] == uid)
+			of_user++;
 	}
+	if (scope == KVMSTATS_SCOPE_DEVICE && of_user >= KINDS_PER_UID)
+		return -EUSERS;
 	if (scope == KVMSTATS_SCOPE_DEVICE && published >= MAX_PUBLISHED)
 		return unused;
-	return count < MAX_SCHEMAS ? (int)count : -ENOSPC;
+	return count < MAX_SCHEMAS ? (int)count : -ENFILE;
+}
+
+/* Of what a helper has found: the process's, not the helper's. */
+static uid_t owner_of(const struct vm *vm)
+{
+	uid_t uid = vm->identity.uid;
+	char path[32], line[256];
+	FILE *file;
+
+	if (!vm->identity.on_behalf)
+		return uid;
+	snprintf(path, sizeof(path), "/proc/%d/status", vm->identity.pid);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "Uid: %u", &uid) == 1)
+			break;
+	if (file)
+		fclose(file);
+	return uid;
+}
+
+void registry_leave_kind(struct registry *registry, size_t kind)
+{
+	if (!--registry->users[kind])
+		registry->retry = true;
 }
 
 int registry_kind(struct registry *registry, struct vm *vm,
@@ -269,6 +302,7 @@ int registry_kind(struct registry *registry, struct vm *vm,
 		.scope = kvmstats_source_scope(source),
 	};
 	size_t count = registry->num_kinds;
+	uid_t uid = 0;
 	int place, ret;
 
 	/* what it has are vCPUs */
@@ -282,7 +316,9 @@ int registry_kind(struct registry *registry, struct vm *vm,
 	if (vm && kind.scope == KVMSTATS_SCOPE_DEVICE &&
 	    vm->new_kinds == KINDS_PER_VM)
 		return -EDQUOT;
-	place = free_kind(registry, kind.scope);
+	if (vm && kind.scope == KVMSTATS_SCOPE_DEVICE)
+		uid = owner_of(vm);
+	place = free_kind(registry, kind.scope, uid);
 	if (place < 0)
 		return place;
 	if (vm && kind.scope == KVMSTATS_SCOPE_DEVICE)
@@ -296,6 +332,7 @@ int registry_kind(struct registry *registry, struct vm *vm,
 		kinds[place] = before;
 		return ret;
 	}
+	registry->kind_uids[place] = uid;
 	kvmstats_schema_ref(kind.schema);
 	if ((size_t)place < count)
 		kvmstats_schema_unref(before.schema);
@@ -546,6 +583,16 @@ static size_t take_sources(struct registry *registry, struct vm *vm,
 			continue;
 		vm->entries[i].source = NULL;
 	}
+	if (vm->waiting) {
+		registry->fds -= vm->waiting->count;
+		registry->num_waiting -= vm->waiting->count;
+	}
+	for (size_t i = 0; sources && vm->waiting && i < vm->waiting->count; i++)
+		sources[count++] = vm->waiting->sources[i];
+	if (sources) {
+		free(vm->waiting);
+		vm->waiting = NULL;
+	}
 	if (vm->vcpus && sources)
 		sources[count++] = vcpus_lose(registry, vm);
 	else if (vm->vcpus)
@@ -559,11 +606,12 @@ void registry_remove(struct registry *registry, struct vm *vm)
 	size_t count;
 
 	for (size_t i = 0; i < vm->count; i++)
-		registry->users[vm->entries[i].schema]--;
+		registry_leave_kind(registry, vm->entries[i].schema);
 	pthread_mutex_lock(&registry->lock);
 	part(registry, vm);
 	take_out(registry, vm);
-	sources = calloc(vm->count + 2, sizeof(*sources));
+	sources = calloc(vm->count + 2 + (vm->waiting ? vm->waiting->count : 0),
+			 sizeof(*sources));
 	count = take_sources(registry, vm, sources);
 	registry->counters.ended++;
 	pthread_mutex_unlock(&registry->lock);

@@ -71,6 +71,12 @@ struct entry {
 	int sched_fd;		/* what the scheduler says of it; -1: not open */
 };
 
+/* Devices that are left out, until there is room: main thread only, but for the end. */
+struct waiting {
+	size_t count;
+	struct kvmstats_source *sources[];
+};
+
 struct box;
 
 struct vm {
@@ -100,6 +106,7 @@ struct vm {
 	 * registered, are shown as one VM: they have the same key. NULL: none.
 	 */
 	struct vm *partner;
+	struct waiting *waiting;	/* devices that have no room, or NULL (sources.c) */
 	bool hidden;		/* filtered out */
 	bool full;		/* that a vCPU has no room was said */
 	bool several;		/* its process has others, which are mixed up with it */
@@ -130,7 +137,9 @@ struct registry {
 	/* written by the main thread only */
 	struct source_kind kinds[MAX_SCHEMAS];
 	size_t users[MAX_SCHEMAS];	/* entries of it, and one if it stays */
-	_Atomic size_t num_kinds, reserved;
+	uid_t kind_uids[MAX_SCHEMAS];	/* whose VM brought it */
+	bool retry;			/* there may be room for what waits */
+	_Atomic size_t num_kinds, reserved, num_waiting;
 	struct plan *plan;
 	struct kvmstats_batch *batch;	/* for whoever holds the lock */
 	/* What cpu.c knows, sampled without the other lock; and pidfds. */
@@ -178,18 +187,23 @@ size_t registry_num_vms(const struct registry *registry);
 int registry_set_filters(struct registry *registry,
 			 const struct filters *filters);
 
-/* New kinds that a VM may bring in its life: each is work for all. */
+/* New kinds that a VM may bring in its life, and that one user's VMs may have at once. */
 #define KINDS_PER_VM	16
+#define KINDS_PER_UID	32
 
 /*
- * The number of the kind of @source, or -ENOMEM; for what a program publishes,
- * -EDQUOT if @vm, which has brought it (or NULL), has brought too many new ones in
- * its life, -ENOSPC if all VMs together have as many as there can be. A new one makes
- * a new plan. By the main thread.
+ * The number of the kind of @source, or -ENOMEM, or -ENFILE if there are too many; for
+ * what a program publishes, -EDQUOT if @vm, which has brought it (or NULL), has brought
+ * too many new ones in its life, -EUSERS if those of its user have too many, -ENOSPC if
+ * all VMs together have as many as there can be. A new one makes a new plan. By the
+ * main thread.
  */
 int registry_kind(struct registry *registry, struct vm *vm,
 		  const struct kvmstats_source *source,
 		  const struct filters *filters);
+
+/* An entry less has that kind. */
+void registry_leave_kind(struct registry *registry, size_t kind);
 
 /* Takes over both arguments, on failure too. */
 struct vm *vm_new(struct identity *identity, char *key);

@@ -43,6 +43,11 @@ static uint64_t get_several(const struct registry *registry)
 	return count;
 }
 
+static uint64_t get_waiting(const struct registry *registry)
+{
+	return registry->num_waiting;
+}
+
 static uint64_t get_schemas(const struct registry *registry)
 {
 	return registry->num_kinds - registry->reserved;
@@ -62,6 +67,8 @@ static const struct self_metric metrics[] = {
 	ASKED("processes_with_several_vms", get_several,
 	      "Processes whose VMs a helper has registered as one, because it cannot tell them apart"),
 	ASKED("descriptors", get_fds, "Statistics descriptors that are open"),
+	ASKED("devices_left_out", get_waiting,
+	      "Devices of VMs that are not shown until a limit allows it"),
 	ASKED("schemas", get_schemas,
 	      "Different lists of statistics that were seen"),
 	COUNTER("registrations", NULL, registrations, "Registrations of VMs that were accepted"),

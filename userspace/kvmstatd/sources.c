@@ -168,7 +168,7 @@ static int add_vcpu(struct registry *registry, struct vm *vm, int vcpu,
 			replaced->sources[replaced->count++] = old->source;
 			registry->fds--;
 		}
-		registry->users[old->schema]--;
+		registry_leave_kind(registry, old->schema);
 		old->source = NULL;
 		old->schema = entry.schema;
 		old->joined = true;
@@ -390,10 +390,12 @@ static int add_source(struct registry *registry, struct vm *vm,
 		/* a helper says all that it has of a process, once */
 		vm->several |= *replaced && !device && vm->identity.on_behalf;
 		registry->fds += !*replaced;
-		registry->users[old->schema]--;
+		registry_leave_kind(registry, old->schema);
 		registry->users[kind]++;
-		if (device)
+		if (device) {
 			vm->device_words = device_words;
+			registry->retry = true;
+		}
 		entry.labels = old->labels;
 		entry.class_name = old->class_name;
 		entry.device = old->device;
@@ -453,6 +455,10 @@ static bool left_out(const struct vm *vm, const struct kvmstats_source *source,
 		log_limited(&device_limit, LOG_LEVEL_WARNING,
 			    "VM \"%s\" has had devices with %d different lists of statistics, the most that one VM may bring: %s:%s is left out",
 			    vm->key, KINDS_PER_VM, class_name, device);
+	else if (error == -EUSERS)
+		log_limited(&device_limit, LOG_LEVEL_WARNING,
+			    "the VMs of one user have devices with %d different lists of statistics, the most that they may bring: %s:%s of VM \"%s\" is left out",
+			    KINDS_PER_UID, class_name, device, vm->key);
 	else if (error == -ENOSPC)
 		log_limited(&device_limit, LOG_LEVEL_WARNING,
 			    "all VMs together have devices with %d different lists of statistics, the most that they may bring: %s:%s of VM \"%s\" is left out",
@@ -462,20 +468,112 @@ static bool left_out(const struct vm *vm, const struct kvmstats_source *source,
 	return true;
 }
 
+/* Takes what waits under the name of @source off the list; the caller closes it. */
+static struct kvmstats_source *stop_waiting(struct registry *registry, struct vm *vm,
+					    const struct kvmstats_source *source)
+{
+	struct waiting *waiting = vm->waiting;
+
+	for (size_t i = 0; waiting && i < waiting->count; i++) {
+		struct kvmstats_source *old = waiting->sources[i];
+
+		if (kvmstats_source_compare(old, source))
+			continue;
+		waiting->sources[i] = waiting->sources[--waiting->count];
+		registry->num_waiting--;
+		registry->fds--;
+		return old;
+	}
+	return NULL;
+}
+
+/*
+ * What is left out waits until there may be room. Not if the VM has brought too many
+ * lists in its life, nor more than as many as it may have.
+ */
+static bool wait_for_room(struct registry *registry, struct vm *vm,
+			  struct kvmstats_source *source, int error,
+			  const struct settings *settings)
+{
+	struct waiting *waiting = vm->waiting;
+	size_t count = waiting ? waiting->count : 0;
+
+	if (error == -EDQUOT || count >= settings->max_devices_per_vm ||
+	    vm->count + count >= settings->max_fds_per_vm)
+		return false;
+	/* no lock: besides us only the store looks at it, in this thread */
+	waiting = realloc(waiting, sizeof(*waiting) + (count + 1) * sizeof(source));
+	if (!waiting)
+		return false;
+	waiting->count = count + 1;
+	waiting->sources[count] = source;
+	vm->waiting = waiting;
+	registry->num_waiting++;
+	registry->fds++;
+	return true;
+}
+
+/* One that waited is no news. */
+static void try_waiting(struct registry *registry, struct vm *vm,
+			const struct settings *settings)
+{
+	struct waiting *waiting = vm->waiting;
+
+	vm->waiting = NULL;
+	for (size_t i = 0; i < waiting->count; i++) {
+		struct kvmstats_source *source = waiting->sources[i], *replaced = NULL;
+		int kind = registry_kind(registry, vm, source, &settings->filters);
+		int ret = kind;
+
+		registry->num_waiting--;
+		registry->fds--;
+		if (kind >= 0)
+			ret = add_locked(registry, vm, source, kind, settings,
+					 &replaced);
+		if (!ret) {
+			registry->counters.fds_accepted++;
+			log_info("VM \"%s\": %s:%s, which was left out, has room now",
+				 vm->key, kvmstats_source_class(source),
+				 kvmstats_source_device(source));
+		} else if (!wait_for_room(registry, vm, source, ret, settings)) {
+			replaced = source;
+		}
+		close_sources(&replaced, replaced != NULL, false);
+	}
+	free(waiting);
+}
+
+void registry_try_waiting(struct registry *registry, const struct settings *settings)
+{
+	if (!registry->retry)
+		return;
+	registry->retry = false;
+	for (size_t i = 0; i < registry->count && registry->num_waiting; i++)
+		if (registry->vms[i]->waiting)
+			try_waiting(registry, registry->vms[i], settings);
+}
+
 int registry_add_sources(struct registry *registry, struct vm *vm,
 			 struct kvmstats_source **sources, size_t count,
 			 const struct settings *settings, bool *changed)
 {
 	struct counters *counters = &registry->counters;
-	size_t to_close = 0, i;
-	int ret = 0;
+	/* a replaced one for each, and one that waited */
+	struct kvmstats_source **to_close = calloc(2 * count + 1, sizeof(*to_close));
+	size_t num_to_close = 0, i;
+	int ret = to_close ? 0 : -ENOMEM;
 
 	*changed = false;
+	if (!to_close) {
+		counters->fds_rejected += count;
+		close_sources(sources, count, false);
+		return ret;
+	}
 	pthread_mutex_lock(&registry->lock);
 	ret = vm_set_id(vm, sources, count);
 	pthread_mutex_unlock(&registry->lock);
 	for (i = 0; i < count && !ret; i++) {
-		struct kvmstats_source *replaced = NULL;
+		struct kvmstats_source *replaced = NULL, *before = NULL;
 		int kind = registry_kind(registry, vm, sources[i],
 				      &settings->filters);
 
@@ -487,27 +585,34 @@ int registry_add_sources(struct registry *registry, struct vm *vm,
 		else if (kind >= 0)
 			ret = add_locked(registry, vm, sources[i], kind,
 					 settings, &replaced);
+		if (kvmstats_source_scope(sources[i]) == KVMSTATS_SCOPE_DEVICE)
+			before = stop_waiting(registry, vm, sources[i]);
+		if (before)
+			to_close[num_to_close++] = before;
 		if (ret && left_out(vm, sources[i], ret, settings)) {
 			counters->fds_rejected++;
-			*changed = true;
+			if (!wait_for_room(registry, vm, sources[i], ret, settings)) {
+				*changed = true;
+				to_close[num_to_close++] = sources[i];
+			}
 			ret = 0;
-			sources[to_close++] = sources[i];
 			continue;
 		}
 		if (ret) {
-			sources[to_close++] = sources[i];
+			to_close[num_to_close++] = sources[i];
 			continue;
 		}
 		counters->fds_accepted++;
 		if (replaced) {
-			sources[to_close++] = replaced;
+			to_close[num_to_close++] = replaced;
 			counters->fds_replaced++;
 			*changed = true;
 		}
 	}
 	counters->fds_rejected += ret ? 1 + count - i : 0;
 	while (i < count)
-		sources[to_close++] = sources[i++];
-	close_sources(sources, to_close, false);
+		to_close[num_to_close++] = sources[i++];
+	close_sources(to_close, num_to_close, false);
+	free(to_close);
 	return ret;
 }

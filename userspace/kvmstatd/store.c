@@ -110,6 +110,14 @@ static int put(int fd, const struct vm *vm, bool with_pidfd, int *fds,
 	return ret ? ret : fd_box_put(fd, label, fds, count);
 }
 
+/* The entries' sources, that of all vCPUs, and what waits for room. */
+static const struct kvmstats_source *source_at(const struct vm *vm, size_t i)
+{
+	if (i < vm->count)
+		return vm->entries[i].source;
+	return i == vm->count ? vm->vcpus : vm->waiting->sources[i - vm->count - 1];
+}
+
 /*
  * All that the registry has of @vm. Under its lock: a scrape may drop a source,
  * and another thread close it.
@@ -118,15 +126,14 @@ static int put_vm(int fd, struct registry *registry, const struct vm *vm)
 {
 	int fds[FD_BOX_MAX_FDS];
 	bool with_pidfd = true;
-	size_t count = 0;
+	size_t count = 0, end;
 	int ret = 0;
 
 	fds[count++] = vm->pidfd;
 	pthread_mutex_lock(&registry->lock);
-	/* one more: that of all vCPUs */
-	for (size_t i = 0; i <= vm->count && !ret; i++) {
-		const struct kvmstats_source *source = i == vm->count ?
-			vm->vcpus : vm->entries[i].source;
+	end = vm->count + 1 + (vm->waiting ? vm->waiting->count : 0);
+	for (size_t i = 0; i < end && !ret; i++) {
+		const struct kvmstats_source *source = source_at(vm, i);
 
 		if (!source)
 			continue;
