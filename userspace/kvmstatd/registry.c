@@ -98,16 +98,6 @@ static int make_info(struct vm *vm)
 		identity->on_behalf ? "helper" : "vmm");
 	put_label(out, "id", vm->id);
 	fputs("} 1\n", out);
-	if (fclose(out))
-		return -ENOMEM;
-	if (!identity->start_ms)
-		return 0;
-	out = open_memstream(&vm->start.bytes, &vm->start.length);
-	if (!out)
-		return -ENOMEM;
-	fprintf(out, "kvm_vm_start_time_seconds%s%ju.%03ju\n",
-		vm->labels.bytes, (uintmax_t)identity->start_ms / 1000,
-		(uintmax_t)identity->start_ms % 1000);
 	return fclose(out) ? -ENOMEM : 0;
 }
 
@@ -171,7 +161,6 @@ void vm_unref(struct vm *vm)
 	free(vm->key);
 	free(vm->labels.bytes);
 	free(vm->info.bytes);
-	free(vm->start.bytes);
 	free(vm);
 }
 

@@ -86,7 +86,6 @@ struct vm {
 	char *key;		/* value of the label vm, unique */
 	struct text labels;	/* {vm="key"} and a blank */
 	struct text info;	/* the line of kvm_vm_info */
-	struct text start;	/* that of the start time; may be empty */
 	char id[40];		/* kernel's, of the first descriptor */
 	uint64_t since_ns;	/* monotonic */
 	uint64_t serial;
@@ -125,7 +124,7 @@ struct vm {
 	uint64_t read_errors;
 };
 
-#define KEY_BUCKETS	4096
+#define KEY_BUCKETS	1024
 
 struct registry {
 	pthread_mutex_t lock;

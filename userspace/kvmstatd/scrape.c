@@ -322,6 +322,7 @@ void scrape_free(struct scrape *scrape)
 	free(scrape->samples);
 	free(scrape->sum);
 	free(scrape->process_cpu);
+	free(scrape->thread_cpu);
 	free(scrape->tail.bytes);
 	free(scrape);
 }

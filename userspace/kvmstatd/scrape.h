@@ -24,11 +24,10 @@ struct cpu_time {
 struct row {
 	const struct text *labels;
 	const uint64_t *sample;
-	struct cpu_time cpu;	/* of the vCPU's thread */
 	uint32_t vm;		/* index in vms */
 	int vcpu;
 	uint16_t schema;
-	bool has_cpu;
+	bool has_cpu;		/* the vCPU's thread is known */
 };
 
 struct process_cpu {
@@ -52,6 +51,7 @@ struct scrape {
 	struct rows rows[KVMSTATS_SCOPES];
 	size_t *device_end;	/* by schema: where its rows of devices end */
 	struct process_cpu *process_cpu;	/* by VM; NULL: not wanted */
+	struct cpu_time *thread_cpu;	/* by row of a vCPU; likewise */
 	uint64_t *samples;
 	enum exposition format;
 	bool per_vcpu;		/* histograms, too */

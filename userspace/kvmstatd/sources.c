@@ -18,13 +18,17 @@ static struct log_limit device_limit = LOG_LIMIT(20), vcpu_limit = LOG_LIMIT(20)
 static int make_labels(const struct vm *vm, struct entry *entry)
 {
 	/* the bracket and the blank are written anew behind the number or name */
-	size_t length = vm->labels.length;
-	size_t room = length + 32 + 2 * strlen(entry->device);
-	size_t class_bytes = strlen(entry->class_name) + 1;
-	struct text *labels = malloc(sizeof(*labels) + room + class_bytes +
-				     strlen(entry->device) + 1);
+	size_t length = vm->labels.length, device = strlen(entry->device);
+	size_t room = length;
+	size_t class_bytes = device ? strlen(entry->class_name) + 1 : 0;
+	struct text *labels;
 	char *out, *names;
 
+	if (entry->vcpu >= 0)
+		room += snprintf(NULL, 0, ",vcpu=\"%d\"", entry->vcpu) + 1;
+	else if (device)
+		room += sizeof(",device=\"\"") + 2 * device;
+	labels = malloc(sizeof(*labels) + room + class_bytes + (device ? device + 1 : 0));
 	if (!labels)
 		return -ENOMEM;
 	labels->bytes = (char *)(labels + 1);
@@ -46,8 +50,8 @@ static int make_labels(const struct vm *vm, struct entry *entry)
 		out += 2;
 	}
 	labels->length = out - labels->bytes;
-	entry->class_name = strcpy(names, entry->class_name);
-	entry->device = strcpy(names + class_bytes, entry->device);
+	entry->class_name = device ? strcpy(names, entry->class_name) : "";
+	entry->device = device ? strcpy(names + class_bytes, entry->device) : "";
 	entry->labels = labels;
 	return 0;
 }
