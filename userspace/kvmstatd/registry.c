@@ -82,7 +82,7 @@ static void put_label(FILE *out, const char *name, const char *value)
 	fputc('"', out);
 }
 
-static int make_info(struct vm *vm)
+static int make_info(struct vm *vm, const char *id)
 {
 	const struct identity *identity = &vm->identity;
 	FILE *out = open_memstream(&vm->info.bytes, &vm->info.length);
@@ -96,7 +96,7 @@ static int make_info(struct vm *vm)
 	fprintf(out, ",pid=\"%d\",uid=\"%u\",registered_by=\"%s\"",
 		identity->pid, identity->uid,
 		identity->on_behalf ? "helper" : "vmm");
-	put_label(out, "id", vm->id);
+	put_label(out, "id", id);
 	fputs("} 1\n", out);
 	return fclose(out) ? -ENOMEM : 0;
 }
@@ -104,6 +104,7 @@ static int make_info(struct vm *vm)
 int vm_set_id(struct vm *vm, struct kvmstats_source *const *sources,
 	      size_t count)
 {
+	char vm_id[KVMSTATS_MAX_NAME_SIZE];
 	const char *id = "";
 
 	if (vm->info.bytes)
@@ -112,8 +113,8 @@ int vm_set_id(struct vm *vm, struct kvmstats_source *const *sources,
 	for (size_t i = 0; i < count && !*id; i++)
 		if (kvmstats_source_scope(sources[i]) != KVMSTATS_SCOPE_DEVICE)
 			id = kvmstats_source_id(sources[i]);
-	snprintf(vm->id, sizeof(vm->id), "%.*s", (int)strcspn(id, "/"), id);
-	return make_info(vm);
+	snprintf(vm_id, sizeof(vm_id), "%.*s", (int)strcspn(id, "/"), id);
+	return make_info(vm, vm_id);
 }
 
 struct vm *vm_new(struct identity *identity, char *key)
@@ -162,51 +163,6 @@ void vm_unref(struct vm *vm)
 	free(vm->labels.bytes);
 	free(vm->info.bytes);
 	free(vm);
-}
-
-/* --------------------------------------------------------------- closing */
-
-struct closing {
-	bool stored;		/* systemd has been told to forget them */
-	size_t count;
-	struct kvmstats_source *sources[];
-};
-
-/* systemd's copies first, or closing them would tear the VM down there. */
-static void run_closing(void *argument)
-{
-	struct closing *closing = argument;
-
-	if (closing->stored)
-		store_wait();
-	for (size_t i = 0; i < closing->count; i++)
-		kvmstats_source_close(closing->sources[i]);
-	free(closing);
-}
-
-void close_sources(struct kvmstats_source **sources, size_t count, bool stored)
-{
-	struct closing *closing;
-
-	if (!count)
-		return;
-	closing = malloc(sizeof(*closing) + count * sizeof(*sources));
-	if (closing) {
-		closing->stored = stored;
-		closing->count = count;
-		memcpy(closing->sources, sources, count * sizeof(*sources));
-		if (!kvmstats_close_call(KVMSTATS_CLOSE_VM, run_closing,
-					 closing))
-			return;
-		free(closing);
-	}
-	for (size_t i = 0; i < count; i++)
-		kvmstats_source_close(sources[i]);
-}
-
-void close_wait(void)
-{
-	kvmstats_close_wait(KVMSTATS_CLOSE_VM);
 }
 
 /* ----------------------------------------------------------------- kinds */

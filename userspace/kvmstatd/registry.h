@@ -86,7 +86,6 @@ struct vm {
 	char *key;		/* value of the label vm, unique */
 	struct text labels;	/* {vm="key"} and a blank */
 	struct text info;	/* the line of kvm_vm_info */
-	char id[40];		/* kernel's, of the first descriptor */
 	uint64_t since_ns;	/* monotonic */
 	uint64_t serial;
 	struct box *box;	/* in the store (store.c); NULL: none */
@@ -123,6 +122,12 @@ struct vm {
 	unsigned int new_kinds;		/* that it has brought */
 	uint64_t read_errors;
 };
+
+/* Whether it has, or has had, more than devices. */
+static inline bool has_statistics(const struct vm *vm)
+{
+	return vm->count && !*vm->entries[0].device;
+}
 
 #define KEY_BUCKETS	1024
 
@@ -225,7 +230,7 @@ void identity_free(struct identity *identity);
 uint64_t identity_start_ms(const struct identity *identity);
 
 /*
- * Closing the last descriptor of a VM tears it down, which takes seconds for a
+ * store.c: closing the last descriptor of a VM tears it down, which takes seconds for a
  * large one: the library's pool does it. @stored: systemd has copies, and was
  * told to forget them.
  */

@@ -97,11 +97,6 @@ static size_t find_entry(const struct vm *vm, const struct entry *entry,
 	return low;
 }
 
-bool has_statistics(const struct vm *vm)
-{
-	return vm->count && !*vm->entries[0].device;
-}
-
 void vm_cover(struct vm *vm)
 {
 	/* devices are behind all others */
@@ -442,33 +437,38 @@ static int add_locked(struct registry *registry, struct vm *vm,
 static bool left_out(const struct vm *vm, const struct kvmstats_source *source,
 		     int error, const struct settings *settings)
 {
-	const char *device = kvmstats_source_device(source);
-	const char *class_name = kvmstats_source_class(source);
+	const char *device = kvmstats_source_device(source), *who = "the VM has", *what;
+	unsigned long limit;
 
-	if (!*device)
+	switch (*device ? error : 0) {
+	case -E2BIG:
+		what = "more or larger devices than --max-devices-per-vm allows";
+		limit = settings->max_devices_per_vm;
+		break;
+	case -EMFILE:
+		what = "as many vCPUs and devices as --max-fds-per-vm allows";
+		limit = settings->max_fds_per_vm;
+		break;
+	case -EDQUOT:
+		what = "brought as many different lists of statistics as one VM may";
+		limit = KINDS_PER_VM;
+		break;
+	case -EUSERS:
+		who = "the VMs of its user have";
+		what = "devices with as many different lists of statistics as one user may";
+		limit = KINDS_PER_UID;
+		break;
+	case -ENOSPC:
+		who = "all VMs together have";
+		what = "devices with as many different lists of statistics as they may";
+		limit = MAX_PUBLISHED;
+		break;
+	default:
 		return false;
-	if (error == -E2BIG)
-		log_limited(&device_limit, LOG_LEVEL_WARNING,
-			    "VM \"%s\" has more or larger devices than --max-devices-per-vm %lu allows: %s:%s is left out",
-			    vm->key, settings->max_devices_per_vm, class_name, device);
-	else if (error == -EMFILE)
-		log_limited(&device_limit, LOG_LEVEL_WARNING,
-			    "VM \"%s\" has as many descriptors as --max-fds-per-vm %lu allows: %s:%s is left out",
-			    vm->key, settings->max_fds_per_vm, class_name, device);
-	else if (error == -EDQUOT)
-		log_limited(&device_limit, LOG_LEVEL_WARNING,
-			    "VM \"%s\" has had devices with %d different lists of statistics, the most that one VM may bring: %s:%s is left out",
-			    vm->key, KINDS_PER_VM, class_name, device);
-	else if (error == -EUSERS)
-		log_limited(&device_limit, LOG_LEVEL_WARNING,
-			    "the VMs of one user have devices with %d different lists of statistics, the most that they may bring: %s:%s of VM \"%s\" is left out",
-			    KINDS_PER_UID, class_name, device, vm->key);
-	else if (error == -ENOSPC)
-		log_limited(&device_limit, LOG_LEVEL_WARNING,
-			    "all VMs together have devices with %d different lists of statistics, the most that they may bring: %s:%s of VM \"%s\" is left out",
-			    MAX_PUBLISHED, class_name, device, vm->key);
-	else
-		return false;
+	}
+	log_limited(&device_limit, LOG_LEVEL_WARNING,
+		    "VM \"%s\": %s:%s is left out: %s %s (%lu)", vm->key,
+		    kvmstats_source_class(source), device, who, what, limit);
 	return true;
 }
 

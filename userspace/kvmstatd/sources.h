@@ -28,8 +28,6 @@ int vcpus_drop_single(struct registry *registry, struct vm *vm,
 		      const struct settings *settings);
 /* What was left out is tried again if something has ended, or the limits are others. */
 void registry_try_waiting(struct registry *registry, const struct settings *settings);
-/* Whether it has, or has had, more than devices. */
-bool has_statistics(const struct vm *vm);
 /* A helper's VM may have another partner, or one with other devices. Under the lock. */
 void vm_cover(struct vm *vm);
 /* The vCPUs that a scrape has seen and that have no entries yet. */

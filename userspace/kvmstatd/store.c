@@ -43,6 +43,51 @@ static struct {
 
 static struct log_limit limit = LOG_LIMIT(20);
 
+/* --------------------------------------------------------------- closing */
+
+struct closing {
+	bool stored;		/* systemd has been told to forget them */
+	size_t count;
+	struct kvmstats_source *sources[];
+};
+
+/* systemd's copies first, or closing them would tear the VM down there. */
+static void run_closing(void *argument)
+{
+	struct closing *closing = argument;
+
+	if (closing->stored)
+		store_wait();
+	for (size_t i = 0; i < closing->count; i++)
+		kvmstats_source_close(closing->sources[i]);
+	free(closing);
+}
+
+void close_sources(struct kvmstats_source **sources, size_t count, bool stored)
+{
+	struct closing *closing;
+
+	if (!count)
+		return;
+	closing = malloc(sizeof(*closing) + count * sizeof(*sources));
+	if (closing) {
+		closing->stored = stored;
+		closing->count = count;
+		memcpy(closing->sources, sources, count * sizeof(*sources));
+		if (!kvmstats_close_call(KVMSTATS_CLOSE_VM, run_closing,
+					 closing))
+			return;
+		free(closing);
+	}
+	for (size_t i = 0; i < count; i++)
+		kvmstats_source_close(sources[i]);
+}
+
+void close_wait(void)
+{
+	kvmstats_close_wait(KVMSTATS_CLOSE_VM);
+}
+
 /* ------------------------------------------------------------- messages */
 
 /*
