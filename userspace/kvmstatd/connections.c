@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "../common/log.h"
-#include "connections.h"
+#include "registrations.h"
 
 static const char *const reject_texts[REJECTS] = {
 	[REJECT_CREDENTIALS] = "the user may not register VMs (see --allow-uid and --allow-gid)",

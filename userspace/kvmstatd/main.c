@@ -15,7 +15,7 @@
 #include "http.h"
 #include "listen.h"
 #include "registrations.h"
-#include "self.h"
+#include "scrape.h"
 #include "store.h"
 
 #define TURN_MS 1000

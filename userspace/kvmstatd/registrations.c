@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "../common/log.h"
-#include "connections.h"
+#include "registrations.h"
 #include "sources.h"
 #include "store.h"
 

@@ -76,8 +76,18 @@ struct scrape {
 struct scrape *scrape_new(struct registry *registry, enum exposition format,
 			  const struct settings *settings);
 void scrape_free(struct scrape *scrape);
+/* What a client wants; NULL for a header that is not there. */
+enum exposition negotiate_format(const char *accept);
+bool negotiate_gzip(const char *accept_encoding);
 /* exposition.c: the next bytes, 0 at the end. @room is at least 1. */
 size_t scrape_read(struct scrape *scrape, char *out, size_t room);
+
+/* self.c: what kvmstatd says of itself, and the tables of docs/metrics.md */
+/* The last lines of a scrape. 0, or -1 without memory. */
+int self_write(struct registry *registry, enum exposition format,
+	       struct text *text);
+/* To standard output; @images are recorded descriptors, with a NULL at the end. */
+int self_print_document(char *const images[]);
 
 /* cpu.c */
 /* When this process began, in ticks since boot. */

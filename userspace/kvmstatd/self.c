@@ -12,7 +12,6 @@
 #include "../common/log.h"
 #include "exposition.h"
 #include "scrape.h"
-#include "self.h"
 
 /*
  * Of a counter the name is without _total. An @offset into struct counters, or

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "../common/log.h"
-#include "fd_box.h"
 #include "registrations.h"
 #include "sources.h"
 #include "store.h"
