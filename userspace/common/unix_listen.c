@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -13,32 +14,87 @@
 
 #define LOCK_TRIES	100
 #define LOCK_US		10000
+#define LOCK_BYTES	(sizeof(((struct sockaddr_un *)NULL)->sun_path) + sizeof(LOCK_SUFFIX))
+
+static void name_lock(char name[LOCK_BYTES], const char *path)
+{
+	snprintf(name, LOCK_BYTES, "%s" LOCK_SUFFIX, path);
+}
+
+/* The lock's file, made if it is not there: one that nobody but its owner can open. */
+static int open_lock(const char *name, struct stat *st)
+{
+	int fd = open(name, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
+		      0600);
+	int error = errno;
+
+	if (fd < 0)	/* what is there cannot be opened, or nothing can be made */
+		return lstat(name, st) ? -error : -ENOLCK;
+	if (!fstat(fd, st) && S_ISREG(st->st_mode) && st->st_uid == geteuid() &&
+	    (!(st->st_mode & 077) || !fchmod(fd, 0600)))
+		return fd;
+	close(fd);
+	return -ENOLCK;
+}
 
 /*
- * Whoever looks whether a name is stale, and binds it, holds a lock on the
- * directory: else the second of two could remove the socket of the first. -1 if
- * the directory cannot be read, or somebody keeps the lock for a second.
+ * Whoever looks whether a name is stale, and binds or removes it, holds a lock: else
+ * the second of two could remove the socket of the first. Not on the directory, which
+ * everybody who can read it can lock. The file goes before its lock, so whoever gets
+ * the lock looks whether its file still has the name.
  */
-static int lock_directory(const char *path)
+static int lock_path(const char *path)
 {
-	char directory[sizeof(((struct sockaddr_un *)NULL)->sun_path) + 2];
-	char *slash;
-	int fd;
+	char name[LOCK_BYTES];
 
-	snprintf(directory, sizeof(directory), "%s%s",
-		 strchr(path, '/') ? "" : "./", path);
-	slash = strrchr(directory, '/');
-	slash[slash == directory] = 0;
-	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
+	name_lock(name, path);
 	for (int i = 0; i < LOCK_TRIES; i++) {
-		if (!flock(fd, LOCK_EX | LOCK_NB))
+		struct stat st, named;
+		int fd = open_lock(name, &st);
+
+		if (fd < 0)
 			return fd;
-		usleep(LOCK_US);
+		if (flock(fd, LOCK_EX | LOCK_NB))
+			usleep(LOCK_US);
+		else if (!lstat(name, &named) && named.st_dev == st.st_dev &&
+			 named.st_ino == st.st_ino)
+			return fd;
+		close(fd);
 	}
-	close(fd);
-	return -1;
+	return -EBUSY;
+}
+
+static void unlock_path(const char *path, int lock_fd)
+{
+	char name[LOCK_BYTES];
+
+	name_lock(name, path);
+	unlink(name);
+	close(lock_fd);
+}
+
+pid_t unix_lock_holder(const char *path)
+{
+	FILE *file = fopen("/proc/locks", "re");
+	char name[LOCK_BYTES], line[256];
+	unsigned long inode;
+	unsigned int major_nr, minor_nr;
+	pid_t holder = 0;
+	struct stat st;
+	int pid;
+
+	name_lock(name, path);
+	if (file && lstat(name, &st))
+		st.st_ino = 0;
+	while (file && !holder && fgets(line, sizeof(line), file))
+		if (sscanf(line, "%*d: FLOCK %*s %*s %d %x:%x:%lu", &pid,
+			   &major_nr, &minor_nr, &inode) == 4 &&
+		    inode == st.st_ino && major_nr == major(st.st_dev) &&
+		    minor_nr == minor(st.st_dev) && pid > 0)
+			holder = pid;
+	if (file)
+		fclose(file);
+	return holder;
 }
 
 /* Nobody listens there any more. */
@@ -80,7 +136,7 @@ static int add_mode_bits(const char *path, mode_t mode)
 }
 
 static int bind_listen(int fd, const struct sockaddr_un *address, int type,
-		       mode_t mode, bool may_remove)
+		       mode_t mode)
 {
 	const struct sockaddr *any = (const struct sockaddr *)address;
 	int ret = 0;
@@ -90,7 +146,7 @@ static int bind_listen(int fd, const struct sockaddr_un *address, int type,
 		return -errno;
 	if (bind(fd, any, sizeof(*address)) < 0) {
 		ret = -errno;
-		if (ret == -EADDRINUSE && may_remove)
+		if (ret == -EADDRINUSE)
 			ret = remove_stale(address, type);
 		if (!ret && bind(fd, any, sizeof(*address)) < 0)
 			ret = -errno;
@@ -115,10 +171,10 @@ int unix_listen(const char *path, int type, mode_t mode)
 	fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
-	lock_fd = lock_directory(path);
-	ret = bind_listen(fd, &address, type, mode, lock_fd >= 0);
+	lock_fd = lock_path(path);
+	ret = lock_fd < 0 ? lock_fd : bind_listen(fd, &address, type, mode);
 	if (lock_fd >= 0)
-		close(lock_fd);
+		unlock_path(path, lock_fd);
 	if (!ret)
 		return fd;
 	close(fd);
@@ -127,12 +183,12 @@ int unix_listen(const char *path, int type, mode_t mode)
 
 void unix_remove(const char *path, const struct stat *bound)
 {
-	int lock_fd = lock_directory(path);
+	int lock_fd = lock_path(path);
 	struct stat st;
 
 	if (!lstat(path, &st) && S_ISSOCK(st.st_mode) &&
 	    st.st_dev == bound->st_dev && st.st_ino == bound->st_ino)
 		unlink(path);
 	if (lock_fd >= 0)
-		close(lock_fd);
+		unlock_path(path, lock_fd);
 }

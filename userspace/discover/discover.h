@@ -55,6 +55,7 @@ struct process {
 	uint64_t look_ns, wait_ns;
 	struct vmm *vmm;
 	int logged;		/* the last error, or 1; 0: none */
+	bool several;		/* that it has several VMs was said */
 };
 
 struct table {

@@ -140,6 +140,24 @@ static void explain(const struct table *table, struct process *process,
 			 "has a VM whose descriptors cannot be copied", error);
 }
 
+/*
+ * A registration is of one process, and KVM does not say which vCPU's statistics
+ * belong to which of its VMs.
+ */
+static void explain_several(const struct table *table, struct process *process,
+			    const struct kvmstats_vmm *found)
+{
+	size_t vms = kvmstats_vmm_held(found, KVMSTATS_FD_VM);
+
+	if (vms < 2)
+		process->several = false;
+	if (vms < 2 || process->several || is_young(table, process))
+		return;
+	log_warning("%s (pid %d): has %zu VMs, whose statistics cannot be told apart: they are shown as one VM, with one of the vCPUs of each number; the process should register its VMs itself",
+		    process->vmm->name, process->pid, vms);
+	process->several = true;
+}
+
 /* Why it could not be looked at. What is the same for all is said once. */
 static void explain_failure(struct table *table, struct process *process,
 			    int error)
@@ -182,6 +200,7 @@ static int take_again(struct table *table, struct process *process, int ret)
 	if (ret < 0)
 		return ret;
 	explain(table, process, vmm->found);
+	explain_several(table, process, vmm->found);
 	kvmstats_vmm_settle(vmm->found);
 	ret = ret ? vmm_renew(vmm) : 0;
 	if (ret)

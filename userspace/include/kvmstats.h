@@ -1266,7 +1266,10 @@ void kvmstats_sender_free(struct kvmstats_sender *sender);
  * to it may connect). A socket left behind by a reader that has gone is replaced; one
  * that is in use, or a file that is no socket, is not. Non-blocking,
  * close-on-exec. Returns the descriptor, -EADDRINUSE, -ENAMETOOLONG, or what
- * socket, bind or listen failed with. The caller closes it and unlinks @path.
+ * socket, bind or listen failed with; -EBUSY if another process keeps the lock that
+ * this function takes, a file whose name is @path and ".lock", and -ENOLCK if that
+ * name is taken by what is no file of the caller's. The caller closes it and unlinks
+ * @path.
  */
 int kvmstats_listen(const char *path, mode_t mode);
 /*

@@ -8,17 +8,18 @@
 #include <unistd.h>
 
 #include "../common/log.h"
-#include "connections.h"
+#include "registrations.h"
 
 static const char *const reject_texts[REJECTS] = {
 	[REJECT_CREDENTIALS] = "the user may not register VMs (see --allow-uid and --allow-gid)",
 	[REJECT_MALFORMED] = "it has sent a malformed message",
 	[REJECT_SILENT] = "it has sent no statistics descriptor within 10 s",
 	[REJECT_VMS] = "there are as many VMs as --max-vms or --max-vms-per-uid allows",
-	[REJECT_DESCRIPTORS] = "it has more descriptors than --max-fds-per-vm allows",
-	[REJECT_MESSAGES] = "it has sent more messages than --max-messages allows",
+	[REJECT_DESCRIPTORS] = "it has more vCPUs and devices than --max-fds-per-vm allows: raise that, and send SIGHUP to kvmstatd",
+	[REJECT_MESSAGES] = "it has sent more messages than --max-messages allows, or more descriptors than one connection may",
 	[REJECT_BEHALF] = "it may not register VMs of others (--helper-uid), or the VM is gone",
 	[REJECT_CLOSING] = "too many of the descriptors that were sent still wait to be closed",
+	[REJECT_RESOURCES] = "kvmstatd has no memory or no descriptors left (see MemoryMax= and LimitNOFILE=)",
 };
 
 static struct log_limit reject_limit = LOG_LIMIT(20),
@@ -58,8 +59,9 @@ int receiver_watch(struct receiver *receiver, struct watch *watch)
 {
 	struct epoll_event event = { .events = EPOLLIN, .data.ptr = watch };
 
-	/* always readable; EPOLLHUP need not be asked for */
-	if (watch->kind == WATCH_STATS)
+	/* statistics always are readable; EPOLLHUP need not be asked for */
+	if (watch->kind == WATCH_STATS ||
+	    (watch->kind == WATCH_SOCKET && watch->conn->deaf))
 		event.events = 0;
 
 	if (epoll_ctl(receiver->epoll_fd, EPOLL_CTL_ADD, watch->fd, &event) < 0)
@@ -184,7 +186,8 @@ void receiver_free_ended(struct receiver *receiver)
 	}
 }
 
-void conn_reject(struct receiver *receiver, struct conn *conn, enum reject reason)
+static void log_rejected(struct receiver *receiver, const struct conn *conn,
+			 enum reject reason)
 {
 	const char *name = conn->introduced && conn->peer ?
 			   kvmstats_peer_name(conn->peer) : "";
@@ -195,5 +198,28 @@ void conn_reject(struct receiver *receiver, struct conn *conn, enum reject reaso
 		    *name ? " of VM \"" : "", name, *name ? "\"" : "",
 		    conn->peer ? kvmstats_peer_pid(conn->peer) : conn->pid,
 		    conn->uid, reject_texts[reason]);
+}
+
+void conn_reject(struct receiver *receiver, struct conn *conn, enum reject reason)
+{
+	log_rejected(receiver, conn, reason);
 	conn_end(receiver, conn, "its registration was refused");
+}
+
+void conn_refuse(struct receiver *receiver, struct conn *conn, enum reject reason)
+{
+	log_rejected(receiver, conn, reason);
+	conn_drop_vm(receiver, conn, "its registration was refused");
+	forget_stats(receiver, conn);
+	conn->refused = true;
+	receiver->try_again = true;
+	end_shadowed(receiver, conn);
+}
+
+void receiver_reconsider(struct receiver *receiver)
+{
+	for (struct conn *conn = receiver->conns; conn; conn = conn->next)
+		if (conn->refused)
+			conn_end(receiver, conn, "");
+	receiver->registry->retry = true;
 }

@@ -247,8 +247,9 @@ void cpu_stop(struct registry *registry)
  * The rows of @vm begin at @row, in the order of its entries. False if the thread
  * of one is not known, or no more.
  */
-static bool read_threads(struct rows *rows, struct vm *vm, size_t row)
+static bool read_threads(struct scrape *scrape, struct vm *vm, size_t row)
 {
+	struct rows *rows = &scrape->rows[KVMSTATS_SCOPE_VCPU];
 	uint32_t number = rows->row[row].vm;
 	bool complete = true;
 	size_t i = 0;
@@ -262,7 +263,7 @@ static bool read_threads(struct rows *rows, struct vm *vm, size_t row)
 			break;
 		r->has_cpu = vm->entries[i].tid &&
 			     read_thread(vm->identity.pid, &vm->entries[i],
-					 &r->cpu);
+					 &scrape->thread_cpu[row]);
 		if (r->has_cpu)
 			continue;
 		cpu_forget_thread(&vm->entries[i]);
@@ -278,8 +279,12 @@ void cpu_sample(struct registry *registry, struct scrape *scrape)
 
 	scrape->process_cpu = calloc(scrape->num_vms + 1,
 				     sizeof(*scrape->process_cpu));
-	if (!scrape->process_cpu)
+	scrape->thread_cpu = calloc(rows->count + 1, sizeof(*scrape->thread_cpu));
+	if (!scrape->thread_cpu || !scrape->process_cpu) {
+		free(scrape->process_cpu);
+		scrape->process_cpu = NULL;
 		return;
+	}
 	pthread_mutex_lock(&registry->cpu_lock);
 	for (size_t i = 0; i < scrape->num_vms; i++) {
 		struct vm *vm = scrape->vms[i];
@@ -288,7 +293,7 @@ void cpu_sample(struct registry *registry, struct scrape *scrape)
 		scrape->process_cpu[i].known = known;
 		if (row == rows->count || rows->row[row].vm != i)
 			continue;	/* it has no vCPU yet */
-		if (known && !read_threads(rows, vm, row))
+		if (known && !read_threads(scrape, vm, row))
 			want_search(registry, vm);
 		while (row < rows->count && rows->row[row].vm == i)
 			row++;

@@ -102,28 +102,6 @@ void escape_help(FILE *out, const char *text)
 	escape(out, text, "\\");
 }
 
-void escape_html(FILE *out, const char *text)
-{
-	for (; *text; text++) {
-		switch (*text) {
-		case '&':
-			fputs("&amp;", out);
-			break;
-		case '<':
-			fputs("&lt;", out);
-			break;
-		case '>':
-			fputs("&gt;", out);
-			break;
-		case '"':
-			fputs("&quot;", out);
-			break;
-		default:
-			fputc(*text, out);
-		}
-	}
-}
-
 /* A line: a sample's name, all labels and the longest number. */
 #define LINE_BYTES 4096
 
@@ -433,6 +411,19 @@ static char *put_info(struct scrape *scrape, char *out)
 	return put_text(out, &vm->info);
 }
 
+static char *put_start_of(char *out, const struct vm *vm)
+{
+	static const char name[] = "kvm_vm_start_time_seconds";
+	uint64_t start_ms = vm->identity.start_ms;
+
+	if (!start_ms)
+		return out;
+	out = put(out, name, sizeof(name) - 1);
+	out = put_text(out, &vm->labels);
+	return out + sprintf(out, "%ju.%03ju\n", (uintmax_t)start_ms / 1000,
+			     (uintmax_t)start_ms % 1000);
+}
+
 static char *put_start(struct scrape *scrape, char *out)
 {
 	static const char head[] =
@@ -453,7 +444,7 @@ static char *put_start(struct scrape *scrape, char *out)
 		next_part(scrape);
 		return out;
 	}
-	return put_text(out, &scrape->vms[scrape->position++]->start);
+	return put_start_of(out, scrape->vms[scrape->position++]);
 }
 
 /* {vm="a"} becomes {vm="a",mode="user"} */
@@ -505,7 +496,7 @@ static char *put_host_lines(struct scrape *scrape, enum host_family family,
 			out = put(out, name, strlen(name));
 			out = put(out, "_total", 6);
 			out = put_text(out, rows->row[i].labels);
-			out = put_nano(out, rows->row[i].cpu.ns[family]);
+			out = put_nano(out, scrape->thread_cpu[i].ns[family]);
 			*out++ = '\n';
 		}
 	}

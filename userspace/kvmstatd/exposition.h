@@ -22,6 +22,7 @@ void le_text(char text[LE_TEXT_SIZE], double bound);
 void escape_label(FILE *out, const char *text);
 /* In HELP a quote is plain. */
 void escape_help(FILE *out, const char *text);
+/* status.c */
 void escape_html(FILE *out, const char *text);
 
 #endif /* KVMSTATD_EXPOSITION_H */

@@ -29,10 +29,6 @@ int http_configure(struct http *http, const struct settings *settings);
 void http_tick(struct http *http);
 void http_stop(struct http *http);
 
-/* negotiate.c: what a client wants; NULL for a header that is not there. */
-enum exposition negotiate_format(const char *accept);
-bool negotiate_gzip(const char *accept_encoding);
-
 /* status.c: the page for people; NULL without memory */
 char *status_page(struct registry *registry, size_t *length);
 

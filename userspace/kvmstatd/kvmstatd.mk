@@ -52,7 +52,7 @@ install-agent: all
 
 # Tests of what needs none of these libraries, under sanitizers.
 agent_core := $(filter-out kvmstatd/main.c kvmstatd/http%.c kvmstatd/listen.c kvmstatd/web.c,$(agent_src)) \
-	      tests/agent.c
+	      tests/agent.c tests/agent_receiver.c
 agent_tests := $(patsubst tests/%.c,$(O)/tests/%,$(wildcard tests/test_agent*.c))
 
 $(agent_tests): $(patsubst %.c,$(O)/asan/%.o,$(agent_core))
@@ -64,7 +64,7 @@ $(O)/tests/agent_vmms: $(O)/tests/agent_vmms.o $(O)/lib/libkvmstats.a
 	$(Q)$(CC) $^ $(ALL_LDFLAGS) -o $@
 
 # Missing locks are seen for certain only by the thread sanitizer.
-agent_threads := $(patsubst %,$(O)/tests/agent-%-threads,receive ends devices cpu)
+agent_threads := $(patsubst %,$(O)/tests/agent-%-threads,receive helpers ends devices cpu)
 
 $(agent_threads): $(O)/tests/agent-%-threads: $(O)/tsan/tests/test_agent_%.o \
 	$(patsubst %.c,$(O)/tsan/%.o,$(lib_src) $(agent_core) tests/image.c \

@@ -39,6 +39,48 @@ static int listen_at_path(struct listeners *listeners, const char *path,
 	return fd;
 }
 
+/* Why nothing could be bound at @path, and what to do about it. */
+static void log_path_error(const char *option, const char *path, int error)
+{
+	const char *slash = strrchr(path, '/');
+	const char *directory = slash ? path : ".";
+	/* "/" is one, too */
+	int length = slash > path ? slash - path : 1;
+	pid_t holder;
+
+	switch (error) {
+	case -EADDRINUSE:
+		log_error("%s %s: another file has this name, or another process listens there",
+			  option, path);
+		break;
+	case -EBUSY:
+		holder = unix_lock_holder(path);
+		if (holder)
+			log_error("%s %s: process %d keeps the lock %s" LOCK_SUFFIX ": end that process, or choose another path",
+				  option, path, holder, path);
+		else
+			log_error("%s %s: another process keeps the lock %s" LOCK_SUFFIX,
+				  option, path, path);
+		break;
+	case -ENOLCK:
+		log_error("%s %s: the lock's name, %s" LOCK_SUFFIX ", is taken by what is no file of this user: remove it, or choose a directory in which others cannot write",
+			  option, path, path);
+		break;
+	case -ENOENT:
+	case -ENOTDIR:
+		log_error("%s %s: the directory %.*s does not exist: create it, or choose another path",
+			  option, path, length, directory);
+		break;
+	case -EACCES:
+	case -EROFS:
+		log_error("%s %s: this user cannot create files in the directory %.*s (%s): choose another path",
+			  option, path, length, directory, strerror(-error));
+		break;
+	default:
+		log_error("%s %s: %s", option, path, strerror(-error));
+	}
+}
+
 /* ----------------------------------------------------------- registration */
 
 /* A user who tries it has no right to /run. */
@@ -73,9 +115,7 @@ static int open_registration(struct listeners *listeners,
 						settings->mode);
 	if (listeners->register_fd >= 0)
 		return 0;
-	log_error("--socket %s: %s", path, listeners->register_fd == -EADDRINUSE ?
-		  "another file has this name, or another kvmstatd listens there" :
-		  strerror(-listeners->register_fd));
+	log_path_error("--socket", path, listeners->register_fd);
 	return -1;
 }
 
@@ -207,7 +247,7 @@ static int open_http_path(struct listeners *listeners, const char *address)
 	int fd = listen_at_path(listeners, path, SOCK_STREAM, 0660);
 
 	if (fd < 0) {
-		log_error("--listen %s: %s", address, strerror(-fd));
+		log_path_error("--listen", path, fd);
 		return -1;
 	}
 	return add_http(listeners, fd);

@@ -15,7 +15,7 @@
 #include "http.h"
 #include "listen.h"
 #include "registrations.h"
-#include "self.h"
+#include "scrape.h"
 #include "store.h"
 
 #define TURN_MS 1000
@@ -119,6 +119,7 @@ static void reload(struct agent *agent)
 		log_info("the configuration was read again");
 		agent->settings = settings;
 		settings_free(&old);
+		receiver_reconsider(&agent->receiver);
 	}
 	notify("READY=1");
 }

@@ -15,8 +15,12 @@
 
 /* An index into registry.schemas is kept in 16 bits; kernels have two. */
 #define MAX_SCHEMAS	256
-/* Of those that programs publish: any number of them can be thought of. */
-#define MAX_PUBLISHED	32
+/*
+ * Of those that programs publish, of which any number can be thought of: besides what
+ * this library publishes itself. Of one user there are fewer, so that no one can take
+ * them all.
+ */
+#define MAX_PUBLISHED	128
 
 enum exposition { PROMETHEUS, OPENMETRICS, EXPOSITIONS };
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #include "../common/log.h"
-#include "connections.h"
+#include "registrations.h"
 #include "sources.h"
 #include "store.h"
 
@@ -141,27 +142,66 @@ static bool same_vm(const struct vm *vm, const struct conn *conn)
 	       !strcmp(vm->identity.uuid, kvmstats_peer_uuid(conn->peer));
 }
 
+static bool has_hung_up(const struct conn *conn)
+{
+	struct pollfd poll_fd = { .fd = conn->socket.fd };
+
+	return poll(&poll_fd, 1, 0) > 0 && poll_fd.revents & POLLHUP;
+}
+
 /*
- * Of what a VMM says and what a helper says of it, the former counts; of two
- * helpers, the first. And a VMM that comes again after our restart takes the place
- * of what was stored.
+ * Whoever comes again after our restart takes the place of what was stored, or of a
+ * connection that it has closed: what it had sent there may not have been read yet. A
+ * helper has one registration for a process, a VMM may have several.
  */
-static void settle(struct receiver *receiver, struct conn *conn)
+static void end_former(struct receiver *receiver, struct conn *conn)
 {
 	for (struct conn *c = receiver->conns; c; c = c->next) {
-		if (!same_process(c, conn))
+		if (!same_process(c, conn) || !c->vm || c->on_behalf != conn->on_behalf ||
+		    !(same_vm(c->vm, conn) || (c->on_behalf && !c->peer)))
 			continue;
-		if (conn->on_behalf && c->vm && (!c->on_behalf || c->peer)) {
-			conn->shadowed = true;
-		} else if (!conn->on_behalf && c->on_behalf) {
-			conn_drop_vm(receiver, c, "its VMM registers it itself");
-			c->shadowed = c->peer;
-			if (!c->peer)
-				conn_end(receiver, c, "");
-		} else if (!c->peer && c->vm && same_vm(c->vm, conn)) {
+		if (!c->peer)
 			conn_end(receiver, c, "its VMM has connected again");
-		}
+		else if (has_hung_up(c))
+			conn_end(receiver, c, "the connection was closed");
 	}
+}
+
+static void drop_helpers(struct receiver *receiver, struct conn *conn)
+{
+	for (struct conn *c = receiver->conns; c; c = c->next) {
+		if (!same_process(c, conn) || !c->on_behalf)
+			continue;
+		conn_drop_vm(receiver, c, "its VMM registers it itself");
+		c->shadowed = c->peer;
+		if (!c->peer)
+			conn_end(receiver, c, "");
+	}
+}
+
+/*
+ * Of what a VMM says and what a helper says of it, the former counts; of two
+ * helpers, the first. But devices alone, which are all that many a VMM registers,
+ * join what the helper found: returns whose partner the new VM is, or NULL.
+ */
+static struct vm *settle(struct receiver *receiver, struct conn *conn,
+			 bool statistics)
+{
+	struct vm *partner = NULL;
+
+	end_former(receiver, conn);
+	if (!conn->on_behalf && statistics)
+		drop_helpers(receiver, conn);
+	for (struct conn *c = receiver->conns; c; c = c->next) {
+		if (!same_process(c, conn) || !c->vm)
+			continue;
+		if (conn->on_behalf && (c->on_behalf || has_statistics(c->vm)))
+			conn->shadowed = true;
+		else if (conn->on_behalf != c->on_behalf && !c->vm->partner &&
+			 (!partner || same_vm(c->vm, conn)))
+			partner = c->vm;
+	}
+	return partner;
 }
 
 /* What the first message says of the sender. */
@@ -172,7 +212,28 @@ static enum reject introduce(struct receiver *receiver, struct conn *conn)
 	conn->pid = kvmstats_peer_vm_pid(conn->peer);
 	conn->start_ticks = kvmstats_peer_start_ticks(conn->peer);
 	return watch_pidfd(receiver, conn, kvmstats_peer_pidfd(conn->peer)) ?
-	       REJECT_VMS : REJECT_NONE;
+	       REJECT_RESOURCES : REJECT_NONE;
+}
+
+static enum reject reject_of(int error)
+{
+	switch (error) {
+	case -ENOSPC:
+		return REJECT_DESCRIPTORS;
+	case -E2BIG:
+		return REJECT_MESSAGES;
+	case -EBUSY:
+		return REJECT_CLOSING;
+	case -EPERM:
+	case -ESRCH:
+		return REJECT_BEHALF;
+	case -EMFILE:
+	case -ENFILE:
+	case -ENOMEM:
+		return REJECT_RESOURCES;
+	default:
+		return REJECT_MALFORMED;
+	}
 }
 
 static int make_identity(const struct conn *conn, struct identity *identity)
@@ -192,30 +253,42 @@ static int make_identity(const struct conn *conn, struct identity *identity)
 }
 
 /* With its first descriptor: who brings none must not take a name. */
-static enum reject enter_vm(struct receiver *receiver, struct conn *conn)
+static enum reject enter_vm(struct receiver *receiver, struct conn *conn,
+			    bool statistics)
 {
 	const struct settings *settings = receiver->settings;
+	struct vm *partner = settle(receiver, conn, statistics);
 	struct identity identity;
 
-	settle(receiver, conn);
 	if (conn->shadowed) {
 		log_limited(&vm_limit, LOG_LEVEL_INFO,
 			    "a helper's registration of process %d is not shown: its VMM, or another helper, has registered it",
 			    conn->pid);
 		return REJECT_NONE;
 	}
-	if (receiver->registry->count >= settings->max_vms ||
-	    make_identity(conn, &identity) ||
-	    registry_add(receiver->registry, &identity, NULL,
-			 &settings->filters, &conn->vm))
+	if (receiver->registry->count >= settings->max_vms)
 		return REJECT_VMS;
+	if (make_identity(conn, &identity) ||
+	    registry_add(receiver->registry, &identity, partner ? partner->key : NULL,
+			 &settings->filters, &conn->vm))
+		return REJECT_RESOURCES;
 	conn->vm->pidfd = conn->pidfd.fd;
 	conn->vm_ended = false;
 	log_limited(&vm_limit, LOG_LEVEL_INFO,
-		    "VM \"%s\" is registered: process %d of user %u%s",
+		    "VM \"%s\" is registered: process %d of user %u%s%s",
 		    conn->vm->key, conn->pid, conn->uid,
-		    conn->on_behalf ? ", by a helper" : "");
+		    conn->on_behalf ? ", by a helper" : "", !conn->vm->partner ? "" :
+		    conn->on_behalf ? ", with the devices of its VMM" :
+		    ", devices for what a helper has found");
 	return REJECT_NONE;
+}
+
+static bool brings_statistics(struct kvmstats_source *const *sources, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (kvmstats_source_scope(sources[i]) != KVMSTATS_SCOPE_DEVICE)
+			return true;
+	return false;
 }
 
 /* Owns the sources. */
@@ -225,8 +298,8 @@ static enum reject take_message(struct receiver *receiver, struct conn *conn,
 	const struct settings *settings = receiver->settings;
 	struct registry *registry = receiver->registry;
 	enum reject reason = REJECT_NONE;
-	bool changed, again;
-	int left;
+	bool changed, again, statistics = brings_statistics(sources, count);
+	int ret;
 
 	conn_check_vm_end(receiver, conn);
 	if (++conn->messages > settings->max_messages)
@@ -234,42 +307,28 @@ static enum reject take_message(struct receiver *receiver, struct conn *conn,
 	else if (!conn->introduced)
 		reason = introduce(receiver, conn);
 	if (!reason && count && !conn->vm && !conn->shadowed)
-		reason = enter_vm(receiver, conn);
+		reason = enter_vm(receiver, conn, statistics);
+	else if (!reason && conn->vm && statistics && !conn->on_behalf &&
+		 !has_statistics(conn->vm))
+		drop_helpers(receiver, conn);
 	if (reason || !conn->vm) {
 		close_sources(sources, count, false);
 		return reason;
 	}
-	left = vcpus_drop_single(registry, conn->vm, sources, count, settings);
-	if (left < 0)
-		return REJECT_DESCRIPTORS;
-	count = left;
+	ret = vcpus_drop_single(registry, conn->vm, sources, count, settings);
+	if (ret < 0)
+		return reject_of(ret);
+	count = ret;
 	conn_watch_stats(receiver, conn, sources, count);
 	/* before they are the registry's: a scrape may drop what it cannot read */
 	again = store_add(registry, conn->vm, sources, count);
-	if (registry_add_sources(registry, conn->vm, sources, count, settings,
-				 &changed))
-		return REJECT_DESCRIPTORS;
+	ret = registry_add_sources(registry, conn->vm, sources, count, settings,
+				   &changed);
+	if (ret)
+		return reject_of(ret);
 	if (changed || again)
 		store_again(registry, conn->vm);
 	return REJECT_NONE;
-}
-
-static enum reject reject_of(int error)
-{
-	switch (error) {
-	case -E2BIG:
-	case -EMFILE:
-		return REJECT_DESCRIPTORS;
-	case -EBUSY:
-		return REJECT_CLOSING;
-	case -EPERM:
-	case -ESRCH:
-		return REJECT_BEHALF;
-	case -ENOMEM:
-		return REJECT_VMS;
-	default:
-		return REJECT_MALFORMED;
-	}
 }
 
 /* What it sends stays in the socket until something else ends. */
@@ -286,6 +345,29 @@ static void park(struct receiver *receiver, struct conn *conn)
 		    conn->pid, conn->uid);
 }
 
+/* Nothing of a refused one is kept; after as many messages as another may send, or read. */
+static void ignore_message(struct receiver *receiver, struct conn *conn,
+			   struct kvmstats_source **sources, int count)
+{
+	if (count > 0)
+		close_sources(sources, count, false);
+	if (++conn->messages <= receiver->settings->max_messages)
+		return;
+	receiver_unwatch(receiver, &conn->socket);
+	conn->deaf = true;
+	if (receiver_watch(receiver, &conn->socket))
+		conn_end(receiver, conn, "");
+}
+
+static void reject(struct receiver *receiver, struct conn *conn, enum reject reason)
+{
+	/* who would come again with the same */
+	if (conn->vm && (reason == REJECT_DESCRIPTORS || reason == REJECT_MESSAGES))
+		conn_refuse(receiver, conn, reason);
+	else
+		conn_reject(receiver, conn, reason);
+}
+
 /* One message a turn: who sends many waits as long as who sends few. */
 static void receive_one(struct receiver *receiver, struct conn *conn)
 {
@@ -294,6 +376,10 @@ static void receive_one(struct receiver *receiver, struct conn *conn)
 	enum reject reason;
 	int count;
 
+	if (conn->deaf) {
+		conn_end(receiver, conn, "");
+		return;
+	}
 	count = kvmstats_peer_pending(conn->peer);
 	if (count > 0 && fds_in_use(receiver) + count > receiver->fd_budget) {
 		park(receiver, conn);
@@ -308,6 +394,10 @@ static void receive_one(struct receiver *receiver, struct conn *conn)
 		conn_end(receiver, conn, "the connection was closed");
 		return;
 	}
+	if (conn->refused) {
+		ignore_message(receiver, conn, sources, count);
+		return;
+	}
 	if (rejected)
 		log_limited(&fd_limit, LOG_LEVEL_WARNING,
 			    "%u of the descriptors that process %d of user %u sent are not statistics descriptors, and were closed",
@@ -315,7 +405,7 @@ static void receive_one(struct receiver *receiver, struct conn *conn)
 	reason = count < 0 ? reject_of(count) :
 		 take_message(receiver, conn, sources, count);
 	if (reason)
-		conn_reject(receiver, conn, reason);
+		reject(receiver, conn, reason);
 }
 
 /* ------------------------------------------------------------------ turns */
@@ -423,7 +513,7 @@ static void end_silent(struct receiver *receiver, uint64_t now_ns)
 {
 	for (struct conn *conn = receiver->conns; conn; conn = conn->next)
 		if (!conn->vm && !conn->vm_ended && !conn->shadowed &&
-		    !conn->parked && !conn->ended &&
+		    !conn->refused && !conn->parked && !conn->ended &&
 		    now_ns - conn->since_ns > SILENT_S * 1000000000ull)
 			conn_reject(receiver, conn, REJECT_SILENT);
 }
@@ -462,6 +552,7 @@ static void sweep(struct receiver *receiver)
 		return;
 	receiver->swept_ns = now_ns;
 	vcpus_add_seen(receiver->registry, receiver->settings);
+	registry_try_waiting(receiver->registry, receiver->settings);
 }
 
 bool receiver_turn(struct receiver *receiver, int timeout_ms)

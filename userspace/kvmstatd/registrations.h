@@ -30,6 +30,8 @@ struct conn {
 	bool introduced, on_behalf;
 	bool vm_ended;			/* and no other was brought yet */
 	bool shadowed;			/* the VMM registered its VM itself */
+	bool refused;			/* has no VM until something changes */
+	bool deaf;			/* what it sends is not received any more */
 	bool parked;			/* waits until descriptors are free */
 	bool park_logged;
 	bool ended;
@@ -60,7 +62,39 @@ int receiver_watch(struct receiver *receiver, struct watch *watch);
 struct vm *receiver_restore(struct receiver *receiver,
 			    struct identity *identity, const char *key,
 			    uint64_t serial, int pidfd);
+/* The limits may have changed: whoever was refused for one is to try again. */
+void receiver_reconsider(struct receiver *receiver);
 /* One turn of at most @timeout_ms; true if the signals' descriptor is readable. */
 bool receiver_turn(struct receiver *receiver, int timeout_ms);
+
+/* connections.c: what a connection has, and its end */
+/* Takes over @peer, which may be NULL; NULL without memory. */
+struct conn *conn_new(struct receiver *receiver, struct kvmstats_peer *peer);
+/*
+ * Without a pidfd nobody tells of the process's end: the kernel tells of the VM's,
+ * if it can (KVM_CAP_STATS_FD_HANGUP). Watches a copy of one of the VM's
+ * descriptors, which is ours for as long as epoll has it.
+ */
+void conn_watch_stats(struct receiver *receiver, struct conn *conn,
+		      struct kvmstats_source **sources, size_t count);
+void conn_drop_vm(struct receiver *receiver, struct conn *conn, const char *why);
+/*
+ * Lets go of a VM that can never run again. The VMM may live, and bring another
+ * VM. In which order epoll tells of both is its own affair: so each message asks,
+ * and an event may be of a VM that has gone.
+ */
+void conn_check_vm_end(struct receiver *receiver, struct conn *conn);
+void conn_unpark(struct receiver *receiver, struct conn *conn);
+/* Freed by receiver_free_ended: events of it may still be waiting. */
+void conn_end(struct receiver *receiver, struct conn *conn, const char *why);
+void conn_reject(struct receiver *receiver, struct conn *conn, enum reject reason);
+/*
+ * The same, but the connection stays: whoever has too much would come again, have its
+ * VM shown in part and be refused, with each try. What it sends is closed.
+ */
+void conn_refuse(struct receiver *receiver, struct conn *conn, enum reject reason);
+
+void receiver_unwatch(struct receiver *receiver, struct watch *watch);
+void receiver_free_ended(struct receiver *receiver);
 
 #endif /* KVMSTATD_REGISTRATIONS_H */

@@ -19,6 +19,7 @@ const char *const reject_names[REJECTS] = {
 	[REJECT_MESSAGES]	= "too_many_messages",
 	[REJECT_BEHALF]		= "on_behalf",
 	[REJECT_CLOSING]	= "too_many_to_close",
+	[REJECT_RESOURCES]	= "out_of_resources",
 };
 
 const char *const phase_names[PHASES] = {
@@ -81,7 +82,7 @@ static void put_label(FILE *out, const char *name, const char *value)
 	fputc('"', out);
 }
 
-static int make_info(struct vm *vm)
+static int make_info(struct vm *vm, const char *id)
 {
 	const struct identity *identity = &vm->identity;
 	FILE *out = open_memstream(&vm->info.bytes, &vm->info.length);
@@ -95,24 +96,15 @@ static int make_info(struct vm *vm)
 	fprintf(out, ",pid=\"%d\",uid=\"%u\",registered_by=\"%s\"",
 		identity->pid, identity->uid,
 		identity->on_behalf ? "helper" : "vmm");
-	put_label(out, "id", vm->id);
+	put_label(out, "id", id);
 	fputs("} 1\n", out);
-	if (fclose(out))
-		return -ENOMEM;
-	if (!identity->start_ms)
-		return 0;
-	out = open_memstream(&vm->start.bytes, &vm->start.length);
-	if (!out)
-		return -ENOMEM;
-	fprintf(out, "kvm_vm_start_time_seconds%s%ju.%03ju\n",
-		vm->labels.bytes, (uintmax_t)identity->start_ms / 1000,
-		(uintmax_t)identity->start_ms % 1000);
 	return fclose(out) ? -ENOMEM : 0;
 }
 
 int vm_set_id(struct vm *vm, struct kvmstats_source *const *sources,
 	      size_t count)
 {
+	char vm_id[KVMSTATS_MAX_NAME_SIZE];
 	const char *id = "";
 
 	if (vm->info.bytes)
@@ -121,8 +113,8 @@ int vm_set_id(struct vm *vm, struct kvmstats_source *const *sources,
 	for (size_t i = 0; i < count && !*id; i++)
 		if (kvmstats_source_scope(sources[i]) != KVMSTATS_SCOPE_DEVICE)
 			id = kvmstats_source_id(sources[i]);
-	snprintf(vm->id, sizeof(vm->id), "%.*s", (int)strcspn(id, "/"), id);
-	return make_info(vm);
+	snprintf(vm_id, sizeof(vm_id), "%.*s", (int)strcspn(id, "/"), id);
+	return make_info(vm, vm_id);
 }
 
 struct vm *vm_new(struct identity *identity, char *key)
@@ -162,58 +154,15 @@ void vm_unref(struct vm *vm)
 		free(vm->entries[i].labels);
 	}
 	kvmstats_source_close(vm->vcpus);
+	for (size_t i = 0; vm->waiting && i < vm->waiting->count; i++)
+		kvmstats_source_close(vm->waiting->sources[i]);
+	free(vm->waiting);
 	free(vm->entries);
 	identity_free(&vm->identity);
 	free(vm->key);
 	free(vm->labels.bytes);
 	free(vm->info.bytes);
-	free(vm->start.bytes);
 	free(vm);
-}
-
-/* --------------------------------------------------------------- closing */
-
-struct closing {
-	bool stored;		/* systemd has been told to forget them */
-	size_t count;
-	struct kvmstats_source *sources[];
-};
-
-/* systemd's copies first, or closing them would tear the VM down there. */
-static void run_closing(void *argument)
-{
-	struct closing *closing = argument;
-
-	if (closing->stored)
-		store_wait();
-	for (size_t i = 0; i < closing->count; i++)
-		kvmstats_source_close(closing->sources[i]);
-	free(closing);
-}
-
-void close_sources(struct kvmstats_source **sources, size_t count, bool stored)
-{
-	struct closing *closing;
-
-	if (!count)
-		return;
-	closing = malloc(sizeof(*closing) + count * sizeof(*sources));
-	if (closing) {
-		closing->stored = stored;
-		closing->count = count;
-		memcpy(closing->sources, sources, count * sizeof(*sources));
-		if (!kvmstats_close_call(KVMSTATS_CLOSE_VM, run_closing,
-					 closing))
-			return;
-		free(closing);
-	}
-	for (size_t i = 0; i < count; i++)
-		kvmstats_source_close(sources[i]);
-}
-
-void close_wait(void)
-{
-	kvmstats_close_wait(KVMSTATS_CLOSE_VM);
 }
 
 /* ----------------------------------------------------------------- kinds */
@@ -240,21 +189,51 @@ static int make_plan(struct registry *registry, size_t num_kinds,
  * Where a new kind goes. Of what programs publish there are only so many; one
  * that no VM has any more makes room.
  */
-static int free_kind(const struct registry *registry, enum kvmstats_scope scope)
+static int free_kind(const struct registry *registry, enum kvmstats_scope scope,
+		     uid_t uid)
 {
-	size_t count = registry->num_kinds, published = 0;
+	size_t count = registry->num_kinds, published = 0, of_user = 0;
 	int unused = -ENOSPC;
 
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = registry->reserved; i < count; i++) {
 		if (registry->kinds[i].scope != KVMSTATS_SCOPE_DEVICE)
 			continue;
 		published++;
 		if (!registry->users[i])
 			unused = i;
+		else if (registry->kind_uids[i] == uid)
+			of_user++;
 	}
+	if (scope == KVMSTATS_SCOPE_DEVICE && of_user >= KINDS_PER_UID)
+		return -EUSERS;
 	if (scope == KVMSTATS_SCOPE_DEVICE && published >= MAX_PUBLISHED)
 		return unused;
-	return count < MAX_SCHEMAS ? (int)count : -ENOSPC;
+	return count < MAX_SCHEMAS ? (int)count : -ENFILE;
+}
+
+/* Of what a helper has found: the process's, not the helper's. */
+static uid_t owner_of(const struct vm *vm)
+{
+	uid_t uid = vm->identity.uid;
+	char path[32], line[256];
+	FILE *file;
+
+	if (!vm->identity.on_behalf)
+		return uid;
+	snprintf(path, sizeof(path), "/proc/%d/status", vm->identity.pid);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "Uid: %u", &uid) == 1)
+			break;
+	if (file)
+		fclose(file);
+	return uid;
+}
+
+void registry_leave_kind(struct registry *registry, size_t kind)
+{
+	if (!--registry->users[kind])
+		registry->retry = true;
 }
 
 int registry_kind(struct registry *registry, struct vm *vm,
@@ -268,6 +247,7 @@ int registry_kind(struct registry *registry, struct vm *vm,
 		.scope = kvmstats_source_scope(source),
 	};
 	size_t count = registry->num_kinds;
+	uid_t uid = 0;
 	int place, ret;
 
 	/* what it has are vCPUs */
@@ -281,7 +261,9 @@ int registry_kind(struct registry *registry, struct vm *vm,
 	if (vm && kind.scope == KVMSTATS_SCOPE_DEVICE &&
 	    vm->new_kinds == KINDS_PER_VM)
 		return -EDQUOT;
-	place = free_kind(registry, kind.scope);
+	if (vm && kind.scope == KVMSTATS_SCOPE_DEVICE)
+		uid = owner_of(vm);
+	place = free_kind(registry, kind.scope, uid);
 	if (place < 0)
 		return place;
 	if (vm && kind.scope == KVMSTATS_SCOPE_DEVICE)
@@ -295,6 +277,7 @@ int registry_kind(struct registry *registry, struct vm *vm,
 		kinds[place] = before;
 		return ret;
 	}
+	registry->kind_uids[place] = uid;
 	kvmstats_schema_ref(kind.schema);
 	if ((size_t)place < count)
 		kvmstats_schema_unref(before.schema);
@@ -383,6 +366,38 @@ static struct vm **key_bucket(struct registry *registry, const char *key)
 	return &registry->by_key[hash % KEY_BUCKETS];
 }
 
+/* That has the key alone, and may share it with a new one of this identity. */
+static struct vm *find_partner(struct registry *registry, const char *key,
+			       const struct identity *identity)
+{
+	struct vm *vm = *key_bucket(registry, key);
+
+	while (vm && strcmp(vm->key, key))
+		vm = vm->next_key;
+	return vm && !vm->partner && identity->start_ticks &&
+	       vm->identity.start_ticks == identity->start_ticks &&
+	       vm->identity.pid == identity->pid &&
+	       vm->identity.on_behalf != identity->on_behalf ? vm : NULL;
+}
+
+static void part(struct registry *registry, struct vm *vm)
+{
+	struct vm *partner = vm->partner;
+
+	if (!partner)
+		return;
+	vm->partner = NULL;
+	partner->partner = NULL;
+	registry->num_pairs--;
+	vm_cover(vm);
+	vm_cover(partner);
+}
+
+size_t registry_num_vms(const struct registry *registry)
+{
+	return registry->count - registry->num_pairs;
+}
+
 static bool key_in_use(struct registry *registry, const char *key)
 {
 	const struct vm *vm = *key_bucket(registry, key);
@@ -398,13 +413,14 @@ static bool key_in_use(struct registry *registry, const char *key)
  * not used again, so that no search is long.
  */
 static char *choose_key(struct registry *registry,
-			const struct identity *identity, const char *wanted)
+			const struct identity *identity, const char *wanted,
+			bool shared)
 {
 	const char *name = *identity->name ? identity->name : identity->uuid;
 	unsigned int attempt = 0;
 	char *key = NULL;
 
-	if (wanted && !key_in_use(registry, wanted))
+	if (wanted && (shared || !key_in_use(registry, wanted)))
 		return strdup(wanted);
 	if (!*name)
 		name = "unnamed";
@@ -443,15 +459,21 @@ static int enter_locked(struct registry *registry, struct identity *identity,
 			const char *key, const struct filters *filters,
 			struct vm **result)
 {
-	struct vm *vm, **bucket;
+	struct vm *vm, *partner = key ? find_partner(registry, key, identity) : NULL;
+	struct vm **bucket;
 
 	if (make_room(registry)) {
 		identity_free(identity);
 		return -ENOMEM;
 	}
-	vm = vm_new(identity, choose_key(registry, identity, key));
+	vm = vm_new(identity, choose_key(registry, identity, key, partner));
 	if (!vm)
 		return -ENOMEM;
+	if (partner) {
+		vm->partner = partner;
+		partner->partner = vm;
+		registry->num_pairs++;
+	}
 	vm->serial = registry->next_serial++;
 	vm->hidden = !filter_passes(&filters->vms, vm->key);
 	bucket = key_bucket(registry, vm->key);
@@ -506,6 +528,16 @@ static size_t take_sources(struct registry *registry, struct vm *vm,
 			continue;
 		vm->entries[i].source = NULL;
 	}
+	if (vm->waiting) {
+		registry->fds -= vm->waiting->count;
+		registry->num_waiting -= vm->waiting->count;
+	}
+	for (size_t i = 0; sources && vm->waiting && i < vm->waiting->count; i++)
+		sources[count++] = vm->waiting->sources[i];
+	if (sources) {
+		free(vm->waiting);
+		vm->waiting = NULL;
+	}
 	if (vm->vcpus && sources)
 		sources[count++] = vcpus_lose(registry, vm);
 	else if (vm->vcpus)
@@ -519,10 +551,12 @@ void registry_remove(struct registry *registry, struct vm *vm)
 	size_t count;
 
 	for (size_t i = 0; i < vm->count; i++)
-		registry->users[vm->entries[i].schema]--;
+		registry_leave_kind(registry, vm->entries[i].schema);
 	pthread_mutex_lock(&registry->lock);
+	part(registry, vm);
 	take_out(registry, vm);
-	sources = calloc(vm->count + 2, sizeof(*sources));
+	sources = calloc(vm->count + 2 + (vm->waiting ? vm->waiting->count : 0),
+			 sizeof(*sources));
 	count = take_sources(registry, vm, sources);
 	registry->counters.ended++;
 	pthread_mutex_unlock(&registry->lock);

@@ -20,7 +20,7 @@
 enum reject {
 	REJECT_NONE, REJECT_CREDENTIALS, REJECT_MALFORMED, REJECT_SILENT,
 	REJECT_VMS, REJECT_DESCRIPTORS, REJECT_MESSAGES, REJECT_BEHALF,
-	REJECT_CLOSING, REJECTS
+	REJECT_CLOSING, REJECT_RESOURCES, REJECTS
 };
 
 extern const char *const reject_names[REJECTS];
@@ -64,10 +64,17 @@ struct entry {
 	int vcpu;
 	uint16_t schema;	/* index in the registry */
 	bool joined;		/* its values are a record of the VM's vcpus */
+	bool covered;		/* a device that the VM's partner has, too */
 	uint32_t record;
 	/* under cpu_lock */
 	pid_t tid;		/* thread of the vCPU, 0: not known */
 	int sched_fd;		/* what the scheduler says of it; -1: not open */
+};
+
+/* Devices that are left out, until there is room: main thread only, but for the end. */
+struct waiting {
+	size_t count;
+	struct kvmstats_source *sources[];
 };
 
 struct box;
@@ -79,8 +86,6 @@ struct vm {
 	char *key;		/* value of the label vm, unique */
 	struct text labels;	/* {vm="key"} and a blank */
 	struct text info;	/* the line of kvm_vm_info */
-	struct text start;	/* that of the start time; may be empty */
-	char id[40];		/* kernel's, of the first descriptor */
 	uint64_t since_ns;	/* monotonic */
 	uint64_t serial;
 	struct box *box;	/* in the store (store.c); NULL: none */
@@ -94,7 +99,15 @@ struct vm {
 	size_t num_searched;	/* entries that were there then */
 	/* under the registry's lock */
 	struct vm *next_key;	/* of the same hash */
+	/*
+	 * What a helper found of a process, and the devices that the process itself has
+	 * registered, are shown as one VM: they have the same key. NULL: none.
+	 */
+	struct vm *partner;
+	struct waiting *waiting;	/* devices that have no room, or NULL (sources.c) */
 	bool hidden;		/* filtered out */
+	bool full;		/* that a vCPU has no room was said */
+	bool several;		/* its process has others, which are mixed up with it */
 	struct entry *entries;	/* VM first, vCPUs by number, devices by name */
 	size_t count;
 	/*
@@ -110,18 +123,27 @@ struct vm {
 	uint64_t read_errors;
 };
 
-#define KEY_BUCKETS	4096
+/* Whether it has, or has had, more than devices. */
+static inline bool has_statistics(const struct vm *vm)
+{
+	return vm->count && !*vm->entries[0].device;
+}
+
+#define KEY_BUCKETS	1024
 
 struct registry {
 	pthread_mutex_t lock;
 	struct vm **vms;
 	size_t count, room;
+	size_t num_pairs;	/* of partners, each counted as two in count */
 	struct vm *by_key[KEY_BUCKETS];
 	_Atomic size_t fds;	/* descriptors of all VMs */
 	/* written by the main thread only */
 	struct source_kind kinds[MAX_SCHEMAS];
 	size_t users[MAX_SCHEMAS];	/* entries of it, and one if it stays */
-	_Atomic size_t num_kinds, reserved;
+	uid_t kind_uids[MAX_SCHEMAS];	/* whose VM brought it */
+	bool retry;			/* there may be room for what waits */
+	_Atomic size_t num_kinds, reserved, num_waiting;
 	struct plan *plan;
 	struct kvmstats_batch *batch;	/* for whoever holds the lock */
 	/* What cpu.c knows, sampled without the other lock; and pidfds. */
@@ -155,29 +177,37 @@ int registry_reserve_names(struct registry *registry,
 void registry_close(struct registry *registry);
 /*
  * Enter a VM. Takes over the texts of @identity, on failure too. @key is what
- * it is to be called if that is possible; NULL: choose. The caller gets a
- * reference.
+ * it is to be called if that is possible; NULL: choose. If the VM that has that key
+ * is of the same process, and one of both is a helper's, they become partners. The
+ * caller gets a reference.
  */
 int registry_add(struct registry *registry, struct identity *identity,
 		 const char *key, const struct filters *filters,
 		 struct vm **vm);
 /* Its series vanish; its descriptors are closed by another thread. */
 void registry_remove(struct registry *registry, struct vm *vm);
+/* VMs as they are shown. Under the lock. */
+size_t registry_num_vms(const struct registry *registry);
 int registry_set_filters(struct registry *registry,
 			 const struct filters *filters);
 
-/* New kinds that a VM may bring in its life: each is work for all. */
+/* New kinds that a VM may bring in its life, and that one user's VMs may have at once. */
 #define KINDS_PER_VM	16
+#define KINDS_PER_UID	32
 
 /*
- * The number of the kind of @source, or -ENOMEM; for what a program publishes,
- * -EDQUOT if @vm, which has brought it (or NULL), has brought too many new ones in
- * its life, -ENOSPC if all VMs together have as many as there can be. A new one makes
- * a new plan. By the main thread.
+ * The number of the kind of @source, or -ENOMEM, or -ENFILE if there are too many; for
+ * what a program publishes, -EDQUOT if @vm, which has brought it (or NULL), has brought
+ * too many new ones in its life, -EUSERS if those of its user have too many, -ENOSPC if
+ * all VMs together have as many as there can be. A new one makes a new plan. By the
+ * main thread.
  */
 int registry_kind(struct registry *registry, struct vm *vm,
 		  const struct kvmstats_source *source,
 		  const struct filters *filters);
+
+/* An entry less has that kind. */
+void registry_leave_kind(struct registry *registry, size_t kind);
 
 /* Takes over both arguments, on failure too. */
 struct vm *vm_new(struct identity *identity, char *key);
@@ -200,7 +230,7 @@ void identity_free(struct identity *identity);
 uint64_t identity_start_ms(const struct identity *identity);
 
 /*
- * Closing the last descriptor of a VM tears it down, which takes seconds for a
+ * store.c: closing the last descriptor of a VM tears it down, which takes seconds for a
  * large one: the library's pool does it. @stored: systemd has copies, and was
  * told to forget them.
  */

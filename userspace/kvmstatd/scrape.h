@@ -24,11 +24,10 @@ struct cpu_time {
 struct row {
 	const struct text *labels;
 	const uint64_t *sample;
-	struct cpu_time cpu;	/* of the vCPU's thread */
 	uint32_t vm;		/* index in vms */
 	int vcpu;
 	uint16_t schema;
-	bool has_cpu;
+	bool has_cpu;		/* the vCPU's thread is known */
 };
 
 struct process_cpu {
@@ -46,10 +45,13 @@ struct scrape {
 	struct plan *plan;
 	struct vm **vms;
 	size_t num_vms;
+	struct vm **joined;	/* with rows of devices only: their partners are in vms */
+	size_t num_joined;
 	/* by scope; those of a VM stand together, those of devices by schema */
 	struct rows rows[KVMSTATS_SCOPES];
 	size_t *device_end;	/* by schema: where its rows of devices end */
 	struct process_cpu *process_cpu;	/* by VM; NULL: not wanted */
+	struct cpu_time *thread_cpu;	/* by row of a vCPU; likewise */
 	uint64_t *samples;
 	enum exposition format;
 	bool per_vcpu;		/* histograms, too */
@@ -74,8 +76,18 @@ struct scrape {
 struct scrape *scrape_new(struct registry *registry, enum exposition format,
 			  const struct settings *settings);
 void scrape_free(struct scrape *scrape);
+/* What a client wants; NULL for a header that is not there. */
+enum exposition negotiate_format(const char *accept);
+bool negotiate_gzip(const char *accept_encoding);
 /* exposition.c: the next bytes, 0 at the end. @room is at least 1. */
 size_t scrape_read(struct scrape *scrape, char *out, size_t room);
+
+/* self.c: what kvmstatd says of itself, and the tables of docs/metrics.md */
+/* The last lines of a scrape. 0, or -1 without memory. */
+int self_write(struct registry *registry, enum exposition format,
+	       struct text *text);
+/* To standard output; @images are recorded descriptors, with a NULL at the end. */
+int self_print_document(char *const images[]);
 
 /* cpu.c */
 /* When this process began, in ticks since boot. */

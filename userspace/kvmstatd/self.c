@@ -12,7 +12,6 @@
 #include "../common/log.h"
 #include "exposition.h"
 #include "scrape.h"
-#include "self.h"
 
 /*
  * Of a counter the name is without _total. An @offset into struct counters, or
@@ -26,12 +25,26 @@ struct self_metric {
 
 static uint64_t get_vms(const struct registry *registry)
 {
-	return registry->count;
+	return registry_num_vms(registry);
 }
 
 static uint64_t get_fds(const struct registry *registry)
 {
 	return registry->fds;
+}
+
+static uint64_t get_several(const struct registry *registry)
+{
+	uint64_t count = 0;
+
+	for (size_t i = 0; i < registry->count; i++)
+		count += registry->vms[i]->several;
+	return count;
+}
+
+static uint64_t get_waiting(const struct registry *registry)
+{
+	return registry->num_waiting;
 }
 
 static uint64_t get_schemas(const struct registry *registry)
@@ -50,7 +63,11 @@ static uint64_t get_schemas(const struct registry *registry)
 
 static const struct self_metric metrics[] = {
 	ASKED("vms", get_vms, "VMs that are registered"),
+	ASKED("processes_with_several_vms", get_several,
+	      "Processes whose VMs a helper has registered as one, because it cannot tell them apart"),
 	ASKED("descriptors", get_fds, "Statistics descriptors that are open"),
+	ASKED("devices_left_out", get_waiting,
+	      "Devices of VMs that are not shown until a limit allows it"),
 	ASKED("schemas", get_schemas,
 	      "Different lists of statistics that were seen"),
 	COUNTER("registrations", NULL, registrations, "Registrations of VMs that were accepted"),

@@ -18,13 +18,17 @@ static struct log_limit device_limit = LOG_LIMIT(20), vcpu_limit = LOG_LIMIT(20)
 static int make_labels(const struct vm *vm, struct entry *entry)
 {
 	/* the bracket and the blank are written anew behind the number or name */
-	size_t length = vm->labels.length;
-	size_t room = length + 32 + 2 * strlen(entry->device);
-	size_t class_bytes = strlen(entry->class_name) + 1;
-	struct text *labels = malloc(sizeof(*labels) + room + class_bytes +
-				     strlen(entry->device) + 1);
+	size_t length = vm->labels.length, device = strlen(entry->device);
+	size_t room = length;
+	size_t class_bytes = device ? strlen(entry->class_name) + 1 : 0;
+	struct text *labels;
 	char *out, *names;
 
+	if (entry->vcpu >= 0)
+		room += snprintf(NULL, 0, ",vcpu=\"%d\"", entry->vcpu) + 1;
+	else if (device)
+		room += sizeof(",device=\"\"") + 2 * device;
+	labels = malloc(sizeof(*labels) + room + class_bytes + (device ? device + 1 : 0));
 	if (!labels)
 		return -ENOMEM;
 	labels->bytes = (char *)(labels + 1);
@@ -46,8 +50,8 @@ static int make_labels(const struct vm *vm, struct entry *entry)
 		out += 2;
 	}
 	labels->length = out - labels->bytes;
-	entry->class_name = strcpy(names, entry->class_name);
-	entry->device = strcpy(names + class_bytes, entry->device);
+	entry->class_name = device ? strcpy(names, entry->class_name) : "";
+	entry->device = device ? strcpy(names + class_bytes, entry->device) : "";
 	entry->labels = labels;
 	return 0;
 }
@@ -91,6 +95,18 @@ static size_t find_entry(const struct vm *vm, const struct entry *entry,
 	*present = low < vm->count &&
 		   !compare_entries(&vm->entries[low], entry);
 	return low;
+}
+
+void vm_cover(struct vm *vm)
+{
+	/* devices are behind all others */
+	for (size_t i = vm->count; i-- > 0 && *vm->entries[i].device;) {
+		bool present = false;
+
+		if (vm->partner && vm->identity.on_behalf)
+			find_entry(vm->partner, &vm->entries[i], &present);
+		vm->entries[i].covered = present;
+	}
 }
 
 static int insert_entry(struct vm *vm, size_t position,
@@ -151,7 +167,7 @@ static int add_vcpu(struct registry *registry, struct vm *vm, int vcpu,
 			replaced->sources[replaced->count++] = old->source;
 			registry->fds--;
 		}
-		registry->users[old->schema]--;
+		registry_leave_kind(registry, old->schema);
 		old->source = NULL;
 		old->schema = entry.schema;
 		old->joined = true;
@@ -219,8 +235,10 @@ static int add_all_vcpus(struct registry *registry, struct vm *vm,
 		return -ENOMEM;
 	lock(registry);
 	old = vcpus_lose(registry, vm);
-	if (old)
+	if (old) {
 		replaced.sources[replaced.count++] = old;
+		vm->several |= vm->identity.on_behalf;
+	}
 	vm->vcpus = source;
 	vm->vcpus_schema = kind;
 	registry->fds++;
@@ -305,14 +323,21 @@ void vcpus_add_seen(struct registry *registry, const struct settings *settings)
 	registry->more_vcpus = false;
 	for (size_t i = 0; i < registry->count; i++) {
 		struct vm *vm = registry->vms[i];
-		int ret = vm->more_vcpus ? refresh(registry, vm, settings) : 0;
+		bool was_full = vm->full;
+		int ret;
 
-		if (ret)
-			log_limited(&vcpu_limit, LOG_LEVEL_WARNING,
-				    "a new vCPU of VM \"%s\" is left out: %s",
-				    vm->key, ret == -ENOSPC ?
-				    "the VM has as many descriptors as --max-fds-per-vm allows" :
-				    strerror(-ret));
+		if (!vm->more_vcpus)
+			continue;
+		ret = refresh(registry, vm, settings);
+		vm->full = ret == -ENOSPC;
+		/* each scrape sees it again */
+		if (!ret || (vm->full && was_full))
+			continue;
+		registry->counters.fds_rejected++;
+		log_limited(&vcpu_limit, LOG_LEVEL_WARNING,
+			    "a new vCPU of VM \"%s\" is left out: %s", vm->key, vm->full ?
+			    "the VM has as many vCPUs and devices as --max-fds-per-vm allows; raise that, and send SIGHUP to kvmstatd" :
+			    strerror(-ret));
 	}
 }
 
@@ -361,11 +386,15 @@ static int add_source(struct registry *registry, struct vm *vm,
 		struct entry *old = &vm->entries[position];
 
 		*replaced = old->source;
+		/* a helper says all that it has of a process, once */
+		vm->several |= *replaced && !device && vm->identity.on_behalf;
 		registry->fds += !*replaced;
-		registry->users[old->schema]--;
+		registry_leave_kind(registry, old->schema);
 		registry->users[kind]++;
-		if (device)
+		if (device) {
 			vm->device_words = device_words;
+			registry->retry = true;
+		}
 		entry.labels = old->labels;
 		entry.class_name = old->class_name;
 		entry.device = old->device;
@@ -398,6 +427,8 @@ static int add_locked(struct registry *registry, struct vm *vm,
 
 	lock(registry);
 	ret = add_source(registry, vm, source, kind, settings, replaced);
+	if (vm->partner)
+		vm_cover(vm->identity.on_behalf ? vm : vm->partner);
 	unlock(registry);
 	return ret;
 }
@@ -406,30 +437,124 @@ static int add_locked(struct registry *registry, struct vm *vm,
 static bool left_out(const struct vm *vm, const struct kvmstats_source *source,
 		     int error, const struct settings *settings)
 {
-	const char *device = kvmstats_source_device(source);
-	const char *class_name = kvmstats_source_class(source);
+	const char *device = kvmstats_source_device(source), *who = "the VM has", *what;
+	unsigned long limit;
 
-	if (!*device)
+	switch (*device ? error : 0) {
+	case -E2BIG:
+		what = "more or larger devices than --max-devices-per-vm allows";
+		limit = settings->max_devices_per_vm;
+		break;
+	case -EMFILE:
+		what = "as many vCPUs and devices as --max-fds-per-vm allows";
+		limit = settings->max_fds_per_vm;
+		break;
+	case -EDQUOT:
+		what = "brought as many different lists of statistics as one VM may";
+		limit = KINDS_PER_VM;
+		break;
+	case -EUSERS:
+		who = "the VMs of its user have";
+		what = "devices with as many different lists of statistics as one user may";
+		limit = KINDS_PER_UID;
+		break;
+	case -ENOSPC:
+		who = "all VMs together have";
+		what = "devices with as many different lists of statistics as they may";
+		limit = MAX_PUBLISHED;
+		break;
+	default:
 		return false;
-	if (error == -E2BIG)
-		log_limited(&device_limit, LOG_LEVEL_WARNING,
-			    "VM \"%s\" has more or larger devices than --max-devices-per-vm %lu allows: %s:%s is left out",
-			    vm->key, settings->max_devices_per_vm, class_name, device);
-	else if (error == -EMFILE)
-		log_limited(&device_limit, LOG_LEVEL_WARNING,
-			    "VM \"%s\" has as many descriptors as --max-fds-per-vm %lu allows: %s:%s is left out",
-			    vm->key, settings->max_fds_per_vm, class_name, device);
-	else if (error == -EDQUOT)
-		log_limited(&device_limit, LOG_LEVEL_WARNING,
-			    "VM \"%s\" has had devices with %d different lists of statistics, the most that one VM may bring: %s:%s is left out",
-			    vm->key, KINDS_PER_VM, class_name, device);
-	else if (error == -ENOSPC)
-		log_limited(&device_limit, LOG_LEVEL_WARNING,
-			    "all VMs together have devices with %d different lists of statistics, the most that they may bring: %s:%s of VM \"%s\" is left out",
-			    MAX_PUBLISHED, class_name, device, vm->key);
-	else
-		return false;
+	}
+	log_limited(&device_limit, LOG_LEVEL_WARNING,
+		    "VM \"%s\": %s:%s is left out: %s %s (%lu)", vm->key,
+		    kvmstats_source_class(source), device, who, what, limit);
 	return true;
+}
+
+/* Takes what waits under the name of @source off the list; the caller closes it. */
+static struct kvmstats_source *stop_waiting(struct registry *registry, struct vm *vm,
+					    const struct kvmstats_source *source)
+{
+	struct waiting *waiting = vm->waiting;
+
+	for (size_t i = 0; waiting && i < waiting->count; i++) {
+		struct kvmstats_source *old = waiting->sources[i];
+
+		if (kvmstats_source_compare(old, source))
+			continue;
+		waiting->sources[i] = waiting->sources[--waiting->count];
+		registry->num_waiting--;
+		registry->fds--;
+		return old;
+	}
+	return NULL;
+}
+
+/*
+ * What is left out waits until there may be room. Not if the VM has brought too many
+ * lists in its life, nor more than as many as it may have.
+ */
+static bool wait_for_room(struct registry *registry, struct vm *vm,
+			  struct kvmstats_source *source, int error,
+			  const struct settings *settings)
+{
+	struct waiting *waiting = vm->waiting;
+	size_t count = waiting ? waiting->count : 0;
+
+	if (error == -EDQUOT || count >= settings->max_devices_per_vm ||
+	    vm->count + count >= settings->max_fds_per_vm)
+		return false;
+	/* no lock: besides us only the store looks at it, in this thread */
+	waiting = realloc(waiting, sizeof(*waiting) + (count + 1) * sizeof(source));
+	if (!waiting)
+		return false;
+	waiting->count = count + 1;
+	waiting->sources[count] = source;
+	vm->waiting = waiting;
+	registry->num_waiting++;
+	registry->fds++;
+	return true;
+}
+
+/* One that waited is no news. */
+static void try_waiting(struct registry *registry, struct vm *vm,
+			const struct settings *settings)
+{
+	struct waiting *waiting = vm->waiting;
+
+	vm->waiting = NULL;
+	for (size_t i = 0; i < waiting->count; i++) {
+		struct kvmstats_source *source = waiting->sources[i], *replaced = NULL;
+		int kind = registry_kind(registry, vm, source, &settings->filters);
+		int ret = kind;
+
+		registry->num_waiting--;
+		registry->fds--;
+		if (kind >= 0)
+			ret = add_locked(registry, vm, source, kind, settings,
+					 &replaced);
+		if (!ret) {
+			registry->counters.fds_accepted++;
+			log_info("VM \"%s\": %s:%s, which was left out, has room now",
+				 vm->key, kvmstats_source_class(source),
+				 kvmstats_source_device(source));
+		} else if (!wait_for_room(registry, vm, source, ret, settings)) {
+			replaced = source;
+		}
+		close_sources(&replaced, replaced != NULL, false);
+	}
+	free(waiting);
+}
+
+void registry_try_waiting(struct registry *registry, const struct settings *settings)
+{
+	if (!registry->retry)
+		return;
+	registry->retry = false;
+	for (size_t i = 0; i < registry->count && registry->num_waiting; i++)
+		if (registry->vms[i]->waiting)
+			try_waiting(registry, registry->vms[i], settings);
 }
 
 int registry_add_sources(struct registry *registry, struct vm *vm,
@@ -437,15 +562,22 @@ int registry_add_sources(struct registry *registry, struct vm *vm,
 			 const struct settings *settings, bool *changed)
 {
 	struct counters *counters = &registry->counters;
-	size_t to_close = 0, i;
-	int ret = 0;
+	/* a replaced one for each, and one that waited */
+	struct kvmstats_source **to_close = calloc(2 * count + 1, sizeof(*to_close));
+	size_t num_to_close = 0, i;
+	int ret = to_close ? 0 : -ENOMEM;
 
 	*changed = false;
+	if (!to_close) {
+		counters->fds_rejected += count;
+		close_sources(sources, count, false);
+		return ret;
+	}
 	pthread_mutex_lock(&registry->lock);
 	ret = vm_set_id(vm, sources, count);
 	pthread_mutex_unlock(&registry->lock);
 	for (i = 0; i < count && !ret; i++) {
-		struct kvmstats_source *replaced = NULL;
+		struct kvmstats_source *replaced = NULL, *before = NULL;
 		int kind = registry_kind(registry, vm, sources[i],
 				      &settings->filters);
 
@@ -457,27 +589,34 @@ int registry_add_sources(struct registry *registry, struct vm *vm,
 		else if (kind >= 0)
 			ret = add_locked(registry, vm, sources[i], kind,
 					 settings, &replaced);
+		if (kvmstats_source_scope(sources[i]) == KVMSTATS_SCOPE_DEVICE)
+			before = stop_waiting(registry, vm, sources[i]);
+		if (before)
+			to_close[num_to_close++] = before;
 		if (ret && left_out(vm, sources[i], ret, settings)) {
 			counters->fds_rejected++;
-			*changed = true;
+			if (!wait_for_room(registry, vm, sources[i], ret, settings)) {
+				*changed = true;
+				to_close[num_to_close++] = sources[i];
+			}
 			ret = 0;
-			sources[to_close++] = sources[i];
 			continue;
 		}
 		if (ret) {
-			sources[to_close++] = sources[i];
+			to_close[num_to_close++] = sources[i];
 			continue;
 		}
 		counters->fds_accepted++;
 		if (replaced) {
-			sources[to_close++] = replaced;
+			to_close[num_to_close++] = replaced;
 			counters->fds_replaced++;
 			*changed = true;
 		}
 	}
 	counters->fds_rejected += ret ? 1 + count - i : 0;
 	while (i < count)
-		sources[to_close++] = sources[i++];
-	close_sources(sources, to_close, false);
+		to_close[num_to_close++] = sources[i++];
+	close_sources(to_close, num_to_close, false);
+	free(to_close);
 	return ret;
 }

@@ -26,6 +26,10 @@ int registry_add_sources(struct registry *registry, struct vm *vm,
 int vcpus_drop_single(struct registry *registry, struct vm *vm,
 		      struct kvmstats_source **sources, size_t count,
 		      const struct settings *settings);
+/* What was left out is tried again if something has ended, or the limits are others. */
+void registry_try_waiting(struct registry *registry, const struct settings *settings);
+/* A helper's VM may have another partner, or one with other devices. Under the lock. */
+void vm_cover(struct vm *vm);
 /* The vCPUs that a scrape has seen and that have no entries yet. */
 void vcpus_add_seen(struct registry *registry, const struct settings *settings);
 /*

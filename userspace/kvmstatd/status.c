@@ -33,6 +33,28 @@ static const char page_head[] =
 	"</style>\n</head>\n<body>\n<h1>kvmstatd</h1>\n"
 	"<p><a href=\"/metrics\">/metrics</a> <a href=\"/healthz\">/healthz</a></p>\n";
 
+void escape_html(FILE *out, const char *text)
+{
+	for (; *text; text++) {
+		switch (*text) {
+		case '&':
+			fputs("&amp;", out);
+			break;
+		case '<':
+			fputs("&lt;", out);
+			break;
+		case '>':
+			fputs("&gt;", out);
+			break;
+		case '"':
+			fputs("&quot;", out);
+			break;
+		default:
+			fputc(*text, out);
+		}
+	}
+}
+
 static void put_age(FILE *out, uint64_t since_ns)
 {
 	uint64_t seconds = (clock_ns() - since_ns) / 1000000000;
@@ -81,7 +103,7 @@ static void put_facts(FILE *out, const struct registry *registry)
 	fputs("<dt>running for</dt><dd>", out);
 	put_age(out, registry->opened_ns);
 	fputs("</dd>\n", out);
-	put_number(out, "VMs", registry->count);
+	put_number(out, "VMs", registry_num_vms(registry));
 	put_number(out, "descriptors", registry->fds);
 	if (counters->parked)
 		put_number(out, "registrations that wait for descriptors",

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "../common/log.h"
-#include "fd_box.h"
 #include "registrations.h"
 #include "sources.h"
 #include "store.h"
@@ -42,6 +41,51 @@ static struct {
 } store;
 
 static struct log_limit limit = LOG_LIMIT(20);
+
+/* --------------------------------------------------------------- closing */
+
+struct closing {
+	bool stored;		/* systemd has been told to forget them */
+	size_t count;
+	struct kvmstats_source *sources[];
+};
+
+/* systemd's copies first, or closing them would tear the VM down there. */
+static void run_closing(void *argument)
+{
+	struct closing *closing = argument;
+
+	if (closing->stored)
+		store_wait();
+	for (size_t i = 0; i < closing->count; i++)
+		kvmstats_source_close(closing->sources[i]);
+	free(closing);
+}
+
+void close_sources(struct kvmstats_source **sources, size_t count, bool stored)
+{
+	struct closing *closing;
+
+	if (!count)
+		return;
+	closing = malloc(sizeof(*closing) + count * sizeof(*sources));
+	if (closing) {
+		closing->stored = stored;
+		closing->count = count;
+		memcpy(closing->sources, sources, count * sizeof(*sources));
+		if (!kvmstats_close_call(KVMSTATS_CLOSE_VM, run_closing,
+					 closing))
+			return;
+		free(closing);
+	}
+	for (size_t i = 0; i < count; i++)
+		kvmstats_source_close(sources[i]);
+}
+
+void close_wait(void)
+{
+	kvmstats_close_wait(KVMSTATS_CLOSE_VM);
+}
 
 /* ------------------------------------------------------------- messages */
 
@@ -110,6 +154,14 @@ static int put(int fd, const struct vm *vm, bool with_pidfd, int *fds,
 	return ret ? ret : fd_box_put(fd, label, fds, count);
 }
 
+/* The entries' sources, that of all vCPUs, and what waits for room. */
+static const struct kvmstats_source *source_at(const struct vm *vm, size_t i)
+{
+	if (i < vm->count)
+		return vm->entries[i].source;
+	return i == vm->count ? vm->vcpus : vm->waiting->sources[i - vm->count - 1];
+}
+
 /*
  * All that the registry has of @vm. Under its lock: a scrape may drop a source,
  * and another thread close it.
@@ -118,15 +170,14 @@ static int put_vm(int fd, struct registry *registry, const struct vm *vm)
 {
 	int fds[FD_BOX_MAX_FDS];
 	bool with_pidfd = true;
-	size_t count = 0;
+	size_t count = 0, end;
 	int ret = 0;
 
 	fds[count++] = vm->pidfd;
 	pthread_mutex_lock(&registry->lock);
-	/* one more: that of all vCPUs */
-	for (size_t i = 0; i <= vm->count && !ret; i++) {
-		const struct kvmstats_source *source = i == vm->count ?
-			vm->vcpus : vm->entries[i].source;
+	end = vm->count + 1 + (vm->waiting ? vm->waiting->count : 0);
+	for (size_t i = 0; i < end && !ret; i++) {
+		const struct kvmstats_source *source = source_at(vm, i);
 
 		if (!source)
 			continue;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What survives our restart: systemd keeps boxes (fd_box.h) for us, and
+ * What survives our restart: systemd keeps boxes (systemd.h) for us, and
  * in each the descriptors of some VMs, with who they are. systemd compares each file
  * that it is given with all that it has, so there are few boxes: the first 256 VMs
  * have one each, later ones share them. A VM comes into a box without a word to

@@ -81,21 +81,21 @@ static int check_kind(int fd, struct kind *kind)
 static ssize_t pread_image(const struct kvmstats_source *source, void *buffer,
 			   size_t size_bytes, uint64_t offset)
 {
-	if (offset >= source->image_bytes)
+	if (offset >= source->more->image_bytes)
 		return 0;
-	if (size_bytes > source->image_bytes - offset)
-		size_bytes = source->image_bytes - offset;
-	memcpy(buffer, source->image + offset, size_bytes);
+	if (size_bytes > source->more->image_bytes - offset)
+		size_bytes = source->more->image_bytes - offset;
+	memcpy(buffer, source->more->image + offset, size_bytes);
 	return size_bytes;
 }
 
 ssize_t source_pread(const struct kvmstats_source *source, void *buffer,
 		     size_t size_bytes, uint64_t offset)
 {
-	const struct kvmstats_source *file = source->all ? source->all : source;
+	const struct kvmstats_source *file = source->more->all ? source->more->all : source;
 	ssize_t length;
 
-	if (file->image)
+	if (file->more->image)
 		return pread_image(file, buffer, size_bytes, offset);
 	do {
 		length = pread(file->fd, buffer, size_bytes, offset);
@@ -120,16 +120,17 @@ static int pread_whole(const struct kvmstats_source *source, void *buffer,
 static int read_id(struct kvmstats_source *source,
 		   const struct uapi_header *header)
 {
-	char bytes[KVMSTATS_MAX_NAME_SIZE];
+	char bytes[KVMSTATS_MAX_NAME_SIZE], id[KVMSTATS_MAX_NAME_SIZE];
 	int ret = pread_whole(source, bytes, header->name_size,
 			      header->id_offset);
 
+	if (!ret)
+		ret = id_from_uapi(bytes, header, id);
 	if (ret)
 		return ret;
-	source->id = malloc(header->name_size);
-	if (!source->id)
-		return -ENOMEM;
-	return id_from_uapi(bytes, header, source->id);
+	/* there is one for each vCPU, and the field is mostly empty */
+	source->id = strdup(id);
+	return source->id ? 0 : -ENOMEM;
 }
 
 static int read_schema(struct kvmstats_source *source,
@@ -154,7 +155,7 @@ static int read_schema(struct kvmstats_source *source,
 static int try_sample(const struct kvmstats_source *source)
 {
 	bool all = source_has_records(source);
-	size_t words = all ? source->records.words : source->schema->words;
+	size_t words = all ? source->more->records.words : source->schema->words;
 	uint64_t *sample = malloc(words * 8 + 1);
 	int ret;
 
@@ -177,7 +178,7 @@ static int load_header(struct kvmstats_source *source, bool all_vcpus,
 	if (ret)
 		return ret;
 	return all_vcpus ? vcpus_header_from_uapi(bytes, header,
-						  &source->records) :
+						  &source->more->records) :
 	       header_from_uapi(bytes, header);
 }
 
@@ -189,10 +190,10 @@ static int take_name(struct kvmstats_source *source)
 
 	if (ret)
 		return ret;
-	source->name = malloc(sizeof(name));
-	if (!source->name)
+	source->more->name = malloc(sizeof(name));
+	if (!source->more->name)
 		return -ENOMEM;
-	*source->name = name;
+	*source->more->name = name;
 	return 0;
 }
 
@@ -211,7 +212,7 @@ static int load(struct kvmstats_source *source, bool all_vcpus,
 	if (!ret)
 		ret = read_schema(source, &header, cache);
 	if (!ret && all_vcpus)
-		ret = check_records(source->schema, &source->records);
+		ret = check_records(source->schema, &source->more->records);
 	return ret ? ret : try_sample(source);
 }
 
@@ -229,15 +230,37 @@ static uint64_t image_size(const struct kvmstats_source *source)
 	return end < desc_end ? desc_end : end;
 }
 
+struct source_more source_nothing_more;
+
+struct kvmstats_source *source_new(int fd, int vcpu, bool has_more)
+{
+	struct kvmstats_source *source = calloc(1, sizeof(*source));
+
+	if (!source)
+		return NULL;
+	source->more = has_more ? calloc(1, sizeof(*source->more)) :
+		       &source_nothing_more;
+	if (!source->more) {
+		free(source);
+		return NULL;
+	}
+	atomic_init(&source->refs, 1);
+	source->fd = fd;
+	source->vcpu = vcpu;
+	return source;
+}
+
 static void source_free(struct kvmstats_source *source)
 {
 	kvmstats_schema_unref(source->schema);
 	free(source->id);
-	free(source->name);
+	free(source->more->name);
 	if (source->mapped)
-		published_unmap(source->image, source->image_bytes);
+		published_unmap(source->more->image, source->more->image_bytes);
 	else
-		free((void *)source->image);
+		free((void *)source->more->image);
+	if (source->more != &source_nothing_more)
+		free(source->more);
 	free(source);
 }
 
@@ -246,22 +269,20 @@ static void map_file(struct kvmstats_source *source)
 {
 	size_t size_bytes = image_size(source);
 
-	source->image = published_map(source->fd, size_bytes);
-	source->image_bytes = size_bytes;
-	source->mapped = source->image;
+	source->more->image = published_map(source->fd, size_bytes);
+	source->more->image_bytes = size_bytes;
+	source->mapped = source->more->image;
 }
 
 static int load_fd(int fd, const struct kind *kind,
 		   struct kvmstats_cache *cache, struct kvmstats_source **result)
 {
-	struct kvmstats_source *source = calloc(1, sizeof(*source));
+	struct kvmstats_source *source =
+		source_new(fd, kind->vcpu, kind->published || kind->all_vcpus);
 	int ret;
 
 	if (!source)
 		return -ENOMEM;
-	atomic_init(&source->refs, 1);
-	source->fd = fd;
-	source->vcpu = kind->vcpu;
 	source->published = kind->published;
 	ret = load(source, kind->all_vcpus, cache);
 	if (ret) {
@@ -300,8 +321,8 @@ void source_never_wait(const struct kvmstats_source *source)
 	atomic_bool *done;
 	int flags;
 
-	if (source->all)
-		source = source->all;
+	if (source->more->all)
+		source = source->more->all;
 	done = (atomic_bool *)&source->never_waits;
 	if (source->fd < 0 || atomic_exchange(done, true))
 		return;
@@ -353,15 +374,13 @@ static int load_image(const void *image, size_t size_bytes, bool all_vcpus,
 		      struct kvmstats_cache *cache,
 		      struct kvmstats_source **result)
 {
-	struct kvmstats_source *source = calloc(1, sizeof(*source));
+	struct kvmstats_source *source = source_new(-1, -1, true);
 	void *copy;
 	int ret;
 
 	if (!source)
 		return -ENOMEM;
-	atomic_init(&source->refs, 1);
-	source->fd = -1;
-	source->image_bytes = size_bytes;
+	source->more->image_bytes = size_bytes;
 	copy = malloc(size_bytes + 1);
 	if (!copy) {
 		source_free(source);
@@ -369,7 +388,7 @@ static int load_image(const void *image, size_t size_bytes, bool all_vcpus,
 	}
 	if (size_bytes)
 		memcpy(copy, image, size_bytes);
-	source->image = copy;
+	source->more->image = copy;
 	ret = load(source, all_vcpus, cache);
 	if (ret) {
 		source_free(source);
@@ -410,11 +429,11 @@ void kvmstats_source_close(struct kvmstats_source *source)
 	if (atomic_fetch_sub_explicit(&source->refs, 1,
 				      memory_order_acq_rel) != 1)
 		return;
-	all = source->all;
+	all = source->more->all;
 	if (source->fd >= 0)
 		close(source->fd);
-	if (source->directory)
-		closedir(source->directory);
+	if (source->more->directory)
+		closedir(source->more->directory);
 	source_free(source);
 	/* at most once: what a vCPU is read from is no vCPU */
 	kvmstats_source_close(all);
@@ -422,13 +441,13 @@ void kvmstats_source_close(struct kvmstats_source *source)
 
 void source_set_directory(struct kvmstats_source *source, DIR *directory)
 {
-	source->directory = directory;
+	source->more->directory = directory;
 }
 
 int kvmstats_source_is_sum(const struct kvmstats_source *source)
 {
 	/* of an image, its name says it */
-	return source->directory || !strncmp(source->id, DEBUGFS_ID,
+	return source->more->directory || !strncmp(source->id, DEBUGFS_ID,
 					     strlen(DEBUGFS_ID)) ? 1 : 0;
 }
 
@@ -439,7 +458,7 @@ int kvmstats_source_fd(const struct kvmstats_source *source)
 
 enum kvmstats_scope kvmstats_source_scope(const struct kvmstats_source *source)
 {
-	if (source->name)
+	if (source->more->name)
 		return KVMSTATS_SCOPE_DEVICE;
 	if (source_has_records(source))
 		return KVMSTATS_SCOPE_VCPUS;
@@ -453,12 +472,12 @@ int kvmstats_source_vcpu(const struct kvmstats_source *source)
 
 const char *kvmstats_source_class(const struct kvmstats_source *source)
 {
-	return source->name ? source->name->class_name : "";
+	return source->more->name ? source->more->name->class_name : "";
 }
 
 const char *kvmstats_source_device(const struct kvmstats_source *source)
 {
-	return source->name ? source->name->device : "";
+	return source->more->name ? source->more->name->device : "";
 }
 
 int kvmstats_source_compare(const struct kvmstats_source *a,
@@ -490,10 +509,10 @@ kvmstats_source_schema(const struct kvmstats_source *source)
 /* Of a sample in the file. */
 static uint64_t sample_offset(const struct kvmstats_source *source)
 {
-	if (!source->all)
+	if (!source->more->all)
 		return source->schema->header.data_offset;
-	return record_offset(source->all, source->index) +
-	       source->records.values_word * 8;
+	return record_offset(source->more->all, source->more->index) +
+	       source->more->records.values_word * 8;
 }
 
 int kvmstats_source_sample(const struct kvmstats_source *source,
@@ -506,8 +525,8 @@ int kvmstats_source_sample(const struct kvmstats_source *source,
 		return -EINVAL;
 	if (words < schema->words)
 		return -ENOSPC;
-	if (source->directory)
-		return debugfs_sample(dirfd(source->directory), schema, sample);
+	if (source->more->directory)
+		return debugfs_sample(dirfd(source->more->directory), schema, sample);
 	ret = pread_whole(source, sample, schema->words * 8,
 			  sample_offset(source));
 	return ret == -EPROTO ? -EIO : ret;
@@ -540,7 +559,7 @@ bool source_sample_pread(const struct kvmstats_read *read,
 	/* of files io_uring makes a worker's job */
 	if (read->source->published || source_has_records(read->source))
 		return false;
-	args->fd = read->source->all ? read->source->all->fd : read->source->fd;
+	args->fd = read->source->more->all ? read->source->more->all->fd : read->source->fd;
 	args->size_bytes = schema->words * 8;
 	args->offset = sample_offset(read->source);
 	return args->fd >= 0 && args->size_bytes && read->words >= schema->words;
@@ -565,15 +584,15 @@ static int put_sample(const struct kvmstats_source *source,
 int64_t kvmstats_source_image(const struct kvmstats_source *source,
 			      void *image, size_t size_bytes)
 {
-	uint64_t needed = source->all ? 0 : image_size(source);
+	uint64_t needed = source->more->all ? 0 : image_size(source);
 	int ret;
 
-	if (source->all)
+	if (source->more->all)
 		return vcpu_image(source, image, size_bytes);
 	if (!image || size_bytes < needed)
 		return needed;
 	ret = pread_whole(source, image, needed, 0);
-	if (!ret && source->directory)
+	if (!ret && source->more->directory)
 		ret = put_sample(source, image);
 	return ret ? ret : (int64_t)needed;
 }

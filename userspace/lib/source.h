@@ -5,14 +5,8 @@
 
 #include "published.h"
 
-struct kvmstats_source {
-	/* A fleet has tens of thousands of sources: mind the holes. */
-	int fd;				/* -1: an image, or one vCPU of @all */
-	int vcpu;			/* -1: none */
-	atomic_uint refs;		/* the caller's, and one of each vCPU */
-	bool published;			/* by a program, not by the kernel */
-	bool mapped;			/* @image is the file's memory */
-	atomic_bool never_waits;
+/* What only some have: those of devices, of all vCPUs, of images and directories. */
+struct source_more {
 	/*
 	 * All vCPUs of a VM have records, one for each, in one file. One of them
 	 * has the record @index of the file of @all, which lives as long as it.
@@ -21,16 +15,33 @@ struct kvmstats_source {
 	struct records records;
 	struct kvmstats_source *all;
 	struct published_name *name;	/* NULL: no device's */
-	const unsigned char *image;	/* NULL: read @fd */
+	const unsigned char *image;	/* NULL: read the descriptor */
 	size_t image_bytes;
-	char *id;
-	struct kvmstats_schema *schema;
 	DIR *directory;			/* in debugfs; NULL: none */
 };
 
+/* Of all others: nothing. Nobody writes to it. */
+extern struct source_more source_nothing_more;
+
+struct kvmstats_source {
+	/* A fleet has tens of thousands of sources: mind the holes. */
+	int fd;				/* -1: an image, or one vCPU of all */
+	int vcpu;			/* -1: none */
+	atomic_uint refs;		/* the caller's, and one of each vCPU */
+	bool published;			/* by a program, not by the kernel */
+	bool mapped;			/* the image is the file's memory */
+	atomic_bool never_waits;
+	struct source_more *more;	/* never NULL */
+	char *id;
+	struct kvmstats_schema *schema;
+};
+
+/* With one reference; without memory NULL. */
+struct kvmstats_source *source_new(int fd, int vcpu, bool has_more);
+
 static inline bool source_has_records(const struct kvmstats_source *source)
 {
-	return source->records.words && !source->all;
+	return source->more->records.words && !source->more->all;
 }
 
 /* In the file of @all, from its beginning. */
@@ -38,7 +49,7 @@ static inline uint64_t record_offset(const struct kvmstats_source *all,
 				     size_t index)
 {
 	return all->schema->header.data_offset +
-	       (uint64_t)index * all->records.words * 8;
+	       (uint64_t)index * all->more->records.words * 8;
 }
 
 /* What is read of the file, or is in the image: bytes, or -errno. */

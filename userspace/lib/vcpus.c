@@ -9,12 +9,12 @@
 
 static size_t record_bytes(const struct kvmstats_source *all)
 {
-	return all->records.words * 8;
+	return all->more->records.words * 8;
 }
 
 size_t kvmstats_vcpus_record_words(const struct kvmstats_source *all)
 {
-	return source_has_records(all) ? all->records.words : 0;
+	return source_has_records(all) ? all->more->records.words : 0;
 }
 
 int kvmstats_vcpus_number(const struct kvmstats_source *all,
@@ -27,7 +27,7 @@ int kvmstats_vcpus_number(const struct kvmstats_source *all,
 const uint64_t *kvmstats_vcpus_values(const struct kvmstats_source *all,
 				      const uint64_t *record)
 {
-	return record + all->records.values_word;
+	return record + all->more->records.values_word;
 }
 
 int kvmstats_vcpus_sample(const struct kvmstats_source *all, uint64_t *records,
@@ -38,7 +38,7 @@ int kvmstats_vcpus_sample(const struct kvmstats_source *all, uint64_t *records,
 
 	if (!source_has_records(all))
 		return -EINVAL;
-	room = words / all->records.words;
+	room = words / all->more->records.words;
 	if (!room)
 		return -ENOSPC;
 	/* no file is larger */
@@ -123,21 +123,19 @@ int kvmstats_vcpus_source(struct kvmstats_source *all, size_t index,
 	vcpu = kvmstats_vcpus_number_at(all, index);
 	if (vcpu < 0)
 		return vcpu;
-	source = calloc(1, sizeof(*source));
+	source = source_new(-1, vcpu, true);
 	if (!source)
 		return -ENOMEM;
 	source->id = make_id(all, vcpu);
 	if (!source->id) {
+		free(source->more);
 		free(source);
 		return -ENOMEM;
 	}
-	atomic_init(&source->refs, 1);
-	source->fd = -1;
-	source->vcpu = vcpu;
 	source->schema = kvmstats_schema_ref(all->schema);
-	source->records = all->records;
-	source->index = index;
-	source->all = all;
+	source->more->records = all->more->records;
+	source->more->index = index;
+	source->more->all = all;
 	atomic_fetch_add_explicit(&all->refs, 1, memory_order_relaxed);
 	*result = source;
 	return 0;

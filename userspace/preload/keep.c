@@ -4,6 +4,9 @@
  * here, and a thread of our own sends them again: first after a second, then after
  * twice as long each time, at last once a minute. It waits in poll otherwise; nothing
  * of the VMM waits for it but for the lock, for as long as one message takes.
+ *
+ * Nobody tells of the end of a VM whose VMM lives on, and what stays here keeps it in
+ * the kernel. So the thread looks every two seconds whether its number still is a VM's.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +25,7 @@
 
 #define MAX_KEPT	8192
 #define WAIT_MAX_S	60
+#define LOOK_S		2
 #define STACK_BYTES	(256u << 10)
 /* A program may want the low ones for itself: select has no others. */
 #define LOWEST_FD	1024
@@ -154,10 +158,11 @@ static void connect_again(struct link *link)
 	send_all(link);
 }
 
-/* What to wait for; returns the number, and for how long in @timeout_ms. */
-static nfds_t fill(struct pollfd *polls, int *timeout_ms)
+/* What to wait for; returns the number, and for how long in @timeout_ms: to @until. */
+static nfds_t fill(struct pollfd *polls, uint64_t until, int *timeout_ms)
 {
-	uint64_t now = now_ns(), until = now + WAIT_MAX_S * 1000000000ull;
+	uint64_t now = now_ns();
+	bool any = false;
 	pid_t pid = getpid();
 	nfds_t count = 0;
 
@@ -165,12 +170,16 @@ static nfds_t fill(struct pollfd *polls, int *timeout_ms)
 	for (struct link *link = links; link < links + MAX_LINKS; link++) {
 		if (link->pid != pid || !link->keeps || !has_kept(link))
 			continue;
+		any = true;
 		if (link_is_up(link))
 			polls[count++] = (struct pollfd){ link->socket_fd, POLLIN, 0 };
 		else if (link->retry_ns < until)
 			until = link->retry_ns;
 	}
 	*timeout_ms = until <= now ? 0 : (until - now) / 1000000 + 1;
+	/* keep_watch wakes it, but for a VMM that has closed what it is woken by */
+	if (!any)
+		*timeout_ms = WAIT_MAX_S * 1000;
 	return count;
 }
 
@@ -203,14 +212,15 @@ static void connect_due(void)
 static void *watch(void *unused_argument)
 {
 	static struct pollfd polls[MAX_LINKS + 1];
-	uint64_t count;
+	unsigned int look_s = LOOK_S;
+	uint64_t count, look_ns = 0;
 
 	(void)unused_argument;
 	prctl(PR_SET_NAME, "kvmstats");
 	links_lock();
 	for (;;) {
 		int timeout_ms;
-		nfds_t number = fill(polls, &timeout_ms);
+		nfds_t number = fill(polls, look_ns, &timeout_ms);
 
 		links_unlock();
 		poll(polls, number, timeout_ms);
@@ -221,7 +231,12 @@ static void *watch(void *unused_argument)
 			 read(wake_fd, &count, sizeof(count)) < 0)
 			wake_fd = -1;
 		take_ends(polls, number);
-		links_free_gone();
+		if (now_ns() >= look_ns) {
+			look_s = links_free_gone() ? LOOK_S : 2 * look_s;
+			if (look_s > WAIT_MAX_S)
+				look_s = WAIT_MAX_S;
+			look_ns = now_ns() + look_s * 1000000000ull;
+		}
 		connect_due();
 	}
 	return NULL;

@@ -27,8 +27,11 @@ extern struct link links[MAX_LINKS];
 /* register.c */
 void links_lock(void);
 void links_unlock(void);
-/* Lets go of the VMs that this process has destroyed. */
-void links_free_gone(void);
+/*
+ * Lets go of the VMs that this process has destroyed. False if there may be such, but
+ * nobody can tell: to look again costs as much as to look at all of its descriptors.
+ */
+bool links_free_gone(void);
 bool link_is_up(const struct link *link);
 void link_hang_up(struct link *link);
 void link_free(struct link *link);

@@ -65,10 +65,17 @@ bool link_is_up(const struct link *link)
 	       st.st_dev == link->dev && st.st_ino == link->ino;
 }
 
+/*
+ * The reader learns of it now, also if the thread waits for this socket: as long as it
+ * does, closing alone is not enough. A copy, which a child of fork has, is only closed.
+ */
 void link_hang_up(struct link *link)
 {
-	if (link_is_up(link))
+	if (link_is_up(link)) {
+		if (link->pid == getpid())
+			shutdown(link->socket_fd, SHUT_RDWR);
 		close(link->socket_fd);
+	}
 	link->socket_fd = -1;
 }
 
@@ -368,18 +375,21 @@ static bool is_gone(const struct link *link)
  * A VM whose number is no VM's any more is gone, unless it has another number: but
  * not if this process has no VM at all.
  */
-void links_free_gone(void)
+bool links_free_gone(void)
 {
 	pid_t pid = getpid();
 	bool any_gone = false;
 
 	for (struct link *link = links; link < links + MAX_LINKS; link++)
 		any_gone |= link->pid == pid && is_gone(link);
-	if (!any_gone || has_kvm_file())
-		return;
+	if (!any_gone)
+		return true;
+	if (has_kvm_file())
+		return false;
 	for (struct link *link = links; link < links + MAX_LINKS; link++)
 		if (link->pid == pid && is_gone(link))
 			link_free(link);
+	return true;
 }
 
 /*

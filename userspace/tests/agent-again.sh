@@ -123,6 +123,26 @@ few_descriptors()
 		! has '^kvmstatd_registrations_rejected_total\{.*\} [1-9]'
 }
 
+# A VM that has more than it may is refused once, however often it would come again.
+too_low_a_limit()
+{
+	local refused='is refused: it has more vCPUs and devices than --max-fds-per-vm allows'
+
+	all_end || return 1
+	write_config 'max-fds-per-vm = 3'
+	start_agent --config "$tap_dir/config" || return 1
+	start_sender big
+	wait_until grep -q "$refused" "$tap_dir/agent.err" || return 1
+	sleep 4
+	cat "$tap_dir/agent.err"
+	has '^kvmstatd_registrations_rejected_total\{reason="too_many_descriptors"\} 1$' &&
+		has '^kvmstatd_vms 0$' && [ "$(grep -c "$refused" "$tap_dir/agent.err")" = 1 ] &&
+		[ "$(grep -c 'is registered' "$tap_dir/agent.err")" = 1 ] || return 1
+	write_config 'max-fds-per-vm = 5'
+	kill -HUP "$agent"
+	wait_until shown big && has '^kvmstatd_descriptors 5$'
+}
+
 # The VMM takes the place of kvmstat, and is registered when there is an agent.
 run_for_agent()
 {
@@ -141,6 +161,61 @@ run_for_agent()
 	status_is 2 "$build/kvmstat/kvmstat" run --agent --json -- true &&
 		status_is 2 "$build/kvmstat/kvmstat" run --socket x -- true &&
 		status_is 127 "$build/kvmstat/kvmstat" run --agent -- nosuchprogram
+}
+
+# tell WORDS...: have the VMM do it
+tell()
+{
+	local answer
+
+	echo "$@" >&"${vmm_io[1]}"
+	read -r answer <&"${vmm_io[0]}"
+	[ "$answer" = "done" ] || { echo "VMM: $*: $answer" && return 1; }
+}
+
+# vcpus_shown N: the only VM has the name it was given, and so many vCPUs
+vcpus_shown()
+{
+	metrics >"$tap_dir/metrics" &&
+		[ "$(grep -c '^kvm_vm_info{' "$tap_dir/metrics")" = 1 ] &&
+		[ "$(grep -c '^kvm_vcpu_exits_total{vm="again",' "$tap_dir/metrics")" = "$1" ]
+}
+
+# The end of a VM is noticed while its VMM lives on; the next one has the same name.
+made_again()
+{
+	local i
+
+	coproc vmm_io {
+		LD_PRELOAD=$(realpath "$build/preload/libkvmstats-preload.so") \
+			KVMSTATS_SOCKET=$tap_dir/socket KVMSTATS_NAME=again exec "$here/vmm.py"
+	}
+	# shellcheck disable=SC2154 # the coprocess's number
+	all+=("$vmm_io_PID")
+	tell vm && tell bare && tell bare && wait_until vcpus_shown 2 || return 1
+	# under another number as well, which then is the only one
+	tell dup && sleep 3 && vcpus_shown 2 || return 1
+	tell close && wait_until has '^kvmstatd_vms 0$' || return 1
+	for i in 1 2 3 4 5 6 7 8; do
+		tell vm && tell bare && { [ $((i % 2)) = 0 ] || tell bare; } &&
+			wait_until vcpus_shown $((1 + i % 2)) || return 1
+		tell close || return 1
+	done
+	# at once, so that the agent has both at a time
+	for i in 1 2 3 4 5 6 7 8; do
+		tell remake $((1 + i % 2)) || return 1
+	done
+	wait_until vcpus_shown 1
+}
+
+made_again_alone()
+{
+	ends "${all[@]}"
+	all=()
+	wait_until has '^kvmstatd_vms 0$' && made_again && return
+	cat "$tap_dir/agent.err"
+	grep '^kvm_vm_info\|^kvm_vcpu_exits\|^kvmstatd_vms' "$tap_dir/metrics"
+	return 1
 }
 
 # Until the file has something
@@ -178,9 +253,11 @@ check "an agent that was stopped" stopped_agent
 check "what stays in the VMM for that" kept_descriptors
 check "they end" all_end
 check "an agent with few descriptors" few_descriptors
+check "a limit that is too low" too_low_a_limit
 check "they end, too" all_end
 check "another start" start_agent
 check "kvmstat run --agent" run_for_agent
+check "the VM's end while its VMM lives" made_again_alone
 if command -v qemu-system-x86_64 >/dev/null && [ "$(uname -m)" = x86_64 ]; then
 	check "QEMU's name and UUID" names_of_qemu
 else

@@ -7,6 +7,7 @@
 here=$(dirname "$0")
 build=$1
 agent=''
+holder=''
 . "$here/tap.sh"
 . "$here/agent-lib.sh"
 
@@ -16,7 +17,13 @@ cannot_listen()
 		--listen 192.0.2.1:1 && grep -q '192.0.2.1:1: ' "$tap_dir/out" &&
 		[ ! -e "$tap_dir/s" ] || return 1
 	status_is 1 "$build/kvmstatd/kvmstatd" --socket "$tap_dir/no/s" &&
-		grep -q 'no/s: No such file' "$tap_dir/out" || return 1
+		grep -q "no/s: the directory $tap_dir/no does not exist: create it" "$tap_dir/out" &&
+		status_is 1 "$build/kvmstatd/kvmstatd" --socket "$tap_dir/s" \
+			--listen "unix:$tap_dir/no/h" && [ ! -e "$tap_dir/s" ] &&
+		grep -q "no/h: the directory $tap_dir/no does not exist: create it" "$tap_dir/out" &&
+		(cd "$tap_dir" && mkdir gone && cd gone && rmdir "$tap_dir/gone" &&
+			status_is 1 "$build/kvmstatd/kvmstatd" --socket s) &&
+		grep -q -- '--socket s: the directory \. does not exist' "$tap_dir/out" || return 1
 	status_is 1 "$build/kvmstatd/kvmstatd" --socket "$tap_dir/s" \
 		--listen 127.0.0.1:99999 && [ ! -e "$tap_dir/s" ] &&
 		grep -q 'port must be a number from 0 to 65535, not "99999"' "$tap_dir/out" || return 1
@@ -134,6 +141,93 @@ others_files()
 	[ "$(wc -l <"$tap_dir/serving")" = 1 ] && [ ! -e "$tap_dir/one" ]
 } 2>/dev/null
 
+# serves_at PATH: an agent can listen there, and ends
+serves_at()
+{
+	: >"$tap_dir/other.err"
+	"$build/kvmstatd/kvmstatd" --socket "$1" --listen 127.0.0.1:0 \
+		2>"$tap_dir/other.err" &
+	agent=$!
+	if ! wait_until grep -q ' serving ' "$tap_dir/other.err"; then
+		cat "$tap_dir/other.err"
+		return 1
+	fi
+	kill "$agent"
+	wait "$agent" && [ ! -e "$1" ] && [ ! -e "$1.lock" ]
+}
+
+# A socket whose agent was killed
+leave_stale()
+{
+	: >"$tap_dir/other.err"
+	"$build/kvmstatd/kvmstatd" --socket "$1" --listen 127.0.0.1:0 \
+		2>"$tap_dir/other.err" &
+	agent=$!
+	wait_until grep -q ' serving ' "$tap_dir/other.err" || return 1
+	kill -9 "$agent"
+	wait "$agent"
+	[ -S "$1" ]
+} 2>/dev/null
+
+# holds_lock USER FILE: until holder is ended
+holds_lock()
+{
+	"$build/demo/asuser" "$1" "$1" flock --no-fork "$2" sleep 3600 &
+	holder=$!
+	until grep -q " $holder .*:$(stat -Lc %i "$2") " /proc/locks; do
+		kill -0 "$holder" || return 1
+		sleep 0.05
+	done
+}
+
+end_holder()
+{
+	kill -9 "$holder"
+	wait "$holder"
+	holder=
+} 2>/dev/null
+
+# Nobody else's lock prevents the start, and nobody else's file is the lock.
+locks()
+{
+	local dir=$tap_dir/shared at=$tap_dir/shared/s
+
+	chmod 755 "$tap_dir"
+	install -d -m 1777 "$dir"
+	leave_stale "$at" && holds_lock 65534 "$dir" || return 1
+	serves_at "$at" || return 1
+	end_holder
+	# what somebody puts in the lock's place is not followed, and not removed
+	echo precious >"$tap_dir/target"
+	ln -s "$tap_dir/target" "$at.lock"
+	refused_for "$at.lock, is taken" && [ "$(cat "$tap_dir/target")" = precious ] &&
+		[ -L "$at.lock" ] || return 1
+	rm "$at.lock"
+	install -o 65534 -g 65534 -m 666 /dev/null "$at.lock"
+	refused_for "$at.lock, is taken" && [ -e "$at.lock" ] || return 1
+	rm "$at.lock"
+	# one of our own, by whichever way to the directory
+	ln -s "$dir" "$tap_dir/way"
+	install -m 666 /dev/null "$at.lock"
+	holds_lock 0 "$tap_dir/way/s.lock" || return 1
+	refused_for "process $holder keeps the lock $at.lock" &&
+		[ -e "$at.lock" ] || return 1
+	end_holder
+	# and a file that is left over is no lock
+	serves_at "$at"
+}
+
+# refused_for PATTERN: an agent at $at does not start, and says why
+refused_for()
+{
+	status_is 1 timeout 60 "$build/kvmstatd/kvmstatd" --socket "$at" \
+		--listen 127.0.0.1:0 2>"$tap_dir/other.err" &&
+		grep -q "$1" "$tap_dir/other.err" || {
+		cat "$tap_dir/other.err"
+		return 1
+	}
+}
+
 # Without options: root has /run/kvmstatd, others what their session has.
 without_options()
 {
@@ -152,10 +246,11 @@ without_options()
 }
 
 # shellcheck disable=SC2046,SC2086 # numbers
-trap 'kill -9 $agent 2>/dev/null; rm -rf "$tap_dir"' EXIT
+trap 'kill -9 $agent $holder 2>/dev/null; rm -rf "$tap_dir"' EXIT
 
 check "addresses that cannot be had" cannot_listen
 check "addresses of all kinds" addresses
 check "what is not ours is not touched" others_files
+as_root "locks of others" locks
 as_root "without options" without_options
 tap_done

@@ -450,8 +450,23 @@ duplicates_are_one()
 	start_vmm
 	tell dup
 	registered || return 1
-	! log "^kvmstatd-discover: pid $vmm" || evidence || return 1
+	! log "^kvmstatd-discover: pid $vmm" && ! log 'told apart' || evidence || return 1
 	stop_vmm
+}
+
+# Two VMs of one process are one for the helper, which is said, once.
+several_vms()
+{
+	start_vmm
+	tell vm
+	tell vcpu 0
+	wait_until log "pid-$vmm (pid $vmm): has 2 VMs, whose statistics cannot be told apart" ||
+		evidence || return 1
+	sleep 1
+	[ "$(grep -c 'told apart' "$tap_dir/helper")" = 1 ] || evidence
+	local status=$?
+	stop_vmm
+	return $status
 }
 
 # refused ERRNO CALL TEXT: a system call that a container's filter refuses
@@ -567,6 +582,7 @@ if has_kcmp; then
 	check "without kcmp" without_kcmp
 fi
 check "duplicates are one VM" duplicates_are_one
+! has_kcmp || check "several VMs of one process: that is said" several_vms
 check "system calls that are refused" refused_calls_are_said
 check "names are those that the VMMs use" called_as_their_vmms_say
 if command -v qemu-system-x86_64 >/dev/null; then

@@ -399,30 +399,91 @@ static void schemas(void **state)
 		agent_remove(&fixture->registry, vm);
 		close_wait();
 	}
-	assert_in_range(fixture->registry.num_kinds, 1, MAX_PUBLISHED);
+	assert_in_range(fixture->registry.num_kinds, 1, MAX_PUBLISHED + 1);
 	assert_in_range(kvmstats_cache_count(fixture->receiver.cache), 1,
 			MAX_PUBLISHED + 2);
+}
+
+static struct vm *add_vm_of(struct fixture *fixture, uid_t uid, int pid)
+{
+	struct vm *vm = agent_add_vm(&fixture->registry, "v", pid);
+
+	vm->identity.uid = uid;
+	return vm;
+}
+
+/* @from and as many devices that follow, of which each has its own list. */
+static size_t add_many(struct fixture *fixture, struct vm *vm, int from, int count)
+{
+	struct kvmstats_device *device;
+	size_t taken = 0;
+	char name[16];
+
+	for (int i = from; i < from + count; i++) {
+		snprintf(name, sizeof(name), "n%d", i);
+		device = publish_nth(i, name);
+		taken += !add_device(fixture, vm, device);
+		kvmstats_device_free(device);
+	}
+	return taken;
+}
+
+/* However many connections one user has, others have room; what had none, later. */
+static void schemas_of_a_user(void **state)
+{
+	struct fixture *fixture = *state;
+	struct vm *hogs[4], *late, *other;
+	char *text;
+
+	for (int i = 0; i < 4; i++) {
+		hogs[i] = add_vm_of(fixture, 1000, i);
+		assert_int_equal(add_many(fixture, hogs[i], 16 * i, 16),
+				 i < KINDS_PER_UID / 16 ? 16 : 0);
+	}
+	other = add_vm_of(fixture, 1001, 5);
+	assert_int_equal(add_many(fixture, other, 100, 16), 16);
+	late = add_vm_of(fixture, 1000, 6);
+	assert_int_equal(add_many(fixture, late, 200, 1), 0);
+	/* the same device once more is no second one that waits */
+	assert_int_equal(add_many(fixture, late, 200, 1), 0);
+	assert_int_equal(late->waiting->count, 1);
+	text = text_of(fixture, PROMETHEUS);
+	expect(text, "\nkvm_net_a200_total{", 0);
+	expect(text, "\nkvmstatd_devices_left_out 33\n", 1);
+	free(text);
+	/* nothing has ended */
+	registry_try_waiting(&fixture->registry, &settings);
+	assert_int_equal(fixture->registry.num_waiting, 33);
+	agent_remove(&fixture->registry, hogs[2]);
+	agent_remove(&fixture->registry, hogs[3]);
+	registry_try_waiting(&fixture->registry, &settings);
+	assert_int_equal(fixture->registry.num_waiting, 1);
+	agent_remove(&fixture->registry, hogs[0]);
+	registry_try_waiting(&fixture->registry, &settings);
+	assert_int_equal(fixture->registry.num_waiting, 0);
+	text = text_of(fixture, PROMETHEUS);
+	expect(text, "\nkvm_net_a200_total{", 1);
+	expect(text, "\nkvmstatd_devices_left_out 0\n", 1);
+	free(text);
+	agent_remove(&fixture->registry, hogs[1]);
+	agent_remove(&fixture->registry, late);
+	agent_remove(&fixture->registry, other);
+	assert_int_equal(fixture->registry.fds, 0);
 }
 
 /* Together VMs have no more than that, and then honest ones still have theirs. */
 static void schemas_of_all(void **state)
 {
 	struct fixture *fixture = *state;
-	struct kvmstats_device *device;
 	struct kvmstats_block *block;
 	struct kvmstats_source *source;
 	struct image image;
-	struct vm *vms[4];
-	char name[16];
+	struct vm *vms[MAX_PUBLISHED / 16 + 1];
 
-	for (int i = 0; i < 4; i++)
-		vms[i] = agent_add_vm(&fixture->registry, "v", i);
-	for (int i = 0; i < MAX_PUBLISHED; i++) {
-		snprintf(name, sizeof(name), "n%d", i);
-		device = publish_nth(i, name);
-		assert_int_equal(add_device(fixture, vms[i / 16], device),
-				 i < MAX_PUBLISHED - 1 ? 0 : -ENOSPC);
-		kvmstats_device_free(device);
+	for (int i = 0; i <= MAX_PUBLISHED / 16; i++) {
+		vms[i] = add_vm_of(fixture, 1000 + i, i);
+		assert_int_equal(add_many(fixture, vms[i], 16 * i, 16),
+				 i < MAX_PUBLISHED / 16 ? 16 : 0);
 	}
 	assert_int_equal(kvmstats_block_new("d", NULL, &block), 0);
 	assert_int_equal(add_device(fixture, vms[2],
@@ -431,7 +492,7 @@ static void schemas_of_all(void **state)
 	assert_int_equal(image_open(&image, &source), 0);
 	assert_int_equal(agent_add(&fixture->registry, vms[2], source, &settings),
 			 0);
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i <= MAX_PUBLISHED / 16; i++)
 		agent_remove(&fixture->registry, vms[i]);
 	kvmstats_block_free(block);
 }
@@ -462,7 +523,7 @@ static void *scrape_often(void *argument)
 	return NULL;
 }
 
-/* The most work that VMs can make: all samples are still taken at once. */
+/* The most work that one user's VMs can make: all samples are still taken at once. */
 static void heavy(void **state)
 {
 	static struct kvmstats_stat stats[KVMSTATS_MAX_PUBLISHED_STATS];
@@ -474,7 +535,7 @@ static void heavy(void **state)
 	pthread_t thread;
 	struct vm *vms[2];
 	char name[16], *text;
-	int count = MAX_PUBLISHED - 1;
+	int count = KINDS_PER_UID;
 
 	/* where all takes longer */
 #ifdef __SANITIZE_THREAD__
@@ -528,6 +589,7 @@ int main(void)
 		ON_AGENT(too_many_devices),
 		ON_AGENT(too_many_values),
 		ON_AGENT(schemas),
+		ON_AGENT(schemas_of_a_user),
 		ON_AGENT(schemas_of_all),
 		ON_AGENT(heavy),
 	};

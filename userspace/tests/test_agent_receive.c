@@ -4,147 +4,15 @@
  * program under the thread sanitizer has scrapes going on meanwhile.
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/kvm.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../kvmstatd/registrations.h"
-#include "agent.h"
-#include "line.h"
-
-#define TURNS 200
-
-static struct settings settings;
-
-struct agent {
-	struct registry registry;
-	struct receiver receiver;
-	char dir[32], path[64];
-	unsigned int fds_before;
-	pthread_t scraper;
-	atomic_bool stop;
-};
-
-static void *scrape_all_the_time(void *context)
-{
-	struct agent *agent = context;
-
-	while (!atomic_load(&agent->stop)) {
-		free(agent_text(&agent->registry, OPENMETRICS, &settings,
-				1 << 20));
-		usleep(1000);
-	}
-	return NULL;
-}
-
-static int start(void **state)
-{
-	static struct agent agent;
-	int fd;
-
-	settings = (struct settings){
-		.max_vms = 100, .max_vms_per_uid = 100, .max_fds_per_vm = 100,
-		.max_messages = 100,
-	};
-	agent.fds_before = count_open_fds();
-	strcpy(agent.dir, "/tmp/kvmstats-test-XXXXXX");
-	assert_non_null(mkdtemp(agent.dir));
-	snprintf(agent.path, sizeof(agent.path), "%s/socket", agent.dir);
-	fd = kvmstats_listen(agent.path, 0600);
-	assert_true(fd >= 0);
-	assert_int_equal(registry_open(&agent.registry, &settings.filters), 0);
-	assert_int_equal(receiver_open(&agent.receiver, &agent.registry,
-				       &settings, fd), 0);
-	atomic_store(&agent.stop, false);
-	assert_int_equal(pthread_create(&agent.scraper, NULL,
-					scrape_all_the_time, &agent), 0);
-	*state = &agent;
-	return 0;
-}
-
-static int end(void **state)
-{
-	struct agent *agent = *state;
-
-	atomic_store(&agent->stop, true);
-	pthread_join(agent->scraper, NULL);
-	close(agent->receiver.listen.fd);
-	receiver_close(&agent->receiver);
-	registry_close(&agent->registry);
-	close_wait();
-	unlink(agent->path);
-	rmdir(agent->dir);
-	/* what is no statistics descriptor is closed in a while */
-	for (int i = 0; i < 3000 && count_open_fds() != agent->fds_before; i++)
-		usleep(10000);
-	assert_int_equal(count_open_fds(), agent->fds_before);
-	return 0;
-}
-
-/* Until nothing has happened for a while. */
-static void turn(struct agent *agent)
-{
-	for (int i = 0; i < TURNS; i++)
-		receiver_turn(&agent->receiver, 0);
-}
-
-static uint64_t rejected(const struct agent *agent, enum reject reason)
-{
-	return agent->registry.counters.rejected[reason];
-}
-
-static bool hung_up(int socket_fd)
-{
-	char byte;
-
-	/* a reset if there was something that nobody has read */
-	return recv(socket_fd, &byte, 1, MSG_DONTWAIT) == 0 ||
-	       errno == ECONNRESET;
-}
-
-static void say(int socket_fd, const char *name, uint32_t num_fds,
-		const int *fds, size_t count)
-{
-	struct wire_message message = {
-		.num_fds = num_fds, .pid = getpid(), .uuid = "u",
-		.start_time_ticks = process_start_ticks("self"),
-	};
-	char bytes[WIRE_MESSAGE_BYTES];
-
-	strcpy(message.name, name);
-	send_fds(socket_fd, bytes, wire_encode(&message, bytes), fds, count);
-}
-
-/* Of a real VM: nothing else is taken for one. -1: there is no KVM here. */
-static int stats_fd;
-
-static int make_vm(void **unused)
-{
-	int kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	int vm_fd = ioctl(kvm_fd, KVM_CREATE_VM, 0ul);
-
-	(void)unused;
-	/* valgrind does not see what io_uring writes */
-	stats_fd = getenv("IN_VALGRIND") ? -1 :
-		   ioctl(vm_fd, UAPI_GET_STATS_FD, NULL);
-	close(vm_fd);
-	close(kvm_fd);
-	return 0;
-}
-
-#define NEED_KVM() do { if (stats_fd < 0) skip(); } while (0)
-
-static void register_vm(int fd, const char *name)
-{
-	say(fd, name, 1, &stats_fd, 1);
-}
+#include "agent_receiver.h"
 
 static void a_vm_comes_and_goes(void **state)
 {
@@ -261,6 +129,72 @@ static void too_many_messages(void **state)
 	assert_true(hung_up(fd));
 	assert_int_equal(rejected(agent, REJECT_MESSAGES), 1);
 	close(fd);
+}
+
+/*
+ * Whoever has too much is refused once, and not shown in part again and again: until
+ * the limits change.
+ */
+static void too_many_descriptors(void **state)
+{
+	struct agent *agent = *state;
+	int fd;
+
+	SKIP_IN_VALGRIND();
+	NEED_KVM();
+	fd = connect_raw(agent->path);
+	settings.max_fds_per_vm = 3;
+	register_vm(fd, "guest");
+	say(fd, "guest", 1, vcpu_fds, 1);
+	turn(agent);
+	assert_int_equal(agent->registry.count, 1);
+	for (int i = 0; i < 10; i++)
+		say(fd, "guest", 3, vcpu_fds, 3);
+	turn(agent);
+	assert_int_equal(agent->registry.count, 0);
+	assert_int_equal(agent->registry.fds, 0);
+	assert_int_equal(rejected(agent, REJECT_DESCRIPTORS), 1);
+	assert_false(hung_up(fd));
+	/* it is no silent one, either */
+	agent->receiver.conns->since_ns -= 3600000000000ull;
+	agent->receiver.swept_ns = 0;
+	turn(agent);
+	assert_false(hung_up(fd));
+	settings.max_fds_per_vm = 4;
+	receiver_reconsider(&agent->receiver);
+	turn(agent);
+	assert_true(hung_up(fd));
+	close(fd);
+	fd = connect_raw(agent->path);
+	register_vm(fd, "guest");
+	say(fd, "guest", 3, vcpu_fds, 3);
+	turn(agent);
+	assert_int_equal(agent->registry.fds, 4);
+	assert_int_equal(rejected(agent, REJECT_DESCRIPTORS), 1);
+	close(fd);
+}
+
+/* The same of messages; more than another may send are not even received. */
+static void too_many_messages_of_a_vm(void **state)
+{
+	struct agent *agent = *state;
+	int fd;
+
+	SKIP_IN_VALGRIND();
+	NEED_KVM();
+	fd = connect_raw(agent->path);
+	settings.max_messages = 3;
+	register_vm(fd, "guest");
+	for (int i = 0; i < 20; i++)
+		register_vm(fd, "guest");
+	turn(agent);
+	assert_int_equal(agent->registry.count, 0);
+	assert_int_equal(rejected(agent, REJECT_MESSAGES), 1);
+	assert_true(agent->receiver.conns->deaf);
+	assert_false(hung_up(fd));
+	close(fd);
+	turn(agent);
+	assert_int_equal(agent->receiver.count, 0);
 }
 
 static void too_many_vms(void **state)
@@ -381,65 +315,30 @@ static void a_process_ends(void **state)
 	close(keep);
 }
 
-static struct kvmstats_sender *helps(struct agent *agent)
-{
-	uint64_t start = process_start_ticks("self");
-	struct kvmstats_sender *sender;
-
-	assert_int_equal(kvmstats_sender_new("found", "", &sender), 0);
-	assert_int_equal(kvmstats_sender_on_behalf(sender, getpid(), start), 0);
-	assert_int_equal(kvmstats_sender_connect(sender, agent->path), 0);
-	assert_true(kvmstats_sender_add_stats(sender, dup(stats_fd)) == 0);
-	assert_int_equal(kvmstats_sender_flush(sender), 1);
-	turn(agent);
-	assert_int_equal(agent->registry.count, 1);
-	return sender;
-}
-
-/* Of two helpers the first counts, and the second when that has gone. */
-static void two_helpers(void **state)
+/*
+ * A VM that is made anew has its name, also if of the connection of the one before
+ * not all was read that was sent before its end.
+ */
+static void made_again(void **state)
 {
 	struct agent *agent = *state;
-	struct kvmstats_sender *one, *two;
+	int one, two;
 
 	SKIP_IN_VALGRIND();
 	NEED_KVM();
-	one = helps(agent);
-	two = helps(agent);
-	assert_string_equal(agent->registry.vms[0]->key, "found");
-	assert_false(hung_up(kvmstats_sender_fd(two)));
-	kvmstats_sender_free(one);
+	one = connect_raw(agent->path);
+	register_vm(one, "guest");
 	turn(agent);
-	assert_int_equal(agent->registry.count, 0);
-	/* it is to try again */
-	assert_true(hung_up(kvmstats_sender_fd(two)));
-	kvmstats_sender_free(two);
-	kvmstats_sender_free(helps(agent));
-}
-
-/* Of what a VMM says and what a helper says of it, the former counts. */
-static void helper_and_vmm(void **state)
-{
-	struct agent *agent = *state;
-	struct kvmstats_sender *sender;
-	int fd;
-
-	SKIP_IN_VALGRIND();
-	NEED_KVM();
-	sender = helps(agent);
-	assert_true(agent->registry.vms[0]->identity.on_behalf);
-	fd = connect_raw(agent->path);
-	register_vm(fd, "itself");
+	for (int i = 0; i < 10; i++)
+		say(one, "guest", 0, NULL, 0);
+	close(one);
+	two = connect_raw(agent->path);
+	register_vm(two, "guest");
 	turn(agent);
 	assert_int_equal(agent->registry.count, 1);
-	assert_string_equal(agent->registry.vms[0]->key, "itself");
-	assert_false(hung_up(kvmstats_sender_fd(sender)));
-	/* gone from our sight, not from the helper's: it is to try again */
-	close(fd);
-	turn(agent);
-	assert_int_equal(agent->registry.count, 0);
-	assert_true(hung_up(kvmstats_sender_fd(sender)));
-	kvmstats_sender_free(sender);
+	assert_string_equal(agent->registry.vms[0]->key, "guest");
+	assert_int_equal(agent->registry.counters.registrations, 2);
+	close(two);
 }
 
 static void many(void **state)
@@ -464,8 +363,6 @@ static void many(void **state)
 	assert_int_equal(agent->registry.counters.registrations, 500);
 }
 
-#define ON_AGENT(test) cmocka_unit_test_setup_teardown(test, start, end)
-
 int main(void)
 {
 	static TEST_LIST = {
@@ -475,13 +372,14 @@ int main(void)
 		ON_AGENT(another_name),
 		ON_AGENT(silence),
 		ON_AGENT(too_many_messages),
+		ON_AGENT(too_many_descriptors),
+		ON_AGENT(too_many_messages_of_a_vm),
 		ON_AGENT(too_many_vms),
 		ON_AGENT(no_descriptor_left),
 		ON_AGENT(no_descriptor_for_a_message),
 		ON_AGENT(empty_handed),
 		ON_AGENT(a_process_ends),
-		ON_AGENT(two_helpers),
-		ON_AGENT(helper_and_vmm),
+		ON_AGENT(made_again),
 		ON_AGENT(many),
 	};
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "../kvmstatd/exposition.h"
-#include "../kvmstatd/http.h"
+#include "../kvmstatd/scrape.h"
 #include "image.h"
 
 static uint64_t pseudo_random(uint64_t *state)
