@@ -15,11 +15,14 @@ static const char *const reject_texts[REJECTS] = {
 	[REJECT_MALFORMED] = "it has sent a malformed message",
 	[REJECT_SILENT] = "it has sent no statistics descriptor within 10 s",
 	[REJECT_VMS] = "there are as many VMs as --max-vms or --max-vms-per-uid allows",
-	[REJECT_DESCRIPTORS] = "it has more vCPUs and devices than --max-fds-per-vm allows: raise that, and send SIGHUP to kvmstatd",
-	[REJECT_MESSAGES] = "it has sent more messages than --max-messages allows, or more descriptors than one connection may",
+	[REJECT_DESCRIPTORS] =
+		"it has more vCPUs and devices than --max-fds-per-vm allows: raise that, and send SIGHUP to kvmstatd",
+	[REJECT_MESSAGES] =
+		"it has sent more messages than --max-messages allows, or more descriptors than one connection may",
 	[REJECT_BEHALF] = "it may not register VMs of others (--helper-uid), or the VM is gone",
 	[REJECT_CLOSING] = "too many of the descriptors that were sent still wait to be closed",
-	[REJECT_RESOURCES] = "kvmstatd has no memory or no descriptors left (see MemoryMax= and LimitNOFILE=)",
+	[REJECT_RESOURCES] =
+		"kvmstatd has no memory or no descriptors left (see MemoryMax= and LimitNOFILE=)",
 };
 
 static struct log_limit reject_limit = LOG_LIMIT(20),

@@ -56,24 +56,24 @@ static void log_path_error(const char *option, const char *path, int error)
 	case -EBUSY:
 		holder = unix_lock_holder(path);
 		if (holder)
-			log_error("%s %s: process %d keeps the lock %s" LOCK_SUFFIX ": end that process, or choose another path",
-				  option, path, holder, path);
+			log_error("%s %s: process %d keeps the lock %s%s: end it",
+				  option, path, holder, path, LOCK_SUFFIX);
 		else
-			log_error("%s %s: another process keeps the lock %s" LOCK_SUFFIX,
-				  option, path, path);
+			log_error("%s %s: another process keeps the lock %s%s",
+				  option, path, path, LOCK_SUFFIX);
 		break;
 	case -ENOLCK:
-		log_error("%s %s: the lock's name, %s" LOCK_SUFFIX ", is taken by what is no file of this user: remove it, or choose a directory in which others cannot write",
-			  option, path, path);
+		log_error("%s %s: its lock, %s%s, is no file of this user: remove it",
+			  option, path, path, LOCK_SUFFIX);
 		break;
 	case -ENOENT:
 	case -ENOTDIR:
-		log_error("%s %s: the directory %.*s does not exist: create it, or choose another path",
+		log_error("%s %s: the directory %.*s does not exist: create it",
 			  option, path, length, directory);
 		break;
 	case -EACCES:
 	case -EROFS:
-		log_error("%s %s: this user cannot create files in the directory %.*s (%s): choose another path",
+		log_error("%s %s: this user cannot create files in the directory %.*s: %s",
 			  option, path, length, directory, strerror(-error));
 		break;
 	default:

@@ -64,7 +64,7 @@ static uint64_t get_schemas(const struct registry *registry)
 static const struct self_metric metrics[] = {
 	ASKED("vms", get_vms, "VMs that are registered"),
 	ASKED("processes_with_several_vms", get_several,
-	      "Processes whose VMs a helper has registered as one, because it cannot tell them apart"),
+	      "Processes whose VMs a helper registered as one, as it cannot tell them apart"),
 	ASKED("descriptors", get_fds, "Statistics descriptors that are open"),
 	ASKED("devices_left_out", get_waiting,
 	      "Devices of VMs that are not shown until a limit allows it"),

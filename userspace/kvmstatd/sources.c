@@ -8,6 +8,8 @@
 #include "sources.h"
 
 static struct log_limit device_limit = LOG_LIMIT(20), vcpu_limit = LOG_LIMIT(20);
+static const char too_many[] =
+	"the VM has as many vCPUs and devices as --max-fds-per-vm allows; raise that, and send SIGHUP to kvmstatd";
 
 /* --------------------------------------------------------------- entries */
 
@@ -335,9 +337,8 @@ void vcpus_add_seen(struct registry *registry, const struct settings *settings)
 			continue;
 		registry->counters.fds_rejected++;
 		log_limited(&vcpu_limit, LOG_LEVEL_WARNING,
-			    "a new vCPU of VM \"%s\" is left out: %s", vm->key, vm->full ?
-			    "the VM has as many vCPUs and devices as --max-fds-per-vm allows; raise that, and send SIGHUP to kvmstatd" :
-			    strerror(-ret));
+			    "a new vCPU of VM \"%s\" is left out: %s", vm->key,
+			    vm->full ? too_many : strerror(-ret));
 	}
 }
 
@@ -542,7 +543,7 @@ static void try_waiting(struct registry *registry, struct vm *vm,
 		} else if (!wait_for_room(registry, vm, source, ret, settings)) {
 			replaced = source;
 		}
-		close_sources(&replaced, replaced != NULL, false);
+		close_sources(&replaced, replaced ? 1 : 0, false);
 	}
 	free(waiting);
 }

@@ -92,7 +92,7 @@ bool hung_up(int socket_fd)
 }
 
 void say(int socket_fd, const char *name, uint32_t num_fds,
-		const int *fds, size_t count)
+	 const int *fds, size_t count)
 {
 	struct wire_message message = {
 		.num_fds = num_fds, .pid = getpid(), .uuid = "u",
