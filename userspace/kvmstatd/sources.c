@@ -9,7 +9,7 @@
 
 static struct log_limit device_limit = LOG_LIMIT(20), vcpu_limit = LOG_LIMIT(20);
 static const char too_many[] =
-	"the VM has as many vCPUs and devices as --max-fds-per-vm allows; raise that, and send SIGHUP to kvmstatd";
+	"it has as many vCPUs and devices as --max-fds-per-vm allows: raise that, then send SIGHUP";
 
 /* --------------------------------------------------------------- entries */
 
