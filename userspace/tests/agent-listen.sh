@@ -220,12 +220,12 @@ locks()
 # refused_for PATTERN: an agent at $at does not start, and says why
 refused_for()
 {
+	local status=0
+
 	status_is 1 timeout 60 "$build/kvmstatd/kvmstatd" --socket "$at" \
-		--listen 127.0.0.1:0 2>"$tap_dir/other.err" &&
-		grep -q "$1" "$tap_dir/other.err" || {
-		cat "$tap_dir/other.err"
-		return 1
-	}
+		--listen 127.0.0.1:0 2>"$tap_dir/other.err" || status=1
+	cat "$tap_dir/other.err"
+	grep -q "$1" "$tap_dir/other.err" && return $status
 }
 
 # Without options: root has /run/kvmstatd, others what their session has.

@@ -8,7 +8,9 @@
 
 #include "agent_receiver.h"
 
-static struct kvmstats_sender *helps(struct agent *agent)
+/* A helper of what @fds are, as it would find them. */
+static struct kvmstats_sender *helps_with(struct agent *agent, const int *fds,
+					  size_t count)
 {
 	uint64_t start = process_start_ticks("self");
 	struct kvmstats_sender *sender;
@@ -16,9 +18,17 @@ static struct kvmstats_sender *helps(struct agent *agent)
 	assert_int_equal(kvmstats_sender_new("found", "", &sender), 0);
 	assert_int_equal(kvmstats_sender_on_behalf(sender, getpid(), start), 0);
 	assert_int_equal(kvmstats_sender_connect(sender, agent->path), 0);
-	assert_true(kvmstats_sender_add_stats(sender, dup(stats_fd)) == 0);
-	assert_int_equal(kvmstats_sender_flush(sender), 1);
+	for (size_t i = 0; i < count; i++)
+		assert_int_equal(kvmstats_sender_add_stats(sender, dup(fds[i])), 0);
+	assert_int_equal(kvmstats_sender_flush(sender), count);
 	turn(agent);
+	return sender;
+}
+
+static struct kvmstats_sender *helps(struct agent *agent)
+{
+	struct kvmstats_sender *sender = helps_with(agent, &stats_fd, 1);
+
 	assert_int_equal(agent->registry.count, 1);
 	return sender;
 }
@@ -63,23 +73,6 @@ static void expect(struct agent *agent, const char *series, size_t count)
 		print_error("%zu times \"%s\" in\n%s\n", found, series, text);
 	free(text);
 	assert_int_equal(found, count);
-}
-
-/* A helper of what @fds are, as it would find them. */
-static struct kvmstats_sender *helps_with(struct agent *agent, const int *fds,
-					  size_t count)
-{
-	uint64_t start = process_start_ticks("self");
-	struct kvmstats_sender *sender;
-
-	assert_int_equal(kvmstats_sender_new("found", "", &sender), 0);
-	assert_int_equal(kvmstats_sender_on_behalf(sender, getpid(), start), 0);
-	assert_int_equal(kvmstats_sender_connect(sender, agent->path), 0);
-	for (size_t i = 0; i < count; i++)
-		assert_int_equal(kvmstats_sender_add_stats(sender, dup(fds[i])), 0);
-	assert_int_equal(kvmstats_sender_flush(sender), count);
-	turn(agent);
-	return sender;
 }
 
 #define EXITS	"\nkvm_vcpu_exits_total{vm=\"%s\",vcpu=\"0\"} "
