@@ -141,8 +141,8 @@ static void explain(const struct table *table, struct process *process,
 }
 
 /*
- * A registration is of one process, and KVM does not say which vCPU's statistics
- * belong to which of its VMs.
+ * A registration is of one process, and mainline's KVM does not say which vCPU's
+ * statistics belong to which of its VMs.
  */
 static void explain_several(const struct table *table, struct process *process,
 			    const struct kvmstats_vmm *found)
