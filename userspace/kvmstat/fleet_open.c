@@ -293,7 +293,7 @@ static int open_socket(struct fleet *fleet, const char *path)
 	if (fleet->listen_fd < 0)
 		return fail(status_of(fleet->listen_fd), "%s: %s", path,
 			    strerror(-fleet->listen_fd));
-	fprintf(stderr, "kvmstat: listening on %s\n", path);
+	say("listening on %s", path);
 	return STATUS_OK;
 }
 

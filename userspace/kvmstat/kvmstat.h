@@ -53,6 +53,9 @@ int usage_error(const struct command *command, const char *format, ...)
 	__printf(2, 3);
 int fail(enum status status, const char *format, ...)
 	__printf(2, 3);
+/* A line on standard error that is no failure. */
+void say(const char *format, ...)
+	__printf(1, 2);
 enum status status_of(int error);
 void want_json(void);
 /* What could not be written is a failure, whatever came before. */

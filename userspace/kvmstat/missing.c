@@ -265,7 +265,7 @@ static void say_problem(struct fleet *fleet, struct vm *vm)
 	if (events)
 		fleet_event(fleet, vm, "incomplete", text);
 	else
-		fprintf(stderr, "kvmstat: %s: %s\n", vm_name(vm), text);
+		say("%s: %s", vm_name(vm), text);
 }
 
 /* A VMM that begins may take its descriptors in the next moment. */
@@ -323,7 +323,7 @@ void fleet_explain(struct fleet *fleet)
 	}
 	fleet_trouble(fleet, text, sizeof(text));
 	if (*text)
-		fprintf(stderr, "kvmstat: %s\n", text);
+		say("%s", text);
 	fleet->says_trouble = true;
 }
 
@@ -375,8 +375,7 @@ int fleet_fail_list(const struct fleet *fleet)
 	char text[512];
 
 	fleet_trouble(fleet, text, sizeof(text));
-	fprintf(stderr, "kvmstat: no process with a VM%s%s\n",
-		*text ? "; " : "", text);
+	say("no process with a VM%s%s", *text ? "; " : "", text);
 	return fleet->hidden ? STATUS_DENIED : fleet_has_trouble(fleet) ?
 	       STATUS_FAILED : STATUS_NOTHING;
 }

@@ -65,8 +65,7 @@ static int put(struct recfile *file, const char *text, size_t length)
 	if (!ret)
 		file->bytes += length;
 	else if (file->is_file && cut_back(file) < 0)
-		fprintf(stderr, "kvmstat: %s: the last record is incomplete\n",
-			file->path);
+		say("%s: the last record is incomplete", file->path);
 	return ret;
 }
 
@@ -105,8 +104,7 @@ static int check_end(struct recfile *file)
 
 	if (pread(file->fd, &last, 1, file->bytes - 1) != 1 || last == '\n')
 		return STATUS_OK;
-	fprintf(stderr, "kvmstat: %s: its last line was incomplete\n",
-		file->path);
+	say("%s: its last line was incomplete", file->path);
 	ret = put(file, "\n", 1);
 	return ret ? fail_file(file, ret) : STATUS_OK;
 }
@@ -202,13 +200,11 @@ static int lock_file(const struct recfile *file)
 		return fail(STATUS_FAILED, "%s: another record writes to it", file->path);
 	}
 	if (other.l_type == F_RDLCK)
-		fprintf(stderr,
-			"kvmstat: %s: process %d, which reads it, has a lock on it; another record that writes to it will not be noticed\n",
-			file->path, other.l_pid);
+		say("%s: process %d, which reads it, has a lock on it; another record that writes to it will not be noticed",
+		    file->path, other.l_pid);
 	else
-		fprintf(stderr,
-			"kvmstat: %s: cannot be locked (%s); another record that writes to it will not be noticed\n",
-			file->path, strerror(error));
+		say("%s: cannot be locked (%s); another record that writes to it will not be noticed",
+		    file->path, strerror(error));
 	return STATUS_OK;
 }
 
@@ -251,7 +247,7 @@ int recfile_open(struct recfile *file)
 			return fail(STATUS_FAILED, "%s: no reader has opened it within --duration",
 				    file->path);
 		if (file->fd == -ENXIO && !said) {
-			fprintf(stderr, "kvmstat: %s: waiting for a reader\n", file->path);
+			say("%s: waiting for a reader", file->path);
 			said = true;
 		}
 		over = signals_pause(file->while_waiting, READER_MS);

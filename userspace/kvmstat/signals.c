@@ -14,6 +14,7 @@ atomic_bool interrupted, hung_up;
 
 static const int ends[] = { SIGINT, SIGTERM, SIGQUIT, SIGHUP };
 static atomic_bool drawing;
+static bool caught;
 static uint64_t end_ns = UINT64_MAX;	/* monotonic: of --duration */
 
 /*
@@ -43,6 +44,7 @@ void signals_catch(sigset_t *while_waiting, bool hangup_reopens)
 	struct sigaction action = { .sa_handler = on_signal };
 	sigset_t block;
 
+	caught = true;
 	sigemptyset(&block);
 	for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++)
 		sigaddset(&block, ends[i]);
@@ -135,6 +137,28 @@ int signals_write(const sigset_t *while_waiting, int fd, const char *text,
 		}
 	}
 	return ret;
+}
+
+/*
+ * A message on standard error, whether signals are caught or not: it waits for a reader
+ * no longer than the command may. The reader can be that of the output, which has just
+ * been given up.
+ */
+void signals_say(const char *text)
+{
+	sigset_t mask;
+
+	sigprocmask(SIG_BLOCK, NULL, &mask);
+	for (size_t i = 0; caught && i < sizeof(ends) / sizeof(*ends); i++)
+		sigdelset(&mask, ends[i]);
+	signals_write(&mask, STDERR_FILENO, text, strlen(text));
+}
+
+bool signals_would_wait(int fd)
+{
+	struct pollfd poll_fd = { .fd = fd, .events = POLLOUT };
+
+	return is_over() && !poll(&poll_fd, 1, 0);
 }
 
 int signals_pause(const sigset_t *while_waiting, unsigned int ms)

@@ -3,9 +3,12 @@
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdio_ext.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "kvmstat.h"
+#include "vm.h"
 
 static bool json_wanted;
 
@@ -28,15 +31,41 @@ static void json_error(const char *message, enum status status)
 	putchar('\n');
 }
 
+static void say_text(const char *message)
+{
+	char line[832];
+
+	snprintf(line, sizeof(line), "kvmstat: %s\n", message);
+	signals_say(line);
+}
+
+/* Names in it are those that VMs have given themselves. */
+static void format_clean(char *message, size_t message_bytes, const char *format,
+			 va_list args)
+{
+	vsnprintf(message, message_bytes, format, args);
+	kvmstats_text_clean(message);
+}
+
+void say(const char *format, ...)
+{
+	char message[800];
+	va_list args;
+
+	va_start(args, format);
+	format_clean(message, sizeof(message), format, args);
+	va_end(args);
+	say_text(message);
+}
+
 int usage_error(const struct command *command, const char *format, ...)
 {
 	char message[512];
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(message, sizeof(message), format, args);
+	format_clean(message, sizeof(message), format, args);
 	va_end(args);
-	kvmstats_text_clean(message);
 	fprintf(stderr, "kvmstat %s: %s\nTry: kvmstat %s --help\n",
 		command->name, message, command->name);
 	json_error(message, STATUS_USAGE);
@@ -49,10 +78,9 @@ int fail(enum status status, const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(message, sizeof(message), format, args);
+	format_clean(message, sizeof(message), format, args);
 	va_end(args);
-	kvmstats_text_clean(message);
-	fprintf(stderr, "kvmstat: %s\n", message);
+	say_text(message);
 	json_error(message, status);
 	return status;
 }
@@ -74,17 +102,20 @@ enum status status_of(int error)
 
 int finish(int status)
 {
+	/* at the end of --duration, for JSON's readers: nobody reads */
+	if (__fpending(stdout) && signals_would_wait(STDOUT_FILENO)) {
+		__fpurge(stdout);
+		return status ? status : STATUS_FAILED;
+	}
 	if (fflush(stdout) == EOF) {
 		if (errno == EPIPE)
 			return status;
-		fprintf(stderr, "kvmstat: standard output: %s\n",
-			strerror(errno));
+		say("standard output: %s", strerror(errno));
 		return STATUS_FAILED;
 	}
 	/* an earlier write failed, and what it had is not in the output */
 	if (ferror(stdout)) {
-		fputs("kvmstat: standard output: a part could not be written\n",
-		      stderr);
+		say("standard output: a part could not be written");
 		return STATUS_FAILED;
 	}
 	return status;

@@ -249,6 +249,9 @@ bool signals_may_wait(int fd);
 void signals_end_at(uint64_t at_ns);
 int signals_write(const sigset_t *while_waiting, int fd, const char *text,
 		  size_t length);
+void signals_say(const char *text);
+/* A write would wait, although no more is to be waited for. */
+bool signals_would_wait(int fd);
 /* 0 after this time, or earlier by a signal; -EINTR or -ETIME if no more is to be waited for. */
 int signals_pause(const sigset_t *while_waiting, unsigned int ms);
 const char *write_error_text(int error);

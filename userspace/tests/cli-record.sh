@@ -324,6 +324,34 @@ blocked_duration()
 	return $verdict
 }
 
+# The messages go where nobody reads, too: the last one is not waited for.
+blocked_messages()
+{
+	local verdict=0 command
+
+	rm -f fifo
+	mkfifo fifo
+	python3 -c '
+import os, time
+fd = os.open("fifo", os.O_RDWR | os.O_NONBLOCK)
+try:
+    while True:
+        os.write(fd, bytes(4096))
+except BlockingIOError:
+    print(flush=True)
+time.sleep(600)' >filled &
+	filler=$!
+	until [ -s filled ]; do kill -0 $filler || return 1; sleep 0.02; done
+	for command in record "record --json" "top --batch --all"; do
+		# shellcheck disable=SC2086 # words
+		"$kvmstat" $command --image "$vcpu" --interval 0.01 --duration 1 >fifo 2>&1 &
+		recorder=$!
+		status_is 1 until_ended || verdict=1
+	done
+	kill $filler
+	return $verdict
+}
+
 # Two records in one file would be mixed; one after the other is welcome.
 two_records()
 {
@@ -552,6 +580,7 @@ check "a FIFO whose reader goes" fifo_reader_goes
 check "a FIFO whose reader comes back" fifo_reader_comes_back
 check "a FIFO without a reader" fifo_without_reader
 check "the end of a duration ends a write" blocked_duration
+check "the end of a duration, and messages that nobody reads" blocked_messages
 check "two records of one file" two_records
 check "two records, and rotation" two_that_rotate
 check "a reader's lock" locked_by_reader

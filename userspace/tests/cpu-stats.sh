@@ -133,7 +133,7 @@ only_cgroup_v2()
 		umount -l /sys/fs/cgroup/cpu,cpuacct 2>/dev/null
 		exec "$@"' sh "$kvmstat" cpu-stats --pid "$demo" --json \
 		>"$tap_dir/host" 2>"$tap_dir/err" &&
-		grep -q 'needs cpuacct of cgroup v1' "$tap_dir/err" &&
+		grep -q 'only the cpuacct controller of cgroup v1 has it' "$tap_dir/err" &&
 		jq -e '.host.cpus == [] and .host.total.params.user >= 0' \
 			"$tap_dir/host"
 }
