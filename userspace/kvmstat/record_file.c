@@ -124,6 +124,11 @@ static int check_content(struct recfile *file)
 	return status ? status : check_end(file);
 }
 
+static int fail_rotate(const struct recfile *file)
+{
+	return fail(STATUS_USAGE, "--rotate: %s is not a regular file", file->path);
+}
+
 /* 0, or a status after a message. */
 static int begin_file(struct recfile *file)
 {
@@ -135,8 +140,7 @@ static int begin_file(struct recfile *file)
 	file->is_file = S_ISREG(st.st_mode);
 	file->bytes = file->is_file ? st.st_size : 0;
 	if (file->rotate_bytes && !file->is_file)
-		return fail(STATUS_USAGE, "--rotate: %s is not a regular file",
-			    file->path);
+		return fail_rotate(file);
 	if (file->path && file->is_file)
 		status = check_content(file);
 	file->began = false;
@@ -233,6 +237,9 @@ int recfile_open(struct recfile *file)
 		file->fd = open_path(file->path);
 		if (file->fd < 0 && file->fd != -ENXIO && file->fd != -EAGAIN)
 			return fail_file(file, file->fd);
+		/* whoever reads it later could not change that */
+		if (file->fd == -ENXIO && file->rotate_bytes)
+			return fail_rotate(file);
 		if (file->fd >= 0) {
 			status = !fstat(file->fd, &st) && S_ISREG(st.st_mode) ?
 				 lock_file(file) : STATUS_OK;

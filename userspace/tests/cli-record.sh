@@ -273,6 +273,13 @@ fifo_reader_comes_back()
 		! grep -q ^time, second.csv && grep -q ,halt_wakeup, second.csv
 }
 
+fifo_does_not_rotate()
+{
+	record_fifo --rotate 1k
+	timeout 10 tail --pid=$recorder -f /dev/null || kill -9 $recorder
+	status_is 2 wait $recorder && said '--rotate: fifo is not a regular file'
+}
+
 fifo_without_reader()
 {
 	local signal
@@ -567,6 +574,7 @@ check "a torn line gets its end" torn_line
 check "rotates by size" rotates
 check "rotates and keeps none" rotation_keeps_none
 check "rotation needs a file" status_is 2 record --rotate 1k
+check "a FIFO does not rotate, and is not waited for" fifo_does_not_rotate
 check "bad size" status_is 2 record --rotate 1x --output x
 check "bad format" status_is 2 record --format xml
 check "bad policy" status_is 2 record --fsync often
