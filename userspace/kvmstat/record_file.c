@@ -243,8 +243,13 @@ int recfile_open(struct recfile *file)
 		if (file->fd >= 0) {
 			status = !fstat(file->fd, &st) && S_ISREG(st.st_mode) ?
 				 lock_file(file) : STATUS_OK;
-			if (status || is_at_path(file))
-				return status ? status : begin_file(file);
+			if (status)
+				return status;
+			if (is_at_path(file)) {
+				/* what came while it was waited for has been done */
+				hung_up = false;
+				return begin_file(file);
+			}
 			close(file->fd);
 			file->fd = -EAGAIN;
 		}

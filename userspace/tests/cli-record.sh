@@ -273,6 +273,33 @@ fifo_reader_comes_back()
 		! grep -q ^time, second.csv && grep -q ,halt_wakeup, second.csv
 }
 
+# It is opened after the signal anyway: its reader is not sent away.
+fifo_hangup()
+{
+	record_fifo --count 3
+	until_said 'waiting for a reader' && kill -HUP $recorder
+	timeout 60 cat fifo >read.csv
+	timeout 10 tail --pid=$recorder -f /dev/null || kill -9 $recorder
+	# one that is opened again begins again
+	status_is 0 wait $recorder && grep -q ,halt_wakeup, read.csv &&
+		[ "$(grep -c ^time, read.csv)" = 1 ]
+}
+
+# As every file, it gets a last sample at the end.
+fifo_becomes_file()
+{
+	rm -f read.csv
+	record_fifo --interval 600
+	timeout 60 cat fifo >read.csv &
+	until [ -s read.csv ]; do kill -0 $recorder || return 1; sleep 0.02; done
+	rm fifo
+	kill -HUP $recorder
+	until [ -s fifo ]; do kill -0 $recorder || return 1; sleep 0.02; done
+	sleep 0.2
+	kill $recorder
+	status_is 0 wait $recorder && grep -q ,halt_wakeup, fifo
+}
+
 fifo_does_not_rotate()
 {
 	record_fifo --rotate 1k
@@ -586,6 +613,8 @@ check "a reader that does not read" stuck_reader
 check "a FIFO is waited for" fifo_with_reader
 check "a FIFO whose reader goes" fifo_reader_goes
 check "a FIFO whose reader comes back" fifo_reader_comes_back
+check "SIGHUP while a FIFO is waited for" fifo_hangup
+check "SIGHUP, and a FIFO becomes a file" fifo_becomes_file
 check "a FIFO without a reader" fifo_without_reader
 check "the end of a duration ends a write" blocked_duration
 check "the end of a duration, and messages that nobody reads" blocked_messages
