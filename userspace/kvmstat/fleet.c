@@ -443,11 +443,12 @@ int fleet_run(struct fleet *fleet)
 	fleet_begin(fleet);
 	while (!fleet->done && !interrupted && !ret)
 		ret = run_turn(fleet);
-	/* what happened since the last sample is not lost */
+	/* what happened since the last sample is not lost; a short run has one, too */
 	if (!ret && fleet->ops->last && shows_any(fleet) &&
 	    (!interrupted || fleet->sample_on_signal) &&
 	    !fleet->enough &&
-	    clock_ns() - fleet->sampled_ns > least_ns) {
+	    (clock_ns() - fleet->sampled_ns > least_ns ||
+	     (!fleet->shown && !interrupted))) {
 		tick(fleet);
 		ret = end_turn(fleet);
 	}

@@ -473,6 +473,14 @@ ends_by_duration()
 		[ "$(wc -l <duration)" -ge 1 ] && [ "$(wc -l <duration)" -le 5 ]
 }
 
+# There is a VM, so there is a sample, however short the time.
+ends_at_once()
+{
+	record --duration 0.01 --interval 600 >short.csv && grep -q ,halt_wakeup, short.csv &&
+		"$kvmstat" top --batch --all --image "$vcpu" --duration 0.01 --interval 600 |
+		grep -q '^halt_wakeup'
+}
+
 # logrotate's copytruncate, or somebody's ": >file"
 emptied_file()
 {
@@ -634,6 +642,7 @@ fi
 check "JSON is not appended to CSV" other_format
 check "an output that is closed" closed_output
 check "ends by duration" ends_by_duration
+check "ends by a duration that is very short" ends_at_once
 check "data is on the disk when it was asked for" fsync_policies
 check "the wall clock jumps" clock_jumps
 tap_done
