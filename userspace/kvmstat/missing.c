@@ -280,7 +280,8 @@ void fleet_tell_problem(struct fleet *fleet, struct vm *vm)
 		return;
 	}
 	vm->said = problem;
-	if (problem && fleet->ops->event)
+	/* what is said of none explains nothing to the next */
+	if (problem && fleet->ops->event && fleet_names(fleet, vm))
 		say_problem(fleet, vm);
 }
 

@@ -116,6 +116,30 @@ reason_is_explained_once()
 	return $verdict
 } 2>/dev/null
 
+# A VM that is not named does not use up the reason of one that is.
+reason_of_the_named()
+{
+	local verdict=0
+
+	cp "$tap_dir/$guest" "$tap_dir/b$guest"
+	cp "$tap_dir/$guest" "$tap_dir/c$guest"
+	"$kvmstat" record --interval 0.1 --duration 600 --guest "c$guest" >/dev/null \
+		2>"$tap_dir/said" &
+	recorder=$!
+	"$tap_dir/b$guest" --no-stats --seconds 36000 >/dev/null 2>&1 &
+	bare=$!
+	# it is found and looked at again
+	wait_until $bare lists_bare && sleep 5
+	"$tap_dir/c$guest" --no-stats --seconds 36000 >/dev/null 2>&1 &
+	named=$!
+	wait_until $recorder said "process $named: no statistics"
+	cat "$tap_dir/said"
+	said "process $named: no statistics.*keeps none" && ! said "process $bare:" || verdict=1
+	kill -9 $bare $named $recorder
+	wait $bare $named $recorder
+	return $verdict
+} 2>/dev/null
+
 # A VM that was found shows as many devices as there are places for, says so once, and
 # that is not all.
 many_devices()
@@ -555,6 +579,7 @@ else
 	end_told
 	check "VMs with and without statistics" mix_is_told
 	check "a reason is explained once" reason_is_explained_once
+	check "the reason of the VM that is named" reason_of_the_named
 	check "a part of a VM's statistics" part_is_told
 	check "a kernel without statistics descriptors" kernel_without_any
 fi
