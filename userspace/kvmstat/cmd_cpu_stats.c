@@ -292,13 +292,13 @@ static void print_json(const struct cpu_stats *stats)
 	putchar('\n');
 }
 
-/* Without it there is no kvm.NAME, and all else. */
+/* Without it there is no kvm.NAME, and all else; of devices nothing is shown anyway. */
 static void say_problem(const struct cpu_stats *stats)
 {
 	char text[512];
 
 	vm_problem(stats->vm, text, sizeof(text));
-	if (*text)
+	if (kvmstats_vmm_missing(stats->vm->vmm))
 		say("%s", text);
 }
 

@@ -365,7 +365,8 @@ int fleet_fail_empty(const struct fleet *fleet)
 	if (told)
 		text[0] = 0;
 	return fail(status, "%s%s%s%s%s", request->socket ?
-		    "no VM has registered" : "no VM with statistics",
+		    "no VM has registered" : request->without_statistics ?
+		    "no VM" : "no VM with statistics",
 		    !request->guest ? "" : request->socket ? " as " : " is named ",
 		    request->guest ? request->guest : "",
 		    *text ? "; " : "", text);
