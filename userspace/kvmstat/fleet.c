@@ -223,8 +223,9 @@ static void receive(struct fleet *fleet, struct vm *vm)
 
 	if (vm->count != count || vm->rejected != rejected) {
 		snprintf(text, sizeof(text),
-			 "%zu descriptors accepted, %u rejected",
-			 vm->count - count, vm->rejected - rejected);
+			 "%zu descriptor%s accepted, %u rejected",
+			 vm->count - count, plural(vm->count - count),
+			 vm->rejected - rejected);
 		fleet_event(fleet, vm, "sent", text);
 	}
 	if (fleet->request->include_past)

@@ -30,8 +30,8 @@ static void add_found(struct fleet *fleet, struct vm *vm)
 		return;
 	if (fleet->request->include_past)
 		vm_reset(vm, true);
-	snprintf(text, sizeof(text), "%zu descriptors taken",
-		 vm->count - before);
+	snprintf(text, sizeof(text), "%zu descriptor%s taken",
+		 vm->count - before, plural(vm->count - before));
 	fleet_event(fleet, vm, before ? "grown" : "found", text);
 }
 

@@ -127,7 +127,12 @@ void json_quantiles(struct json *json, const struct kvmstats_desc *desc,
 		    const uint64_t *sample);
 void json_scope(struct json *json, const struct kvmstats_source *source);
 
-/* Numbers for people */
+/* Numbers for people; what stands behind a noun */
+static inline const char *plural(size_t count)
+{
+	return count == 1 ? "" : "s";
+}
+
 #define SI_TEXT_SIZE 24
 const char *si_text(char text[SI_TEXT_SIZE], double value, const char *unit);
 const char *type_text(char text[SI_TEXT_SIZE], unsigned int type);

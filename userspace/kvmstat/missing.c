@@ -304,8 +304,8 @@ void fleet_trouble(const struct fleet *fleet, char *text, size_t text_bytes)
 	}
 	if (fleet->hidden)
 		snprintf(text, text_bytes,
-			 "%u processes of other users could not be inspected; to see them, run as root or with CAP_SYS_PTRACE",
-			 fleet->hidden);
+			 "%u process%s of other users could not be inspected; to see them, run as root or with CAP_SYS_PTRACE",
+			 fleet->hidden, fleet->hidden == 1 ? "" : "es");
 }
 
 /* All that is missing by now; what comes later is said as it comes. */
@@ -412,7 +412,7 @@ int fleet_check_complete(const struct fleet *fleet)
 	}
 	if (left_out)
 		return fail(STATUS_FAILED,
-			    "%zu devices are not shown: of a VM that does not register, %d are the most",
-			    left_out, KVMSTATS_MAX_VMM_DEVICES);
+			    "%zu device%s not shown: of a VM that does not register, %d are the most",
+			    left_out, left_out == 1 ? " is" : "s are", KVMSTATS_MAX_VMM_DEVICES);
 	return STATUS_OK;
 }
