@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
-#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,6 +10,7 @@
 #include "vm.h"
 
 static bool json_wanted;
+static int json_lost;	/* -errno of an error's object */
 
 void want_json(void)
 {
@@ -20,15 +20,28 @@ void want_json(void)
 /* With --json, errors are JSON as well, on standard output. */
 static void json_error(const char *message, enum status status)
 {
-	struct json json = { .out = stdout };
+	struct json json = { 0 };
+	char *text = NULL;
+	size_t length;
 
 	if (!json_wanted)
 		return;
+	json.out = open_memstream(&text, &length);
+	if (!json.out) {
+		json_lost = -ENOMEM;
+		return;
+	}
 	json_open(&json, '{');
 	json_member_string(&json, "error", message);
 	json_member_i64(&json, "status", status);
 	json_close(&json, '}');
-	putchar('\n');
+	fputc('\n', json.out);
+	if (fclose(json.out) == EOF)
+		json_lost = -ENOMEM;
+	/* what fails here is told by finish */
+	else if (fflush(stdout) != EOF)
+		json_lost = signals_say(STDOUT_FILENO, text);
+	free(text);
 }
 
 static void say_text(const char *message)
@@ -36,7 +49,7 @@ static void say_text(const char *message)
 	char line[832];
 
 	snprintf(line, sizeof(line), "kvmstat: %s\n", message);
-	signals_say(line);
+	signals_say(STDERR_FILENO, line);
 }
 
 /* Names in it are those that VMs have given themselves. */
@@ -102,15 +115,16 @@ enum status status_of(int error)
 
 int finish(int status)
 {
-	/* at the end of --duration, for JSON's readers: nobody reads */
-	if (__fpending(stdout) && signals_would_wait(STDOUT_FILENO)) {
-		__fpurge(stdout);
-		return status ? status : STATUS_FAILED;
-	}
 	if (fflush(stdout) == EOF) {
 		if (errno == EPIPE)
 			return status;
 		say("standard output: %s", strerror(errno));
+		return STATUS_FAILED;
+	}
+	/* with a reader that is not waited for, or has gone, all is said */
+	if (json_lost && json_lost != -ETIME && json_lost != -EINTR &&
+	    json_lost != -EPIPE) {
+		say("standard output: %s", strerror(-json_lost));
 		return STATUS_FAILED;
 	}
 	/* an earlier write failed, and what it had is not in the output */

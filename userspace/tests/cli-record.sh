@@ -386,6 +386,36 @@ time.sleep(600)' >filled &
 	return $verdict
 }
 
+# A terminal that is stopped (^S) or whose window hangs: poll has room for it, and a
+# write waits.
+stopped_terminal()
+{
+	python3 - "$kvmstat" "$vcpu" <<'EOF'
+import pty, signal, subprocess, sys, time
+kvmstat, vcpu = sys.argv[1:]
+terminal, ours = pty.openpty()
+failed = False
+for command in ["record"], ["record", "--json"], ["top", "--batch", "--all"]:
+    for options, status in (["--duration", "1"], 1), ([], 0):
+        process = subprocess.Popen([kvmstat, *command, "--image", vcpu,
+                                    "--interval", "0.01", *options],
+                                   stdout=ours, stderr=subprocess.PIPE)
+        if not options:
+            # by now it has more to write than a terminal takes
+            time.sleep(2)
+            process.send_signal(signal.SIGTERM)
+        try:
+            _, error = process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            _, error = process.communicate()
+        print(command, options, process.returncode, error)
+        failed |= process.returncode != status
+        failed |= bool(options) != (b"not read by the end" in error)
+sys.exit(failed)
+EOF
+}
+
 # Two records in one file would be mixed; one after the other is welcome.
 two_records()
 {
@@ -626,6 +656,7 @@ check "SIGHUP, and a FIFO becomes a file" fifo_becomes_file
 check "a FIFO without a reader" fifo_without_reader
 check "the end of a duration ends a write" blocked_duration
 check "the end of a duration, and messages that nobody reads" blocked_messages
+check "a terminal that takes nothing" stopped_terminal
 check "two records of one file" two_records
 check "two records, and rotation" two_that_rotate
 check "a reader's lock" locked_by_reader
