@@ -263,13 +263,13 @@ static int explain_end(struct run *run, int shown, int status)
 		return status ? status : STATUS_FAILED;
 	}
 	if (!run->seen_vm && !run->fleet.preloaded)
-		say("the library was not loaded into %s, or %s closed all its descriptors: no VM was seen",
-		    name, name);
+		say("the library was not loaded into %s, or %s closed all its descriptors: %s",
+		    name, name, "no VM was seen");
 	else if (!run->seen_vm)
 		say("%s made no VM, or did so in a way that cannot be seen", name);
 	else if (run->no_room)
-		say("descriptors of %s did not fit into this process; raise the limit on open files (ulimit -n)",
-		    name);
+		say("descriptors of %s did not fit into this process; %s", name,
+		    "raise the limit on open files (ulimit -n)");
 	else if (!run->seen_stats)
 		say("the kernel gave %s no statistics descriptor", name);
 	else if (run->no_memory)
@@ -323,8 +323,8 @@ static int become_vmm(struct run *run)
 			    path, sizeof(address.sun_path) - 1);
 	strcpy(address.sun_path, path);
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)))
-		say("no agent can be reached at %s (%s); the VM will be registered when one can",
-		    path, strerror(errno));
+		say("no agent can be reached at %s (%s); %s", path, strerror(errno),
+		    "the VM will be registered when one can");
 	close(fd);
 	run->preload.socket = path;
 	run->preload.handoff_fd = -1;

@@ -183,6 +183,8 @@ static int open_path(const char *path)
  */
 static int lock_file(const struct recfile *file)
 {
+	static const char unnoticed[] =
+		"another record that writes to it will not be noticed";
 	struct flock other = { .l_type = F_UNLCK };
 	int error = 0;
 
@@ -204,11 +206,10 @@ static int lock_file(const struct recfile *file)
 		return fail(STATUS_FAILED, "%s: another record writes to it", file->path);
 	}
 	if (other.l_type == F_RDLCK)
-		say("%s: process %d, which reads it, has a lock on it; another record that writes to it will not be noticed",
-		    file->path, other.l_pid);
+		say("%s: process %d, which reads it, has a lock on it; %s", file->path,
+		    other.l_pid, unnoticed);
 	else
-		say("%s: cannot be locked (%s); another record that writes to it will not be noticed",
-		    file->path, strerror(error));
+		say("%s: cannot be locked (%s); %s", file->path, strerror(error), unnoticed);
 	return STATUS_OK;
 }
 
