@@ -120,14 +120,13 @@ static int find_threads(struct cpu_stats *stats)
 		usleep(LOOK_PAUSE_US);
 	}
 	if (found == -ENOTUNIQ)
-		fprintf(stderr, "kvmstat: process %ld has several VMs; see --threads\n",
-			stats->pid);
+		say("process %ld has several VMs; see --threads", stats->pid);
 	else if (found < 0)
 		return fail(status_of(found), "threads of process %ld: %s",
 			    stats->pid, strerror(-found));
 	else
-		fprintf(stderr, "kvmstat: %zu of %zu threads not found; see --threads\n",
-			stats->count - found, stats->count);
+		say("%zu of %zu threads not found; see --threads",
+		    stats->count - found, stats->count);
 	return STATUS_OK;
 }
 
@@ -149,12 +148,10 @@ static int read_host(struct cpu_stats *stats)
 	if (stats->host_error >= 0)
 		return 0;
 	stats->host_cpus = 0;
-	fprintf(stderr, "kvmstat: time by the host's CPUs: %s\n",
-		stats->host_error == -EOPNOTSUPP ?
-		"needs cpuacct of cgroup v1; no file of cgroup v2 has it" :
-		stats->host_error == -ENODATA ?
-		"the process is in no cgroup of its own" :
-		strerror(-stats->host_error));
+	say("no CPU time by host CPU: %s", stats->host_error == -EOPNOTSUPP ?
+	    "only the cpuacct controller of cgroup v1 has it" :
+	    stats->host_error == -ENODATA ? "the VMM is in the root cgroup" :
+	    strerror(-stats->host_error));
 	return 0;
 }
 
@@ -295,14 +292,14 @@ static void print_json(const struct cpu_stats *stats)
 	putchar('\n');
 }
 
-/* Without it there is no kvm.NAME, and all else. */
+/* Without it there is no kvm.NAME, and all else; of devices nothing is shown anyway. */
 static void say_problem(const struct cpu_stats *stats)
 {
 	char text[512];
 
 	vm_problem(stats->vm, text, sizeof(text));
-	if (*text)
-		fprintf(stderr, "kvmstat: %s\n", text);
+	if (kvmstats_vmm_missing(stats->vm->vmm))
+		say("%s", text);
 }
 
 static int show(struct cpu_stats *stats)

@@ -102,6 +102,7 @@ static int on_turn(void *context)
 	if (hung_up && !recorder->status) {
 		hung_up = false;
 		recorder->status = recfile_reopen(&recorder->file);
+		recorder->fleet.sample_on_signal = recorder->file.is_file;
 	}
 	return recorder->status ? -ECANCELED : 0;
 }

@@ -259,26 +259,21 @@ static int explain_end(struct run *run, int shown, int status)
 
 	/* standard error that nobody reads any more is no failure */
 	if (shown && shown != -EINTR && (shown != -EPIPE || run->request.output)) {
-		fprintf(stderr, "kvmstat: %s: %s\n",
-			output_what(&run->output, "run"), write_error_text(shown));
+		say("%s: %s", output_what(&run->output, "run"), write_error_text(shown));
 		return status ? status : STATUS_FAILED;
 	}
 	if (!run->seen_vm && !run->fleet.preloaded)
-		fprintf(stderr,
-			"kvmstat: the library was not loaded into %s, or %s closed all its descriptors: no VM was seen\n",
-			name, name);
+		say("the library was not loaded into %s, or %s closed all its descriptors: %s",
+		    name, name, "no VM was seen");
 	else if (!run->seen_vm)
-		fprintf(stderr, "kvmstat: %s made no VM, or did so in a way that cannot be seen\n",
-			name);
+		say("%s made no VM, or did so in a way that cannot be seen", name);
 	else if (run->no_room)
-		fprintf(stderr,
-			"kvmstat: descriptors of %s did not fit into this process; raise the limit on open files (ulimit -n)\n",
-			name);
+		say("descriptors of %s did not fit into this process; %s", name,
+		    "raise the limit on open files (ulimit -n)");
 	else if (!run->seen_stats)
-		fprintf(stderr, "kvmstat: the kernel gave %s no statistics descriptor\n",
-			name);
+		say("the kernel gave %s no statistics descriptor", name);
 	else if (run->no_memory)
-		fprintf(stderr, "kvmstat: " TABLE_INCOMPLETE "\n");
+		say(TABLE_INCOMPLETE);
 	else if (!filter_matched(&run->request.fields))
 		filter_fail(&run->request.fields);
 	/* as with an output that fails: the VMM succeeded, and we did not */
@@ -328,9 +323,8 @@ static int become_vmm(struct run *run)
 			    path, sizeof(address.sun_path) - 1);
 	strcpy(address.sun_path, path);
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)))
-		fprintf(stderr,
-			"kvmstat: no agent can be reached at %s (%s); the VM will be registered when one can\n",
-			path, strerror(errno));
+		say("no agent can be reached at %s (%s); %s", path, strerror(errno),
+		    "the VM will be registered when one can");
 	close(fd);
 	run->preload.socket = path;
 	run->preload.handoff_fd = -1;

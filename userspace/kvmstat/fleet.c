@@ -223,8 +223,9 @@ static void receive(struct fleet *fleet, struct vm *vm)
 
 	if (vm->count != count || vm->rejected != rejected) {
 		snprintf(text, sizeof(text),
-			 "%zu descriptors accepted, %u rejected",
-			 vm->count - count, vm->rejected - rejected);
+			 "%zu descriptor%s accepted, %u rejected",
+			 vm->count - count, plural(vm->count - count),
+			 vm->rejected - rejected);
 		fleet_event(fleet, vm, "sent", text);
 	}
 	if (fleet->request->include_past)
@@ -443,11 +444,12 @@ int fleet_run(struct fleet *fleet)
 	fleet_begin(fleet);
 	while (!fleet->done && !interrupted && !ret)
 		ret = run_turn(fleet);
-	/* what happened since the last sample is not lost */
+	/* what happened since the last sample is not lost; a short run has one, too */
 	if (!ret && fleet->ops->last && shows_any(fleet) &&
 	    (!interrupted || fleet->sample_on_signal) &&
 	    !fleet->enough &&
-	    clock_ns() - fleet->sampled_ns > least_ns) {
+	    (clock_ns() - fleet->sampled_ns > least_ns ||
+	     (!fleet->shown && !interrupted))) {
 		tick(fleet);
 		ret = end_turn(fleet);
 	}

@@ -30,8 +30,8 @@ static void add_found(struct fleet *fleet, struct vm *vm)
 		return;
 	if (fleet->request->include_past)
 		vm_reset(vm, true);
-	snprintf(text, sizeof(text), "%zu descriptors taken",
-		 vm->count - before);
+	snprintf(text, sizeof(text), "%zu descriptor%s taken",
+		 vm->count - before, plural(vm->count - before));
 	fleet_event(fleet, vm, before ? "grown" : "found", text);
 }
 
@@ -293,7 +293,7 @@ static int open_socket(struct fleet *fleet, const char *path)
 	if (fleet->listen_fd < 0)
 		return fail(status_of(fleet->listen_fd), "%s: %s", path,
 			    strerror(-fleet->listen_fd));
-	fprintf(stderr, "kvmstat: listening on %s\n", path);
+	say("listening on %s", path);
 	return STATUS_OK;
 }
 

@@ -340,9 +340,9 @@ static void print_vm_line(FILE *out, const struct vm *vm)
 
 	localtime_r(&t, &tm);
 	strftime(now, sizeof(now), "%H:%M:%S", &tm);
-	fprintf(out, "%s  VM %s%s%s  pid %ld uid %ld  %zu descriptors", now,
+	fprintf(out, "%s  VM %s%s%s  pid %ld uid %ld  %zu descriptor%s", now,
 		vm_name(vm), *uuid ? " " : "", uuid, vm->pid, vm->uid,
-		vm->count);
+		vm->count, plural(vm->count));
 	if (vm->rejected)
 		fprintf(out, ", %u rejected", vm->rejected);
 	fputc('\n', out);

@@ -53,6 +53,9 @@ int usage_error(const struct command *command, const char *format, ...)
 	__printf(2, 3);
 int fail(enum status status, const char *format, ...)
 	__printf(2, 3);
+/* A line on standard error that is no failure. */
+void say(const char *format, ...)
+	__printf(1, 2);
 enum status status_of(int error);
 void want_json(void);
 /* What could not be written is a failure, whatever came before. */
@@ -124,7 +127,12 @@ void json_quantiles(struct json *json, const struct kvmstats_desc *desc,
 		    const uint64_t *sample);
 void json_scope(struct json *json, const struct kvmstats_source *source);
 
-/* Numbers for people */
+/* Numbers for people; what stands behind a noun */
+static inline const char *plural(size_t count)
+{
+	return count == 1 ? "" : "s";
+}
+
 #define SI_TEXT_SIZE 24
 const char *si_text(char text[SI_TEXT_SIZE], double value, const char *unit);
 const char *type_text(char text[SI_TEXT_SIZE], unsigned int type);

@@ -265,7 +265,7 @@ static void say_problem(struct fleet *fleet, struct vm *vm)
 	if (events)
 		fleet_event(fleet, vm, "incomplete", text);
 	else
-		fprintf(stderr, "kvmstat: %s: %s\n", vm_name(vm), text);
+		say("%s: %s", vm_name(vm), text);
 }
 
 /* A VMM that begins may take its descriptors in the next moment. */
@@ -280,7 +280,8 @@ void fleet_tell_problem(struct fleet *fleet, struct vm *vm)
 		return;
 	}
 	vm->said = problem;
-	if (problem && fleet->ops->event)
+	/* what is said of none explains nothing to the next */
+	if (problem && fleet->ops->event && fleet_names(fleet, vm))
 		say_problem(fleet, vm);
 }
 
@@ -303,8 +304,8 @@ void fleet_trouble(const struct fleet *fleet, char *text, size_t text_bytes)
 	}
 	if (fleet->hidden)
 		snprintf(text, text_bytes,
-			 "%u processes of other users could not be inspected; to see them, run as root or with CAP_SYS_PTRACE",
-			 fleet->hidden);
+			 "%u process%s of other users could not be inspected; to see them, run as root or with CAP_SYS_PTRACE",
+			 fleet->hidden, fleet->hidden == 1 ? "" : "es");
 }
 
 /* All that is missing by now; what comes later is said as it comes. */
@@ -323,7 +324,7 @@ void fleet_explain(struct fleet *fleet)
 	}
 	fleet_trouble(fleet, text, sizeof(text));
 	if (*text)
-		fprintf(stderr, "kvmstat: %s\n", text);
+		say("%s", text);
 	fleet->says_trouble = true;
 }
 
@@ -364,7 +365,8 @@ int fleet_fail_empty(const struct fleet *fleet)
 	if (told)
 		text[0] = 0;
 	return fail(status, "%s%s%s%s%s", request->socket ?
-		    "no VM has registered" : "no VM with statistics",
+		    "no VM has registered" : request->without_statistics ?
+		    "no VM" : "no VM with statistics",
 		    !request->guest ? "" : request->socket ? " as " : " is named ",
 		    request->guest ? request->guest : "",
 		    *text ? "; " : "", text);
@@ -375,8 +377,7 @@ int fleet_fail_list(const struct fleet *fleet)
 	char text[512];
 
 	fleet_trouble(fleet, text, sizeof(text));
-	fprintf(stderr, "kvmstat: no process with a VM%s%s\n",
-		*text ? "; " : "", text);
+	say("no process with a VM%s%s", *text ? "; " : "", text);
 	return fleet->hidden ? STATUS_DENIED : fleet_has_trouble(fleet) ?
 	       STATUS_FAILED : STATUS_NOTHING;
 }
@@ -411,7 +412,7 @@ int fleet_check_complete(const struct fleet *fleet)
 	}
 	if (left_out)
 		return fail(STATUS_FAILED,
-			    "%zu devices are not shown: of a VM that does not register, %d are the most",
-			    left_out, KVMSTATS_MAX_VMM_DEVICES);
+			    "%zu device%s not shown: of a VM that does not register, %d are the most",
+			    left_out, left_out == 1 ? " is" : "s are", KVMSTATS_MAX_VMM_DEVICES);
 	return STATUS_OK;
 }

@@ -65,8 +65,7 @@ static int put(struct recfile *file, const char *text, size_t length)
 	if (!ret)
 		file->bytes += length;
 	else if (file->is_file && cut_back(file) < 0)
-		fprintf(stderr, "kvmstat: %s: the last record is incomplete\n",
-			file->path);
+		say("%s: the last record is incomplete", file->path);
 	return ret;
 }
 
@@ -105,8 +104,7 @@ static int check_end(struct recfile *file)
 
 	if (pread(file->fd, &last, 1, file->bytes - 1) != 1 || last == '\n')
 		return STATUS_OK;
-	fprintf(stderr, "kvmstat: %s: its last line was incomplete\n",
-		file->path);
+	say("%s: its last line was incomplete", file->path);
 	ret = put(file, "\n", 1);
 	return ret ? fail_file(file, ret) : STATUS_OK;
 }
@@ -126,6 +124,11 @@ static int check_content(struct recfile *file)
 	return status ? status : check_end(file);
 }
 
+static int fail_rotate(const struct recfile *file)
+{
+	return fail(STATUS_USAGE, "--rotate: %s is not a regular file", file->path);
+}
+
 /* 0, or a status after a message. */
 static int begin_file(struct recfile *file)
 {
@@ -137,8 +140,7 @@ static int begin_file(struct recfile *file)
 	file->is_file = S_ISREG(st.st_mode);
 	file->bytes = file->is_file ? st.st_size : 0;
 	if (file->rotate_bytes && !file->is_file)
-		return fail(STATUS_USAGE, "--rotate: %s is not a regular file",
-			    file->path);
+		return fail_rotate(file);
 	if (file->path && file->is_file)
 		status = check_content(file);
 	file->began = false;
@@ -181,6 +183,8 @@ static int open_path(const char *path)
  */
 static int lock_file(const struct recfile *file)
 {
+	static const char unnoticed[] =
+		"another record that writes to it will not be noticed";
 	struct flock other = { .l_type = F_UNLCK };
 	int error = 0;
 
@@ -202,13 +206,10 @@ static int lock_file(const struct recfile *file)
 		return fail(STATUS_FAILED, "%s: another record writes to it", file->path);
 	}
 	if (other.l_type == F_RDLCK)
-		fprintf(stderr,
-			"kvmstat: %s: process %d, which reads it, has a lock on it; another record that writes to it will not be noticed\n",
-			file->path, other.l_pid);
+		say("%s: process %d, which reads it, has a lock on it; %s", file->path,
+		    other.l_pid, unnoticed);
 	else
-		fprintf(stderr,
-			"kvmstat: %s: cannot be locked (%s); another record that writes to it will not be noticed\n",
-			file->path, strerror(error));
+		say("%s: cannot be locked (%s); %s", file->path, strerror(error), unnoticed);
 	return STATUS_OK;
 }
 
@@ -237,11 +238,19 @@ int recfile_open(struct recfile *file)
 		file->fd = open_path(file->path);
 		if (file->fd < 0 && file->fd != -ENXIO && file->fd != -EAGAIN)
 			return fail_file(file, file->fd);
+		/* whoever reads it later could not change that */
+		if (file->fd == -ENXIO && file->rotate_bytes)
+			return fail_rotate(file);
 		if (file->fd >= 0) {
 			status = !fstat(file->fd, &st) && S_ISREG(st.st_mode) ?
 				 lock_file(file) : STATUS_OK;
-			if (status || is_at_path(file))
-				return status ? status : begin_file(file);
+			if (status)
+				return status;
+			if (is_at_path(file)) {
+				/* what came while it was waited for has been done */
+				hung_up = false;
+				return begin_file(file);
+			}
 			close(file->fd);
 			file->fd = -EAGAIN;
 		}
@@ -251,7 +260,7 @@ int recfile_open(struct recfile *file)
 			return fail(STATUS_FAILED, "%s: no reader has opened it within --duration",
 				    file->path);
 		if (file->fd == -ENXIO && !said) {
-			fprintf(stderr, "kvmstat: %s: waiting for a reader\n", file->path);
+			say("%s: waiting for a reader", file->path);
 			said = true;
 		}
 		over = signals_pause(file->while_waiting, READER_MS);

@@ -6,14 +6,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "vm.h"
+
+#define GRACE_US	100000	/* for a last write that may wait */
+#define REPEAT_US	50000	/* a first signal may come just before the write */
 
 atomic_bool interrupted, hung_up;
 
 static const int ends[] = { SIGINT, SIGTERM, SIGQUIT, SIGHUP };
 static atomic_bool drawing;
+static bool caught;
 static uint64_t end_ns = UINT64_MAX;	/* monotonic: of --duration */
 
 /*
@@ -43,6 +48,7 @@ void signals_catch(sigset_t *while_waiting, bool hangup_reopens)
 	struct sigaction action = { .sa_handler = on_signal };
 	sigset_t block;
 
+	caught = true;
 	sigemptyset(&block);
 	for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++)
 		sigaddset(&block, ends[i]);
@@ -101,40 +107,102 @@ static int await_room(const sigset_t *while_waiting, int fd)
 	return over;
 }
 
+static void on_alarm(int number)
+{
+	(void)number;
+}
+
+/*
+ * A terminal has room as far as poll knows, and a write to it waits all the same; so does
+ * one to a pipe that others fill. SIGALRM gets us out at the end of --duration, or soon
+ * when nothing is to be waited for. True: it is set.
+ */
+static bool limit_write(bool is_last, sigset_t *mask)
+{
+	struct sigaction action = { .sa_handler = on_alarm };
+	struct itimerval timer = { .it_interval.tv_usec = REPEAT_US };
+	uint64_t now_ns = clock_ns(), us = GRACE_US;
+
+	if (!is_last && end_ns == UINT64_MAX)
+		return false;
+	if (!is_last && end_ns > now_ns)
+		us += (end_ns - now_ns) / 1000;
+	timer.it_value.tv_sec = us / 1000000;
+	timer.it_value.tv_usec = us % 1000000;
+	sigaction(SIGALRM, &action, NULL);
+	sigdelset(mask, SIGALRM);
+	setitimer(ITIMER_REAL, &timer, NULL);
+	return true;
+}
+
+/* As write. A signal that is not blocked in @while_waiting ends it. */
+static ssize_t write_limited(const sigset_t *while_waiting, bool is_last, int fd,
+			     const char *text, size_t length)
+{
+	const struct itimerval none = { 0 };
+	sigset_t mask = *while_waiting, blocked;
+	bool limited = limit_write(is_last, &mask);
+	ssize_t written;
+	int error;
+
+	sigprocmask(SIG_SETMASK, &mask, &blocked);
+	written = write(fd, text, length);
+	error = errno;
+	sigprocmask(SIG_SETMASK, &blocked, NULL);
+	if (limited)
+		setitimer(ITIMER_REAL, &none, NULL);
+	errno = error;
+	return written;
+}
+
 /*
  * All that a turn had to say, so that nothing is shown half. A reader that does not
  * read can hold us here: a signal that is not blocked in @while_waiting gets us out
  * (NULL for a file), and so does the end of --duration. What fits then is written all
- * the same. Where others write, too, or on a terminal, the write itself may wait:
- * signals come in there as well. 0, -EINTR, -ETIME or -errno.
+ * the same. 0, -EINTR, -ETIME or -errno.
  */
 int signals_write(const sigset_t *while_waiting, int fd, const char *text,
 		  size_t length)
 {
-	sigset_t blocked;
-	int ret = 0;
+	int ret = 0, over = 0;
 
 	while (length && !ret) {
 		size_t part = while_waiting && length > PIPE_BUF ? PIPE_BUF : length;
 		ssize_t written;
 
-		if (while_waiting) {
-			ret = await_room(while_waiting, fd);
-			if (ret)
-				break;
-			sigprocmask(SIG_SETMASK, while_waiting, &blocked);
-		}
-		written = write(fd, text, part);
-		if (written < 0)
-			ret = errno == EINTR ? 0 : -errno;
 		if (while_waiting)
-			sigprocmask(SIG_SETMASK, &blocked, NULL);
+			ret = await_room(while_waiting, fd);
+		if (ret)
+			break;
+		over = while_waiting ? is_over() : 0;
+		written = while_waiting ?
+			  write_limited(while_waiting, over, fd, text, part) :
+			  write(fd, text, part);
+		if (written < 0 && errno != EINTR)
+			ret = -errno;
+		else if (written < (ssize_t)part)
+			ret = over;
 		if (written > 0) {
 			text += written;
 			length -= written;
 		}
 	}
-	return ret;
+	return length ? ret : 0;
+}
+
+/*
+ * A message, whether signals are caught or not: it waits for a reader
+ * no longer than the command may. The reader can be that of the output, which has just
+ * been given up.
+ */
+int signals_say(int fd, const char *text)
+{
+	sigset_t mask;
+
+	sigprocmask(SIG_BLOCK, NULL, &mask);
+	for (size_t i = 0; caught && i < sizeof(ends) / sizeof(*ends); i++)
+		sigdelset(&mask, ends[i]);
+	return signals_write(&mask, fd, text, strlen(text));
 }
 
 int signals_pause(const sigset_t *while_waiting, unsigned int ms)

@@ -3,11 +3,14 @@
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "kvmstat.h"
+#include "vm.h"
 
 static bool json_wanted;
+static int json_lost;	/* -errno of an error's object */
 
 void want_json(void)
 {
@@ -17,15 +20,55 @@ void want_json(void)
 /* With --json, errors are JSON as well, on standard output. */
 static void json_error(const char *message, enum status status)
 {
-	struct json json = { .out = stdout };
+	struct json json = { 0 };
+	char *text = NULL;
+	size_t length;
 
 	if (!json_wanted)
 		return;
+	json.out = open_memstream(&text, &length);
+	if (!json.out) {
+		json_lost = -ENOMEM;
+		return;
+	}
 	json_open(&json, '{');
 	json_member_string(&json, "error", message);
 	json_member_i64(&json, "status", status);
 	json_close(&json, '}');
-	putchar('\n');
+	fputc('\n', json.out);
+	if (fclose(json.out) == EOF)
+		json_lost = -ENOMEM;
+	/* what fails here is told by finish */
+	else if (fflush(stdout) != EOF)
+		json_lost = signals_say(STDOUT_FILENO, text);
+	free(text);
+}
+
+static void say_text(const char *message)
+{
+	char line[832];
+
+	snprintf(line, sizeof(line), "kvmstat: %s\n", message);
+	signals_say(STDERR_FILENO, line);
+}
+
+/* Names in it are those that VMs have given themselves. */
+static void format_clean(char *message, size_t message_bytes, const char *format,
+			 va_list args)
+{
+	vsnprintf(message, message_bytes, format, args);
+	kvmstats_text_clean(message);
+}
+
+void say(const char *format, ...)
+{
+	char message[800];
+	va_list args;
+
+	va_start(args, format);
+	format_clean(message, sizeof(message), format, args);
+	va_end(args);
+	say_text(message);
 }
 
 int usage_error(const struct command *command, const char *format, ...)
@@ -34,9 +77,8 @@ int usage_error(const struct command *command, const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(message, sizeof(message), format, args);
+	format_clean(message, sizeof(message), format, args);
 	va_end(args);
-	kvmstats_text_clean(message);
 	fprintf(stderr, "kvmstat %s: %s\nTry: kvmstat %s --help\n",
 		command->name, message, command->name);
 	json_error(message, STATUS_USAGE);
@@ -49,10 +91,9 @@ int fail(enum status status, const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(message, sizeof(message), format, args);
+	format_clean(message, sizeof(message), format, args);
 	va_end(args);
-	kvmstats_text_clean(message);
-	fprintf(stderr, "kvmstat: %s\n", message);
+	say_text(message);
 	json_error(message, status);
 	return status;
 }
@@ -77,14 +118,18 @@ int finish(int status)
 	if (fflush(stdout) == EOF) {
 		if (errno == EPIPE)
 			return status;
-		fprintf(stderr, "kvmstat: standard output: %s\n",
-			strerror(errno));
+		say("standard output: %s", strerror(errno));
+		return STATUS_FAILED;
+	}
+	/* with a reader that is not waited for, or has gone, all is said */
+	if (json_lost && json_lost != -ETIME && json_lost != -EINTR &&
+	    json_lost != -EPIPE) {
+		say("standard output: %s", strerror(-json_lost));
 		return STATUS_FAILED;
 	}
 	/* an earlier write failed, and what it had is not in the output */
 	if (ferror(stdout)) {
-		fputs("kvmstat: standard output: a part could not be written\n",
-		      stderr);
+		say("standard output: a part could not be written");
 		return STATUS_FAILED;
 	}
 	return status;

@@ -490,8 +490,8 @@ void view_footing(const struct view *view, char line[LINE_BYTES])
 void view_summary(const struct view *view, char line[LINE_BYTES])
 {
 	snprintf(line, LINE_BYTES, "kvm statistics - %zu VM%s, %zu descriptor%s",
-		 view->vms, view->vms == 1 ? "" : "s", view->sources,
-		 view->sources == 1 ? "" : "s");
+		 view->vms, plural(view->vms), view->sources,
+		 plural(view->sources));
 	if (view->without)
 		put_more(line, " - %zu more without statistics", view->without);
 	if (*view->guest)

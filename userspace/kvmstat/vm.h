@@ -249,6 +249,8 @@ bool signals_may_wait(int fd);
 void signals_end_at(uint64_t at_ns);
 int signals_write(const sigset_t *while_waiting, int fd, const char *text,
 		  size_t length);
+/* A message, as signals_write. */
+int signals_say(int fd, const char *text);
 /* 0 after this time, or earlier by a signal; -EINTR or -ETIME if no more is to be waited for. */
 int signals_pause(const sigset_t *while_waiting, unsigned int ms);
 const char *write_error_text(int error);

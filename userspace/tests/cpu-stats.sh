@@ -33,6 +33,14 @@ start_demo()
 	done
 }
 
+# Whether it has statistics does not matter here.
+unknown_name()
+{
+	status_is 3 "$kvmstat" cpu-stats --guest "no$guest" 2>"$tap_dir/err"
+	cat "$tap_dir/err"
+	grep -qx "kvmstat: no VM is named no$guest" "$tap_dir/err"
+}
+
 # The vCPU that halts is seen in KVM_RUN, and it is the first.
 finds_the_halting_thread()
 {
@@ -133,7 +141,7 @@ only_cgroup_v2()
 		umount -l /sys/fs/cgroup/cpu,cpuacct 2>/dev/null
 		exec "$@"' sh "$kvmstat" cpu-stats --pid "$demo" --json \
 		>"$tap_dir/host" 2>"$tap_dir/err" &&
-		grep -q 'needs cpuacct of cgroup v1' "$tap_dir/err" &&
+		grep -q 'only the cpuacct controller of cgroup v1 has it' "$tap_dir/err" &&
 		jq -e '.host.cpus == [] and .host.total.params.user >= 0' \
 			"$tap_dir/host"
 }
@@ -285,6 +293,11 @@ if [ "$(id -u)" = 0 ]; then
 	check "the only VM, and a choice" only_vm
 else
 	skip "the only VM, and a choice" "needs root, to be alone"
+fi
+if [ "$(id -u)" = 0 ]; then
+	check "a name that no VM has" unknown_name
+else
+	skip "a name that no VM has" "not root: there are processes that cannot be inspected"
 fi
 check "as text" text_of_cpu_stats
 check "mistakes are named" bad_threads
