@@ -108,6 +108,7 @@ struct vm {
 	bool hidden;		/* filtered out */
 	bool full;		/* that a vCPU has no room was said */
 	bool several;		/* its process has others, which are mixed up with it */
+	bool statistics;	/* it has, or has had, more than devices */
 	struct entry *entries;	/* VM first, vCPUs by number, devices by name */
 	size_t count;
 	/*
@@ -122,12 +123,6 @@ struct vm {
 	unsigned int new_kinds;		/* that it has brought */
 	uint64_t read_errors;
 };
-
-/* Whether it has, or has had, more than devices. */
-static inline bool has_statistics(const struct vm *vm)
-{
-	return vm->count && !*vm->entries[0].device;
-}
 
 #define KEY_BUCKETS	1024
 

@@ -243,6 +243,7 @@ static int add_all_vcpus(struct registry *registry, struct vm *vm,
 	}
 	vm->vcpus = source;
 	vm->vcpus_schema = kind;
+	vm->statistics = true;	/* even if there is no vCPU yet */
 	registry->fds++;
 	ret = add_new(registry, vm, settings, &replaced);
 	if (ret)	/* it stays the caller's */
@@ -413,6 +414,7 @@ static int add_source(struct registry *registry, struct vm *vm,
 	}
 	registry->users[kind]++;
 	registry->fds++;
+	vm->statistics |= !device;
 	vm->devices += device;
 	if (device)
 		vm->device_words = device_words;

@@ -541,6 +541,7 @@ void store_open(struct receiver *receiver, struct inherited *inherited)
 		if (restore.dirty || !store.boxes[i].count)
 			make_anew(receiver->registry, &store.boxes[i]);
 	}
+	receiver_restored(receiver);
 }
 
 void store_close(void)

@@ -251,6 +251,38 @@ static void restored(void **state)
 	free_disks(&disks);
 }
 
+/* What has its own statistics by now, while the store still has what a helper found. */
+static void restored_late(void **state)
+{
+	struct agent *agent = *state;
+	struct disks disks;
+	struct vm *own = NULL, *found;
+
+	SKIP_IN_VALGRIND();
+	NEED_KVM();
+	make_disks(&disks);
+	for (int order = 0; order < 2; order++) {
+		if (order)
+			own = restore(agent, "itself", false, 6);
+		found = restore(agent, "found", true, 7);
+		if (!order)
+			own = restore(agent, "itself", false, 8);
+		for (int i = 0; i < 3; i++) {
+			restore_source(agent, found, disks.fds[i]);
+			restore_source(agent, own, disks.fds[i]);
+		}
+		receiver_restored(&agent->receiver);
+		expect_vm(agent, "key", true, 1, 0);
+		expect(agent, "registered_by=\"vmm\"", 1);
+		assert_int_equal(agent->registry.count, 1);
+		turn(agent);
+		conn_end(&agent->receiver, agent->receiver.conns, "");
+		turn(agent);
+	}
+	assert_int_equal(agent->registry.count, 0);
+	free_disks(&disks);
+}
+
 /* What a helper sends twice is of two VMs of one process. */
 static void several_vms(void **state)
 {
@@ -304,6 +336,7 @@ int main(void)
 		ON_AGENT(two_helpers),
 		ON_AGENT(devices_join),
 		ON_AGENT(restored),
+		ON_AGENT(restored_late),
 		ON_AGENT(several_vms),
 		ON_AGENT(helper_and_vmm),
 	};
