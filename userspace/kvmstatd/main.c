@@ -97,7 +97,7 @@ static void notify_status(const struct registry *registry)
 	char text[96];
 
 	snprintf(text, sizeof(text), "STATUS=%zu VMs, %zu descriptors",
-		 registry->count, registry->fds);
+		 registry_num_vms(registry), registry->fds);
 	notify(text);
 }
 

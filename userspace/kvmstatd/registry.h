@@ -181,7 +181,7 @@ int registry_add(struct registry *registry, struct identity *identity,
 		 struct vm **vm);
 /* Its series vanish; its descriptors are closed by another thread. */
 void registry_remove(struct registry *registry, struct vm *vm);
-/* VMs as they are shown. Under the lock. */
+/* VMs as they are shown. Under the lock, or by the main thread. */
 size_t registry_num_vms(const struct registry *registry);
 int registry_set_filters(struct registry *registry,
 			 const struct filters *filters);

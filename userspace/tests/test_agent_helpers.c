@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../kvmstatd/http.h"
 #include "agent_receiver.h"
 
 /* A helper of what @fds are, as it would find them. */
@@ -81,7 +82,8 @@ static void expect(struct agent *agent, const char *series, size_t count)
 /* The VM @key is there once, with vCPU 0 if @vcpu, and these disks. */
 static void expect_vm(struct agent *agent, const char *key, bool vcpu, int a, int b)
 {
-	char series[128];
+	char series[128], *page;
+	size_t length;
 
 	expect(agent, "\nkvm_vm_info{", 1);
 	expect(agent, "\nkvm_vm_start_time_seconds{", 1);
@@ -95,6 +97,11 @@ static void expect_vm(struct agent *agent, const char *key, bool vcpu, int a, in
 	snprintf(series, sizeof(series), DISK, key, "b");
 	expect(agent, series, b);
 	expect(agent, "\nkvm_block_read_ios_total{", a + b);
+	page = status_page(&agent->registry, &length);
+	assert_non_null(page);
+	assert_int_equal(count_lines(page, "<tr>"), 1);
+	assert_non_null(strstr(page, "<dt>VMs</dt><dd>1</dd>"));
+	free(page);
 }
 
 struct disks {
