@@ -166,6 +166,7 @@ static void stop(struct agent *agent)
 	if (agent->http)
 		http_stop(agent->http);
 	listeners_close(&agent->listeners);
+	store_flush(&agent->registry);
 	close_wait();
 	store_close();
 	if (agent->receiver.cache)

@@ -6,8 +6,10 @@
 
 #include "../common/log.h"
 #include "sources.h"
+#include "store.h"
 
-static struct log_limit device_limit = LOG_LIMIT(20), vcpu_limit = LOG_LIMIT(20);
+static struct log_limit device_limit = LOG_LIMIT(20), vcpu_limit = LOG_LIMIT(20),
+			room_limit = LOG_LIMIT(20);
 static const char too_many[] =
 	"it has as many vCPUs and devices as --max-fds-per-vm allows: raise that, then send SIGHUP";
 
@@ -525,6 +527,7 @@ static void try_waiting(struct registry *registry, struct vm *vm,
 			const struct settings *settings)
 {
 	struct waiting *waiting = vm->waiting;
+	bool changed = false;
 
 	vm->waiting = NULL;
 	for (size_t i = 0; i < waiting->count; i++) {
@@ -539,15 +542,19 @@ static void try_waiting(struct registry *registry, struct vm *vm,
 					 &replaced);
 		if (!ret) {
 			registry->counters.fds_accepted++;
-			log_info("VM \"%s\": %s:%s, which was left out, has room now",
-				 vm->key, kvmstats_source_class(source),
-				 kvmstats_source_device(source));
+			log_limited(&room_limit, LOG_LEVEL_INFO,
+				    "VM \"%s\": %s:%s, which was left out, has room now",
+				    vm->key, kvmstats_source_class(source),
+				    kvmstats_source_device(source));
 		} else if (!wait_for_room(registry, vm, source, ret, settings)) {
 			replaced = source;
 		}
+		changed |= replaced != NULL;
 		close_sources(&replaced, replaced ? 1 : 0, false);
 	}
 	free(waiting);
+	if (changed)
+		store_again(registry, vm);
 }
 
 void registry_try_waiting(struct registry *registry, const struct settings *settings)
@@ -594,8 +601,10 @@ int registry_add_sources(struct registry *registry, struct vm *vm,
 					 settings, &replaced);
 		if (kvmstats_source_scope(sources[i]) == KVMSTATS_SCOPE_DEVICE)
 			before = stop_waiting(registry, vm, sources[i]);
-		if (before)
+		if (before) {
 			to_close[num_to_close++] = before;
+			*changed = true;
+		}
 		if (ret && left_out(vm, sources[i], ret, settings)) {
 			counters->fds_rejected++;
 			if (!wait_for_room(registry, vm, sources[i], ret, settings)) {

@@ -471,6 +471,32 @@ static void schemas_of_a_user(void **state)
 	assert_int_equal(fixture->registry.fds, 0);
 }
 
+static bool replace_one(struct fixture *fixture, struct vm *vm)
+{
+	struct kvmstats_device *device = publish_nth(0, "same");
+	struct kvmstats_source *source = open_device(fixture, device);
+	bool changed;
+
+	kvmstats_device_free(device);
+	assert_int_equal(registry_add_sources(&fixture->registry, vm, &source, 1,
+					      &settings, &changed), 0);
+	return changed;
+}
+
+/* One that waits in the place of another: the store still has that. */
+static void waits_again(void **state)
+{
+	struct fixture *fixture = *state;
+	struct vm *vm = agent_add_vm(&fixture->registry, "v", 1);
+
+	settings.max_devices_per_vm = 1;
+	assert_int_equal(add_many(fixture, vm, 1, 1), 1);
+	assert_false(replace_one(fixture, vm));
+	assert_true(replace_one(fixture, vm));
+	assert_int_equal(vm->waiting->count, 1);
+	agent_remove(&fixture->registry, vm);
+}
+
 /* Together VMs have no more than that, and then honest ones still have theirs. */
 static void schemas_of_all(void **state)
 {
@@ -590,6 +616,7 @@ int main(void)
 		ON_AGENT(too_many_values),
 		ON_AGENT(schemas),
 		ON_AGENT(schemas_of_a_user),
+		ON_AGENT(waits_again),
 		ON_AGENT(schemas_of_all),
 		ON_AGENT(heavy),
 	};
