@@ -498,7 +498,7 @@ static struct kvmstats_source *stop_waiting(struct registry *registry, struct vm
 
 /*
  * What is left out waits until there may be room. Not if the VM has brought too many
- * lists in its life, nor more than as many as it may have.
+ * lists in its life, nor more devices than it may have.
  */
 static bool wait_for_room(struct registry *registry, struct vm *vm,
 			  struct kvmstats_source *source, int error,
@@ -507,8 +507,7 @@ static bool wait_for_room(struct registry *registry, struct vm *vm,
 	struct waiting *waiting = vm->waiting;
 	size_t count = waiting ? waiting->count : 0;
 
-	if (error == -EDQUOT || count >= settings->max_devices_per_vm ||
-	    vm->count + count >= settings->max_fds_per_vm)
+	if (error == -EDQUOT || count >= settings->max_devices_per_vm)
 		return false;
 	/* no lock: besides us only the store looks at it, in this thread */
 	waiting = realloc(waiting, sizeof(*waiting) + (count + 1) * sizeof(source));

@@ -335,6 +335,14 @@ static void left_out(void **state)
 	settings.max_fds_per_vm = vm->count;
 	assert_int_equal(add_device(fixture, vm, device), -ENOSPC);
 	assert_int_equal(vm->count, 2);
+	/* SIGHUP, and another limit */
+	settings.max_fds_per_vm++;
+	receiver_reconsider(&fixture->receiver);
+	registry_try_waiting(&fixture->registry, &settings);
+	assert_int_equal(vm->count, 3);
+	text = text_of(fixture, PROMETHEUS);
+	expect(text, "device=\"n1\"} 0\n", 1);
+	free(text);
 	agent_remove(&fixture->registry, vm);
 	kvmstats_device_free(device);
 	kvmstats_device_free(other);
