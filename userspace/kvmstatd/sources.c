@@ -350,13 +350,43 @@ void vcpus_add_seen(struct registry *registry, const struct settings *settings)
 /* In words of its samples: what 64 disks have, and then half as much again. */
 #define WORDS_PER_DEVICE 512
 
-/* What one VM may make all scrapes carry; @words: with the new one. */
-static bool has_room(const struct vm *vm, size_t words, bool is_new,
-		     const struct settings *settings)
+/* Words of all devices' samples with @source's; *@present: its name has an entry. */
+static size_t device_words_with(const struct registry *registry, const struct vm *vm,
+				const struct kvmstats_source *source, bool *present)
+{
+	struct entry entry = {
+		.vcpu = -1, .class_name = kvmstats_source_class(source),
+		.device = kvmstats_source_device(source),
+	};
+	size_t position = find_entry(vm, &entry, present);
+	size_t words = vm->device_words +
+		       kvmstats_schema_words(kvmstats_source_schema(source));
+	size_t kind;
+
+	if (!*present)
+		return words;
+	kind = vm->entries[position].schema;
+	return words - kvmstats_schema_words(registry->kinds[kind].schema);
+}
+
+/*
+ * What one VM may make all scrapes carry: 0, -E2BIG or -EMFILE. Before its kind is
+ * looked for: one without room must not count as a new one that the VM has brought.
+ */
+static int check_room(const struct registry *registry, const struct vm *vm,
+		      const struct kvmstats_source *source,
+		      const struct settings *settings)
 {
 	unsigned long max = settings->max_devices_per_vm;
+	bool present;
+	size_t words;
 
-	return vm->devices + is_new <= max && words <= max * WORDS_PER_DEVICE;
+	if (!*kvmstats_source_device(source))
+		return 0;
+	words = device_words_with(registry, vm, source, &present);
+	if (vm->devices + !present > max || words > max * WORDS_PER_DEVICE)
+		return -E2BIG;
+	return present || vm->count < settings->max_fds_per_vm ? 0 : -EMFILE;
 }
 
 /*
@@ -375,17 +405,10 @@ static int add_source(struct registry *registry, struct vm *vm,
 		.sched_fd = -1,
 	};
 	bool device = *entry.device, present;
-	size_t words = kvmstats_schema_words(registry->kinds[kind].schema);
+	size_t device_words = device ? device_words_with(registry, vm, source,
+							 &present) : 0;
 	size_t position = find_entry(vm, &entry, &present);
-	size_t device_words = vm->device_words + words;
 
-	if (present) {
-		size_t kind = vm->entries[position].schema;
-
-		device_words -= kvmstats_schema_words(registry->kinds[kind].schema);
-	}
-	if (device && !has_room(vm, device_words, !present, settings))
-		return -E2BIG;
 	if (present) {
 		struct entry *old = &vm->entries[position];
 
@@ -407,7 +430,7 @@ static int add_source(struct registry *registry, struct vm *vm,
 		return 0;
 	}
 	if (vm->count >= settings->max_fds_per_vm)
-		return device ? -EMFILE : -ENOSPC;
+		return -ENOSPC;
 	if (make_labels(vm, &entry))
 		return -ENOMEM;
 	if (insert_entry(vm, position, &entry)) {
@@ -531,11 +554,13 @@ static void try_waiting(struct registry *registry, struct vm *vm,
 	vm->waiting = NULL;
 	for (size_t i = 0; i < waiting->count; i++) {
 		struct kvmstats_source *source = waiting->sources[i], *replaced = NULL;
-		int kind = registry_kind(registry, vm, source, &settings->filters);
-		int ret = kind;
+		int kind, ret = check_room(registry, vm, source, settings);
 
 		registry->num_waiting--;
 		registry->fds--;
+		kind = ret ? ret : registry_kind(registry, vm, source,
+						 &settings->filters);
+		ret = kind;
 		if (kind >= 0)
 			ret = add_locked(registry, vm, source, kind, settings,
 					 &replaced);
@@ -587,9 +612,11 @@ int registry_add_sources(struct registry *registry, struct vm *vm,
 	pthread_mutex_unlock(&registry->lock);
 	for (i = 0; i < count && !ret; i++) {
 		struct kvmstats_source *replaced = NULL, *before = NULL;
-		int kind = registry_kind(registry, vm, sources[i],
-				      &settings->filters);
+		int kind = check_room(registry, vm, sources[i], settings);
 
+		if (!kind)
+			kind = registry_kind(registry, vm, sources[i],
+					     &settings->filters);
 		ret = kind;
 		if (kind >= 0 && kvmstats_source_scope(sources[i]) ==
 				 KVMSTATS_SCOPE_VCPUS)

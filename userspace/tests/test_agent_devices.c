@@ -502,6 +502,8 @@ static void waits_again(void **state)
 	assert_false(replace_one(fixture, vm));
 	assert_true(replace_one(fixture, vm));
 	assert_int_equal(vm->waiting->count, 1);
+	/* and it does not count as one that the VM has brought */
+	assert_int_equal(vm->new_kinds, 1);
 	agent_remove(&fixture->registry, vm);
 }
 
