@@ -583,6 +583,7 @@ static void try_waiting(struct registry *registry, struct vm *vm,
 
 void registry_try_waiting(struct registry *registry, const struct settings *settings)
 {
+	registry_pass_kinds(registry);
 	if (!registry->retry)
 		return;
 	registry->retry = false;

@@ -479,6 +479,36 @@ static void schemas_of_a_user(void **state)
 	assert_int_equal(fixture->registry.fds, 0);
 }
 
+/* What another still has of what one has brought is that one's no more. */
+static void schemas_of_others(void **state)
+{
+	struct fixture *fixture = *state;
+	struct vm *first[2], *other, *late;
+
+	for (int i = 0; i < 2; i++) {
+		first[i] = add_vm_of(fixture, 1000, i);
+		assert_int_equal(add_many(fixture, first[i], 16 * i, 16), 16);
+	}
+	other = add_vm_of(fixture, 1001, 2);
+	assert_int_equal(add_many(fixture, other, 0, 32), 32);
+	late = add_vm_of(fixture, 1000, 3);
+	assert_int_equal(add_many(fixture, late, 100, 1), 0);
+	/* half of them stay their user's */
+	agent_remove(&fixture->registry, first[0]);
+	registry_try_waiting(&fixture->registry, &settings);
+	assert_int_equal(fixture->registry.num_waiting, 0);
+	assert_int_equal(add_many(fixture, late, 101, 15), 15);
+	agent_remove(&fixture->registry, late);
+	late = add_vm_of(fixture, 1000, 4);
+	assert_int_equal(add_many(fixture, late, 200, 16), 16);
+	assert_int_equal(add_many(fixture, add_vm_of(fixture, 1000, 5), 300, 1), 0);
+	/* the other answers for what it has taken over, and may have more of its own */
+	assert_int_equal(add_many(fixture, other, 400, 16), 16);
+	assert_int_equal(add_many(fixture, add_vm_of(fixture, 1001, 6), 500, 1), 0);
+	while (fixture->registry.count)
+		agent_remove(&fixture->registry, fixture->registry.vms[0]);
+}
+
 static bool replace_one(struct fixture *fixture, struct vm *vm)
 {
 	struct kvmstats_device *device = publish_nth(0, "same");
@@ -626,6 +656,7 @@ int main(void)
 		ON_AGENT(too_many_values),
 		ON_AGENT(schemas),
 		ON_AGENT(schemas_of_a_user),
+		ON_AGENT(schemas_of_others),
 		ON_AGENT(waits_again),
 		ON_AGENT(schemas_of_all),
 		ON_AGENT(heavy),
