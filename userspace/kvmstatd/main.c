@@ -97,7 +97,7 @@ static void notify_status(const struct registry *registry)
 	char text[96];
 
 	snprintf(text, sizeof(text), "STATUS=%zu VMs, %zu descriptors",
-		 registry->count, registry->fds);
+		 registry_num_vms(registry), registry->fds);
 	notify(text);
 }
 
@@ -166,6 +166,7 @@ static void stop(struct agent *agent)
 	if (agent->http)
 		http_stop(agent->http);
 	listeners_close(&agent->listeners);
+	store_flush(&agent->registry);
 	close_wait();
 	store_close();
 	if (agent->receiver.cache)

@@ -195,7 +195,7 @@ static struct vm *settle(struct receiver *receiver, struct conn *conn,
 	for (struct conn *c = receiver->conns; c; c = c->next) {
 		if (!same_process(c, conn) || !c->vm)
 			continue;
-		if (conn->on_behalf && (c->on_behalf || has_statistics(c->vm)))
+		if (conn->on_behalf && (c->on_behalf || c->vm->statistics))
 			conn->shadowed = true;
 		else if (conn->on_behalf != c->on_behalf && !c->vm->partner &&
 			 (!partner || same_vm(c->vm, conn)))
@@ -309,7 +309,7 @@ static enum reject take_message(struct receiver *receiver, struct conn *conn,
 	if (!reason && count && !conn->vm && !conn->shadowed)
 		reason = enter_vm(receiver, conn, statistics);
 	else if (!reason && conn->vm && statistics && !conn->on_behalf &&
-		 !has_statistics(conn->vm))
+		 !conn->vm->statistics)
 		drop_helpers(receiver, conn);
 	if (reason || !conn->vm) {
 		close_sources(sources, count, false);
@@ -483,6 +483,14 @@ struct vm *receiver_restore(struct receiver *receiver,
 	conn->vm->serial = serial;
 	conn->vm->pidfd = pidfd;
 	return conn->vm;
+}
+
+void receiver_restored(struct receiver *receiver)
+{
+	for (struct conn *conn = receiver->conns; conn; conn = conn->next)
+		if (conn->vm && !conn->on_behalf && conn->vm->partner &&
+		    conn->vm->statistics)
+			drop_helpers(receiver, conn);
 }
 
 /* True for the signals' descriptor, which is not ours. */

@@ -62,6 +62,11 @@ int receiver_watch(struct receiver *receiver, struct watch *watch);
 struct vm *receiver_restore(struct receiver *receiver,
 			    struct identity *identity, const char *key,
 			    uint64_t serial, int pidfd);
+/*
+ * All that the store had has been restored: what it still had of a helper, although
+ * the VMM has registered that itself since, goes. Before the first scrape.
+ */
+void receiver_restored(struct receiver *receiver);
 /* The limits may have changed: whoever was refused for one is to try again. */
 void receiver_reconsider(struct receiver *receiver);
 /* One turn of at most @timeout_ms; true if the signals' descriptor is readable. */

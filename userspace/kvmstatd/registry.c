@@ -212,7 +212,7 @@ static int free_kind(const struct registry *registry, enum kvmstats_scope scope,
 }
 
 /* Of what a helper has found: the process's, not the helper's. */
-static uid_t owner_of(const struct vm *vm)
+static uid_t find_owner(const struct vm *vm)
 {
 	uid_t uid = vm->identity.uid;
 	char path[32], line[256];
@@ -230,10 +230,63 @@ static uid_t owner_of(const struct vm *vm)
 	return uid;
 }
 
+/* Each device that waits asks, each second. */
+static uid_t owner_of(struct vm *vm)
+{
+	if (!vm->owner_known)
+		vm->owner = find_owner(vm);
+	vm->owner_known = true;
+	return vm->owner;
+}
+
 void registry_leave_kind(struct registry *registry, size_t kind)
 {
-	if (!--registry->users[kind])
+	if (!--registry->users[kind]) {
 		registry->retry = true;
+	} else if (registry->kinds[kind].scope == KVMSTATS_SCOPE_DEVICE) {
+		registry->kind_left[kind] = true;
+		registry->any_left = true;
+	}
+}
+
+/* Each kind that someone has left: another who has it, unless its user still does. */
+static void find_heirs(struct registry *registry, bool *has_heir, uid_t *heirs)
+{
+	for (size_t i = 0; i < registry->count; i++) {
+		struct vm *vm = registry->vms[i];
+
+		/* devices are behind all others */
+		for (size_t j = vm->count; j-- > 0 && *vm->entries[j].device;) {
+			size_t kind = vm->entries[j].schema;
+
+			if (!registry->kind_left[kind])
+				continue;
+			has_heir[kind] = true;
+			heirs[kind] = owner_of(vm);
+			if (heirs[kind] == registry->kind_uids[kind])
+				registry->kind_left[kind] = false;
+		}
+	}
+}
+
+void registry_pass_kinds(struct registry *registry)
+{
+	bool has_heir[MAX_SCHEMAS] = { false };
+	uid_t heirs[MAX_SCHEMAS];
+
+	if (!registry->any_left)
+		return;
+	registry->any_left = false;
+	find_heirs(registry, has_heir, heirs);
+	for (size_t i = registry->reserved; i < registry->num_kinds; i++) {
+		if (!registry->kind_left[i])
+			continue;
+		registry->kind_left[i] = false;
+		if (!has_heir[i])
+			continue;
+		registry->kind_uids[i] = heirs[i];
+		registry->retry = true;
+	}
 }
 
 int registry_kind(struct registry *registry, struct vm *vm,
@@ -278,6 +331,7 @@ int registry_kind(struct registry *registry, struct vm *vm,
 		return ret;
 	}
 	registry->kind_uids[place] = uid;
+	registry->kind_left[place] = false;
 	kvmstats_schema_ref(kind.schema);
 	if ((size_t)place < count)
 		kvmstats_schema_unref(before.schema);

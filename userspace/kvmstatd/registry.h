@@ -108,6 +108,7 @@ struct vm {
 	bool hidden;		/* filtered out */
 	bool full;		/* that a vCPU has no room was said */
 	bool several;		/* its process has others, which are mixed up with it */
+	bool statistics;	/* it has, or has had, more than devices */
 	struct entry *entries;	/* VM first, vCPUs by number, devices by name */
 	size_t count;
 	/*
@@ -120,14 +121,11 @@ struct vm {
 	atomic_bool more_vcpus;
 	size_t devices, device_words;	/* of them, and of their samples */
 	unsigned int new_kinds;		/* that it has brought */
+	/* whose quota they count against; by the main thread, when it is first asked */
+	uid_t owner;
+	bool owner_known;
 	uint64_t read_errors;
 };
-
-/* Whether it has, or has had, more than devices. */
-static inline bool has_statistics(const struct vm *vm)
-{
-	return vm->count && !*vm->entries[0].device;
-}
 
 #define KEY_BUCKETS	1024
 
@@ -141,7 +139,9 @@ struct registry {
 	/* written by the main thread only */
 	struct source_kind kinds[MAX_SCHEMAS];
 	size_t users[MAX_SCHEMAS];	/* entries of it, and one if it stays */
-	uid_t kind_uids[MAX_SCHEMAS];	/* whose VM brought it */
+	uid_t kind_uids[MAX_SCHEMAS];	/* against whose quota it counts: who brought it */
+	bool kind_left[MAX_SCHEMAS];	/* an entry less has it, maybe its user's last */
+	bool any_left;
 	bool retry;			/* there may be room for what waits */
 	_Atomic size_t num_kinds, reserved, num_waiting;
 	struct plan *plan;
@@ -186,7 +186,7 @@ int registry_add(struct registry *registry, struct identity *identity,
 		 struct vm **vm);
 /* Its series vanish; its descriptors are closed by another thread. */
 void registry_remove(struct registry *registry, struct vm *vm);
-/* VMs as they are shown. Under the lock. */
+/* VMs as they are shown. Under the lock, or by the main thread. */
 size_t registry_num_vms(const struct registry *registry);
 int registry_set_filters(struct registry *registry,
 			 const struct filters *filters);
@@ -208,6 +208,8 @@ int registry_kind(struct registry *registry, struct vm *vm,
 
 /* An entry less has that kind. */
 void registry_leave_kind(struct registry *registry, size_t kind);
+/* A user no VM of whom has a kind any more does not answer for it: others do who have it. */
+void registry_pass_kinds(struct registry *registry);
 
 /* Takes over both arguments, on failure too. */
 struct vm *vm_new(struct identity *identity, char *key);

@@ -217,7 +217,7 @@ static void take_results(struct pass *pass)
 					pass->reads[next].sample);
 			next++;
 		}
-		if (vm->partner && !vm->identity.on_behalf)
+		if (vm->partner && !vm->identity.on_behalf && !vm->statistics)
 			scrape->joined[scrape->num_joined++] = vm_ref(vm);
 		else if (vm->info.bytes)
 			scrape->vms[scrape->num_vms++] = vm_ref(vm);

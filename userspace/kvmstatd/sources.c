@@ -6,8 +6,10 @@
 
 #include "../common/log.h"
 #include "sources.h"
+#include "store.h"
 
-static struct log_limit device_limit = LOG_LIMIT(20), vcpu_limit = LOG_LIMIT(20);
+static struct log_limit device_limit = LOG_LIMIT(20), vcpu_limit = LOG_LIMIT(20),
+			room_limit = LOG_LIMIT(20);
 static const char too_many[] =
 	"it has as many vCPUs and devices as --max-fds-per-vm allows: raise that, then send SIGHUP";
 
@@ -243,6 +245,7 @@ static int add_all_vcpus(struct registry *registry, struct vm *vm,
 	}
 	vm->vcpus = source;
 	vm->vcpus_schema = kind;
+	vm->statistics = true;	/* even if there is no vCPU yet */
 	registry->fds++;
 	ret = add_new(registry, vm, settings, &replaced);
 	if (ret)	/* it stays the caller's */
@@ -347,13 +350,43 @@ void vcpus_add_seen(struct registry *registry, const struct settings *settings)
 /* In words of its samples: what 64 disks have, and then half as much again. */
 #define WORDS_PER_DEVICE 512
 
-/* What one VM may make all scrapes carry; @words: with the new one. */
-static bool has_room(const struct vm *vm, size_t words, bool is_new,
-		     const struct settings *settings)
+/* Words of all devices' samples with @source's; *@present: its name has an entry. */
+static size_t device_words_with(const struct registry *registry, const struct vm *vm,
+				const struct kvmstats_source *source, bool *present)
+{
+	struct entry entry = {
+		.vcpu = -1, .class_name = kvmstats_source_class(source),
+		.device = kvmstats_source_device(source),
+	};
+	size_t position = find_entry(vm, &entry, present);
+	size_t words = vm->device_words +
+		       kvmstats_schema_words(kvmstats_source_schema(source));
+	size_t kind;
+
+	if (!*present)
+		return words;
+	kind = vm->entries[position].schema;
+	return words - kvmstats_schema_words(registry->kinds[kind].schema);
+}
+
+/*
+ * What one VM may make all scrapes carry: 0, -E2BIG or -EMFILE. Before its kind is
+ * looked for: one without room must not count as a new one that the VM has brought.
+ */
+static int check_room(const struct registry *registry, const struct vm *vm,
+		      const struct kvmstats_source *source,
+		      const struct settings *settings)
 {
 	unsigned long max = settings->max_devices_per_vm;
+	bool present;
+	size_t words;
 
-	return vm->devices + is_new <= max && words <= max * WORDS_PER_DEVICE;
+	if (!*kvmstats_source_device(source))
+		return 0;
+	words = device_words_with(registry, vm, source, &present);
+	if (vm->devices + !present > max || words > max * WORDS_PER_DEVICE)
+		return -E2BIG;
+	return present || vm->count < settings->max_fds_per_vm ? 0 : -EMFILE;
 }
 
 /*
@@ -372,17 +405,10 @@ static int add_source(struct registry *registry, struct vm *vm,
 		.sched_fd = -1,
 	};
 	bool device = *entry.device, present;
-	size_t words = kvmstats_schema_words(registry->kinds[kind].schema);
+	size_t device_words = device ? device_words_with(registry, vm, source,
+							 &present) : 0;
 	size_t position = find_entry(vm, &entry, &present);
-	size_t device_words = vm->device_words + words;
 
-	if (present) {
-		size_t kind = vm->entries[position].schema;
-
-		device_words -= kvmstats_schema_words(registry->kinds[kind].schema);
-	}
-	if (device && !has_room(vm, device_words, !present, settings))
-		return -E2BIG;
 	if (present) {
 		struct entry *old = &vm->entries[position];
 
@@ -404,7 +430,7 @@ static int add_source(struct registry *registry, struct vm *vm,
 		return 0;
 	}
 	if (vm->count >= settings->max_fds_per_vm)
-		return device ? -EMFILE : -ENOSPC;
+		return -ENOSPC;
 	if (make_labels(vm, &entry))
 		return -ENOMEM;
 	if (insert_entry(vm, position, &entry)) {
@@ -413,6 +439,7 @@ static int add_source(struct registry *registry, struct vm *vm,
 	}
 	registry->users[kind]++;
 	registry->fds++;
+	vm->statistics |= !device;
 	vm->devices += device;
 	if (device)
 		vm->device_words = device_words;
@@ -494,7 +521,7 @@ static struct kvmstats_source *stop_waiting(struct registry *registry, struct vm
 
 /*
  * What is left out waits until there may be room. Not if the VM has brought too many
- * lists in its life, nor more than as many as it may have.
+ * lists in its life, nor more devices than it may have.
  */
 static bool wait_for_room(struct registry *registry, struct vm *vm,
 			  struct kvmstats_source *source, int error,
@@ -503,8 +530,7 @@ static bool wait_for_room(struct registry *registry, struct vm *vm,
 	struct waiting *waiting = vm->waiting;
 	size_t count = waiting ? waiting->count : 0;
 
-	if (error == -EDQUOT || count >= settings->max_devices_per_vm ||
-	    vm->count + count >= settings->max_fds_per_vm)
+	if (error == -EDQUOT || count >= settings->max_devices_per_vm)
 		return false;
 	/* no lock: besides us only the store looks at it, in this thread */
 	waiting = realloc(waiting, sizeof(*waiting) + (count + 1) * sizeof(source));
@@ -523,33 +549,41 @@ static void try_waiting(struct registry *registry, struct vm *vm,
 			const struct settings *settings)
 {
 	struct waiting *waiting = vm->waiting;
+	bool changed = false;
 
 	vm->waiting = NULL;
 	for (size_t i = 0; i < waiting->count; i++) {
 		struct kvmstats_source *source = waiting->sources[i], *replaced = NULL;
-		int kind = registry_kind(registry, vm, source, &settings->filters);
-		int ret = kind;
+		int kind, ret = check_room(registry, vm, source, settings);
 
 		registry->num_waiting--;
 		registry->fds--;
+		kind = ret ? ret : registry_kind(registry, vm, source,
+						 &settings->filters);
+		ret = kind;
 		if (kind >= 0)
 			ret = add_locked(registry, vm, source, kind, settings,
 					 &replaced);
 		if (!ret) {
 			registry->counters.fds_accepted++;
-			log_info("VM \"%s\": %s:%s, which was left out, has room now",
-				 vm->key, kvmstats_source_class(source),
-				 kvmstats_source_device(source));
+			log_limited(&room_limit, LOG_LEVEL_INFO,
+				    "VM \"%s\": %s:%s, which was left out, has room now",
+				    vm->key, kvmstats_source_class(source),
+				    kvmstats_source_device(source));
 		} else if (!wait_for_room(registry, vm, source, ret, settings)) {
 			replaced = source;
 		}
+		changed |= replaced != NULL;
 		close_sources(&replaced, replaced ? 1 : 0, false);
 	}
 	free(waiting);
+	if (changed)
+		store_again(registry, vm);
 }
 
 void registry_try_waiting(struct registry *registry, const struct settings *settings)
 {
+	registry_pass_kinds(registry);
 	if (!registry->retry)
 		return;
 	registry->retry = false;
@@ -579,9 +613,11 @@ int registry_add_sources(struct registry *registry, struct vm *vm,
 	pthread_mutex_unlock(&registry->lock);
 	for (i = 0; i < count && !ret; i++) {
 		struct kvmstats_source *replaced = NULL, *before = NULL;
-		int kind = registry_kind(registry, vm, sources[i],
-				      &settings->filters);
+		int kind = check_room(registry, vm, sources[i], settings);
 
+		if (!kind)
+			kind = registry_kind(registry, vm, sources[i],
+					     &settings->filters);
 		ret = kind;
 		if (kind >= 0 && kvmstats_source_scope(sources[i]) ==
 				 KVMSTATS_SCOPE_VCPUS)
@@ -592,8 +628,10 @@ int registry_add_sources(struct registry *registry, struct vm *vm,
 					 settings, &replaced);
 		if (kvmstats_source_scope(sources[i]) == KVMSTATS_SCOPE_DEVICE)
 			before = stop_waiting(registry, vm, sources[i]);
-		if (before)
+		if (before) {
 			to_close[num_to_close++] = before;
+			*changed = true;
+		}
 		if (ret && left_out(vm, sources[i], ret, settings)) {
 			counters->fds_rejected++;
 			if (!wait_for_room(registry, vm, sources[i], ret, settings)) {

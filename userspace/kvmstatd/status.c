@@ -161,8 +161,21 @@ static void put_user(FILE *out, uid_t uid)
 	fputs("</td>", out);
 }
 
+/* With those of its partner, but of a device that both have the one that is shown. */
+static size_t count_entries(const struct vm *vm)
+{
+	size_t count = vm->count + (vm->partner ? vm->partner->count : 0);
+
+	for (size_t i = 0; i < vm->count; i++)
+		count -= vm->entries[i].covered;
+	return count;
+}
+
 static void put_vm(FILE *out, const struct vm *vm)
 {
+	uint64_t errors = vm->read_errors +
+			  (vm->partner ? vm->partner->read_errors : 0);
+
 	fputs("<tr>", out);
 	put_text(out, 0, vm->key);
 	put_text(out, 1, vm->identity.uuid);
@@ -171,9 +184,9 @@ static void put_vm(FILE *out, const struct vm *vm)
 	put_user(out, vm->identity.uid);
 	put_text(out, 4, vm->identity.on_behalf ? "helper" : "VMM");
 	begin_cell(out, 5);
-	fprintf(out, "%zu</td>", vm->count);
+	fprintf(out, "%zu</td>", count_entries(vm));
 	begin_cell(out, 6);
-	fprintf(out, "%ju</td>", (uintmax_t)vm->read_errors);
+	fprintf(out, "%ju</td>", (uintmax_t)errors);
 	begin_cell(out, 7);
 	put_age(out, vm->since_ns);
 	fputs("</td></tr>\n", out);
@@ -181,8 +194,7 @@ static void put_vm(FILE *out, const struct vm *vm)
 
 static void put_vms(FILE *out, const struct registry *registry)
 {
-	size_t shown = registry->count < MAX_SHOWN ? registry->count :
-		       MAX_SHOWN;
+	size_t count = registry_num_vms(registry), shown = 0;
 
 	if (!registry->count) {
 		fputs("<p>No VM is registered.</p>\n", out);
@@ -193,12 +205,15 @@ static void put_vms(FILE *out, const struct registry *registry)
 		fprintf(out, "<th%s>%s</th>", is_number(i) ? " class=\"n\"" : "",
 			headings[i]);
 	fputs("</tr>\n", out);
-	for (size_t i = 0; i < shown; i++)
+	for (size_t i = 0; i < registry->count && shown < MAX_SHOWN; i++) {
+		if (registry->vms[i]->partner && !registry->vms[i]->identity.on_behalf)
+			continue;
 		put_vm(out, registry->vms[i]);
+		shown++;
+	}
 	fputs("</table>\n", out);
-	if (shown < registry->count)
-		fprintf(out, "<p>%zu more are not shown.</p>\n",
-			registry->count - shown);
+	if (shown < count)
+		fprintf(out, "<p>%zu more are not shown.</p>\n", count - shown);
 }
 
 char *status_page(struct registry *registry, size_t *length)

@@ -27,7 +27,7 @@ struct box {
 	unsigned int generation;	/* of its name, which is new each time */
 	struct vm **vms;
 	size_t count, room;
-	/* It still has VMs that have ended; their sources are closed after it. */
+	/* It still has VMs that have ended, whose sources are closed after it, or others. */
 	bool stale;
 	struct kvmstats_source **ended;
 	size_t num_ended;
@@ -348,10 +348,13 @@ bool store_add(struct registry *registry, struct vm *vm,
 	return ret == -EAGAIN;
 }
 
+/* A VM may want it with each message: systemd is not told more often than at other times. */
 void store_again(struct registry *registry, struct vm *vm)
 {
-	if (vm->box)
+	if (vm->box && may_renew())
 		make_anew(registry, vm->box);
+	else if (vm->box)
+		vm->box->stale = true;
 }
 
 void store_forget(struct registry *registry, struct vm *vm,
@@ -395,6 +398,13 @@ int store_renew(struct registry *registry, int otherwise_ms)
 		store.next = (store.next + 1) % MAX_BOXES;
 	}
 	return otherwise_ms;
+}
+
+void store_flush(struct registry *registry)
+{
+	for (int i = 0; i < MAX_BOXES && store.open; i++)
+		if (store.boxes[i].stale)
+			make_anew(registry, &store.boxes[i]);
 }
 
 void store_wait(void)
@@ -541,6 +551,7 @@ void store_open(struct receiver *receiver, struct inherited *inherited)
 		if (restore.dirty || !store.boxes[i].count)
 			make_anew(receiver->registry, &store.boxes[i]);
 	}
+	receiver_restored(receiver);
 }
 
 void store_close(void)

@@ -335,6 +335,14 @@ static void left_out(void **state)
 	settings.max_fds_per_vm = vm->count;
 	assert_int_equal(add_device(fixture, vm, device), -ENOSPC);
 	assert_int_equal(vm->count, 2);
+	/* SIGHUP, and another limit */
+	settings.max_fds_per_vm++;
+	receiver_reconsider(&fixture->receiver);
+	registry_try_waiting(&fixture->registry, &settings);
+	assert_int_equal(vm->count, 3);
+	text = text_of(fixture, PROMETHEUS);
+	expect(text, "device=\"n1\"} 0\n", 1);
+	free(text);
 	agent_remove(&fixture->registry, vm);
 	kvmstats_device_free(device);
 	kvmstats_device_free(other);
@@ -471,6 +479,64 @@ static void schemas_of_a_user(void **state)
 	assert_int_equal(fixture->registry.fds, 0);
 }
 
+/* What another still has of what one has brought is that one's no more. */
+static void schemas_of_others(void **state)
+{
+	struct fixture *fixture = *state;
+	struct vm *first[2], *other, *late;
+
+	for (int i = 0; i < 2; i++) {
+		first[i] = add_vm_of(fixture, 1000, i);
+		assert_int_equal(add_many(fixture, first[i], 16 * i, 16), 16);
+	}
+	other = add_vm_of(fixture, 1001, 2);
+	assert_int_equal(add_many(fixture, other, 0, 32), 32);
+	late = add_vm_of(fixture, 1000, 3);
+	assert_int_equal(add_many(fixture, late, 100, 1), 0);
+	/* half of them stay their user's */
+	agent_remove(&fixture->registry, first[0]);
+	registry_try_waiting(&fixture->registry, &settings);
+	assert_int_equal(fixture->registry.num_waiting, 0);
+	assert_int_equal(add_many(fixture, late, 101, 15), 15);
+	agent_remove(&fixture->registry, late);
+	late = add_vm_of(fixture, 1000, 4);
+	assert_int_equal(add_many(fixture, late, 200, 16), 16);
+	assert_int_equal(add_many(fixture, add_vm_of(fixture, 1000, 5), 300, 1), 0);
+	/* the other answers for what it has taken over, and may have more of its own */
+	assert_int_equal(add_many(fixture, other, 400, 16), 16);
+	assert_int_equal(add_many(fixture, add_vm_of(fixture, 1001, 6), 500, 1), 0);
+	while (fixture->registry.count)
+		agent_remove(&fixture->registry, fixture->registry.vms[0]);
+}
+
+static bool replace_one(struct fixture *fixture, struct vm *vm)
+{
+	struct kvmstats_device *device = publish_nth(0, "same");
+	struct kvmstats_source *source = open_device(fixture, device);
+	bool changed;
+
+	kvmstats_device_free(device);
+	assert_int_equal(registry_add_sources(&fixture->registry, vm, &source, 1,
+					      &settings, &changed), 0);
+	return changed;
+}
+
+/* One that waits in the place of another: the store still has that. */
+static void waits_again(void **state)
+{
+	struct fixture *fixture = *state;
+	struct vm *vm = agent_add_vm(&fixture->registry, "v", 1);
+
+	settings.max_devices_per_vm = 1;
+	assert_int_equal(add_many(fixture, vm, 1, 1), 1);
+	assert_false(replace_one(fixture, vm));
+	assert_true(replace_one(fixture, vm));
+	assert_int_equal(vm->waiting->count, 1);
+	/* and it does not count as one that the VM has brought */
+	assert_int_equal(vm->new_kinds, 1);
+	agent_remove(&fixture->registry, vm);
+}
+
 /* Together VMs have no more than that, and then honest ones still have theirs. */
 static void schemas_of_all(void **state)
 {
@@ -590,6 +656,8 @@ int main(void)
 		ON_AGENT(too_many_values),
 		ON_AGENT(schemas),
 		ON_AGENT(schemas_of_a_user),
+		ON_AGENT(schemas_of_others),
+		ON_AGENT(waits_again),
 		ON_AGENT(schemas_of_all),
 		ON_AGENT(heavy),
 	};

@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../kvmstatd/http.h"
 #include "agent_receiver.h"
 
 /* A helper of what @fds are, as it would find them. */
@@ -81,7 +82,8 @@ static void expect(struct agent *agent, const char *series, size_t count)
 /* The VM @key is there once, with vCPU 0 if @vcpu, and these disks. */
 static void expect_vm(struct agent *agent, const char *key, bool vcpu, int a, int b)
 {
-	char series[128];
+	char series[128], *page;
+	size_t length;
 
 	expect(agent, "\nkvm_vm_info{", 1);
 	expect(agent, "\nkvm_vm_start_time_seconds{", 1);
@@ -95,6 +97,11 @@ static void expect_vm(struct agent *agent, const char *key, bool vcpu, int a, in
 	snprintf(series, sizeof(series), DISK, key, "b");
 	expect(agent, series, b);
 	expect(agent, "\nkvm_block_read_ios_total{", a + b);
+	page = status_page(&agent->registry, &length);
+	assert_non_null(page);
+	assert_int_equal(count_lines(page, "<tr>"), 1);
+	assert_non_null(strstr(page, "<dt>VMs</dt><dd>1</dd>"));
+	free(page);
 }
 
 struct disks {
@@ -251,6 +258,38 @@ static void restored(void **state)
 	free_disks(&disks);
 }
 
+/* What has its own statistics by now, while the store still has what a helper found. */
+static void restored_late(void **state)
+{
+	struct agent *agent = *state;
+	struct disks disks;
+	struct vm *own = NULL, *found;
+
+	SKIP_IN_VALGRIND();
+	NEED_KVM();
+	make_disks(&disks);
+	for (int order = 0; order < 2; order++) {
+		if (order)
+			own = restore(agent, "itself", false, 6);
+		found = restore(agent, "found", true, 7);
+		if (!order)
+			own = restore(agent, "itself", false, 8);
+		for (int i = 0; i < 3; i++) {
+			restore_source(agent, found, disks.fds[i]);
+			restore_source(agent, own, disks.fds[i]);
+		}
+		receiver_restored(&agent->receiver);
+		expect_vm(agent, "key", true, 1, 0);
+		expect(agent, "registered_by=\"vmm\"", 1);
+		assert_int_equal(agent->registry.count, 1);
+		turn(agent);
+		conn_end(&agent->receiver, agent->receiver.conns, "");
+		turn(agent);
+	}
+	assert_int_equal(agent->registry.count, 0);
+	free_disks(&disks);
+}
+
 /* What a helper sends twice is of two VMs of one process. */
 static void several_vms(void **state)
 {
@@ -304,6 +343,7 @@ int main(void)
 		ON_AGENT(two_helpers),
 		ON_AGENT(devices_join),
 		ON_AGENT(restored),
+		ON_AGENT(restored_late),
 		ON_AGENT(several_vms),
 		ON_AGENT(helper_and_vmm),
 	};

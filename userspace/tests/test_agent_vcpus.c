@@ -235,6 +235,17 @@ static void no_room(void **state)
 	free(text);
 }
 
+/* It is no VM with devices alone, which would join what a helper has found. */
+static void no_vcpu_yet(void **state)
+{
+	struct fixture *fixture = *state;
+
+	assert_int_equal(ftruncate(kvmstats_source_fd(fixture->all), IMAGE_DATA_AT), 0);
+	assert_int_equal(add_all(fixture), 0);
+	assert_int_equal(fixture->vm->count, 0);
+	assert_true(fixture->vm->statistics);
+}
+
 static void lost(void **state)
 {
 	struct fixture *fixture = *state;
@@ -304,6 +315,7 @@ int main(void)
 		ON_REGISTRY(one_message),
 		ON_REGISTRY(new_vcpu),
 		ON_REGISTRY(no_room),
+		ON_REGISTRY(no_vcpu_yet),
 		ON_REGISTRY(lost),
 		ON_REGISTRY(mixed),
 	};
