@@ -8,8 +8,7 @@
 #include "sources.h"
 #include "store.h"
 
-static struct log_limit device_limit = LOG_LIMIT(20), vcpu_limit = LOG_LIMIT(20),
-			room_limit = LOG_LIMIT(20);
+static struct log_limit vcpu_limit = LOG_LIMIT(20), room_limit = LOG_LIMIT(20);
 static const char too_many[] =
 	"it has as many vCPUs and devices as --max-fds-per-vm allows: raise that, then send SIGHUP";
 
@@ -459,89 +458,6 @@ static int add_locked(struct registry *registry, struct vm *vm,
 		vm_cover(vm->identity.on_behalf ? vm : vm->partner);
 	unlock(registry);
 	return ret;
-}
-
-/* Whether a device is left out for @error, and nothing else is. */
-static bool left_out(const struct vm *vm, const struct kvmstats_source *source,
-		     int error, const struct settings *settings)
-{
-	const char *device = kvmstats_source_device(source), *who = "the VM has", *what;
-	unsigned long limit;
-
-	switch (*device ? error : 0) {
-	case -E2BIG:
-		what = "more or larger devices than --max-devices-per-vm allows";
-		limit = settings->max_devices_per_vm;
-		break;
-	case -EMFILE:
-		what = "as many vCPUs and devices as --max-fds-per-vm allows";
-		limit = settings->max_fds_per_vm;
-		break;
-	case -EDQUOT:
-		what = "brought as many different lists of statistics as one VM may";
-		limit = KINDS_PER_VM;
-		break;
-	case -EUSERS:
-		who = "the VMs of its user have";
-		what = "devices with as many different lists of statistics as one user may";
-		limit = KINDS_PER_UID;
-		break;
-	case -ENOSPC:
-		who = "all VMs together have";
-		what = "devices with as many different lists of statistics as they may";
-		limit = MAX_PUBLISHED;
-		break;
-	default:
-		return false;
-	}
-	log_limited(&device_limit, LOG_LEVEL_WARNING,
-		    "VM \"%s\": %s:%s is left out: %s %s (%lu)", vm->key,
-		    kvmstats_source_class(source), device, who, what, limit);
-	return true;
-}
-
-/* Takes what waits under the name of @source off the list; the caller closes it. */
-static struct kvmstats_source *stop_waiting(struct registry *registry, struct vm *vm,
-					    const struct kvmstats_source *source)
-{
-	struct waiting *waiting = vm->waiting;
-
-	for (size_t i = 0; waiting && i < waiting->count; i++) {
-		struct kvmstats_source *old = waiting->sources[i];
-
-		if (kvmstats_source_compare(old, source))
-			continue;
-		waiting->sources[i] = waiting->sources[--waiting->count];
-		registry->num_waiting--;
-		registry->fds--;
-		return old;
-	}
-	return NULL;
-}
-
-/*
- * What is left out waits until there may be room. Not if the VM has brought too many
- * lists in its life, nor more devices than it may have.
- */
-static bool wait_for_room(struct registry *registry, struct vm *vm,
-			  struct kvmstats_source *source, int error,
-			  const struct settings *settings)
-{
-	struct waiting *waiting = vm->waiting;
-	size_t count = waiting ? waiting->count : 0;
-
-	if (error == -EDQUOT || count >= settings->max_devices_per_vm)
-		return false;
-	/* no lock: besides us only the store looks at it, in this thread */
-	waiting = realloc(waiting, sizeof(*waiting) + (count + 1) * sizeof(source));
-	if (!waiting)
-		return false;
-	waiting->count = count + 1;
-	waiting->sources[count] = source;
-	vm->waiting = waiting;
-	registry->num_waiting++;
-	registry->fds++;
-	return true;
 }
 
 /* One that waited is no news. */

@@ -28,6 +28,22 @@ int vcpus_drop_single(struct registry *registry, struct vm *vm,
 		      const struct settings *settings);
 /* What was left out is tried again if something has ended, or the limits are others. */
 void registry_try_waiting(struct registry *registry, const struct settings *settings);
+
+/* waiting.c */
+/* Whether a device is left out for @error, and nothing else is. */
+bool left_out(const struct vm *vm, const struct kvmstats_source *source, int error,
+	      const struct settings *settings);
+/*
+ * What is left out waits until there may be room. Not if the VM has brought too many
+ * lists in its life, nor more devices than it may have.
+ */
+bool wait_for_room(struct registry *registry, struct vm *vm,
+		   struct kvmstats_source *source, int error,
+		   const struct settings *settings);
+/* Takes what waits under the name of @source off the list; the caller closes it. */
+struct kvmstats_source *stop_waiting(struct registry *registry, struct vm *vm,
+				     const struct kvmstats_source *source);
+
 /* A helper's VM may have another partner, or one with other devices. Under the lock. */
 void vm_cover(struct vm *vm);
 /* The vCPUs that a scrape has seen and that have no entries yet. */

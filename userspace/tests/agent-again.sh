@@ -297,8 +297,8 @@ systemd_is_spared()
 
 	kept=$(replace_often 1000 2>>"$tap_dir/vmm")
 	# 16 at once, then one each 25 ms, and one at the end
-	[ -n "$kept" ] && [ "$kept" -le $((17 + (SECONDS - start + 1) * 40)) ] ||
-		{ echo "kept $kept times"; return 1; }
+	echo "kept $kept times"
+	[ -n "$kept" ] && [ "$kept" -le $((17 + (SECONDS - start + 1) * 40)) ]
 }
 
 # shellcheck disable=SC2046,SC2064 # numbers
