@@ -489,7 +489,7 @@ static void try_waiting(struct registry *registry, struct vm *vm,
 		} else if (!wait_for_room(registry, vm, source, ret, settings)) {
 			replaced = source;
 		}
-		changed |= replaced != NULL;
+		changed = changed || replaced;
 		close_sources(&replaced, replaced ? 1 : 0, false);
 	}
 	free(waiting);
