@@ -28,6 +28,8 @@ static int open_lock(const char *name, struct stat *st)
 		      0600);
 	int error = errno;
 
+	if (fd < 0 && (error == EMFILE || error == ENFILE || error == ENOMEM))
+		return -error;
 	if (fd < 0)	/* what is there cannot be opened, or nothing can be made */
 		return lstat(name, st) ? -error : -ENOLCK;
 	if (!fstat(fd, st) && S_ISREG(st->st_mode) && st->st_uid == geteuid() &&

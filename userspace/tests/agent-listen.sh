@@ -200,11 +200,11 @@ locks()
 	# what somebody puts in the lock's place is not followed, and not removed
 	echo precious >"$tap_dir/target"
 	ln -s "$tap_dir/target" "$at.lock"
-	refused_for "$at.lock, is taken" && [ "$(cat "$tap_dir/target")" = precious ] &&
+	refused_for "$at.lock, is no file of this user" && [ "$(cat "$tap_dir/target")" = precious ] &&
 		[ -L "$at.lock" ] || return 1
 	rm "$at.lock"
 	install -o 65534 -g 65534 -m 666 /dev/null "$at.lock"
-	refused_for "$at.lock, is taken" && [ -e "$at.lock" ] || return 1
+	refused_for "$at.lock, is no file of this user" && [ -e "$at.lock" ] || return 1
 	rm "$at.lock"
 	# one of our own, by whichever way to the directory
 	ln -s "$dir" "$tap_dir/way"

@@ -219,6 +219,16 @@ static void restore_source(struct agent *agent, struct vm *vm, int fd)
 	assert_int_equal(agent_add(&agent->registry, vm, source, &settings), 0);
 }
 
+static void restore_both(struct agent *agent, bool own_first, struct vm **found,
+			 struct vm **own)
+{
+	if (own_first)
+		*own = restore(agent, "itself", false, 6);
+	*found = restore(agent, "found", true, 7);
+	if (!own_first)
+		*own = restore(agent, "itself", false, 8);
+}
+
 /* The same out of the store, in which both parts have the same key. */
 static void restored(void **state)
 {
@@ -232,11 +242,7 @@ static void restored(void **state)
 	NEED_KVM();
 	make_disks(&disks);
 	for (int order = 0; order < 2; order++) {
-		if (order)
-			own = restore(agent, "itself", false, 6);
-		found = restore(agent, "found", true, 7);
-		if (!order)
-			own = restore(agent, "itself", false, 8);
+		restore_both(agent, order, &found, &own);
 		for (int i = 0; i < 3; i++)
 			restore_source(agent, found, disks.fds[i]);
 		restore_source(agent, own, disks.fds[2]);
@@ -263,17 +269,13 @@ static void restored_late(void **state)
 {
 	struct agent *agent = *state;
 	struct disks disks;
-	struct vm *own = NULL, *found;
+	struct vm *own, *found;
 
 	SKIP_IN_VALGRIND();
 	NEED_KVM();
 	make_disks(&disks);
 	for (int order = 0; order < 2; order++) {
-		if (order)
-			own = restore(agent, "itself", false, 6);
-		found = restore(agent, "found", true, 7);
-		if (!order)
-			own = restore(agent, "itself", false, 8);
+		restore_both(agent, order, &found, &own);
 		for (int i = 0; i < 3; i++) {
 			restore_source(agent, found, disks.fds[i]);
 			restore_source(agent, own, disks.fds[i]);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -246,6 +247,31 @@ static void listen_paths(void **state)
 	close(fd);
 }
 
+/* A lock that is ours is not somebody else's because there is no descriptor for it. */
+static void no_descriptor_for_lock(void **state)
+{
+	struct line *line = *state;
+	struct rlimit before, limit;
+	char path[128], lock[140];
+	int last = dup(0), fd;
+
+	snprintf(path, sizeof(path), "%s/s", line->dir);
+	snprintf(lock, sizeof(lock), "%s.lock", path);
+	fd = open(lock, O_CREAT | O_RDWR, 0600);
+	assert_true(fd >= 0 && last >= 0);
+	close(fd);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	limit = before;
+	/* the socket has one */
+	limit.rlim_cur = last + 1;
+	close(last);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	fd = kvmstats_listen(path, 0600);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(fd, -EMFILE);
+	assert_int_equal(unlink(lock), 0);
+}
+
 /* Somebody else's socket, which only happens not to be of our kind. */
 static void stream_socket_stays(void **state)
 {
@@ -291,6 +317,7 @@ int main(void)
 		ON_LINE(sender_does_not_wait),
 		ON_LINE(listen_paths),
 		ON_LINE(stream_socket_stays),
+		ON_LINE(no_descriptor_for_lock),
 		cmocka_unit_test(start_times),
 	};
 
