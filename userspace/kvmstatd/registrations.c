@@ -13,6 +13,7 @@
 #define EVENTS		64
 #define SWEEP_NS	1000000000ull
 #define SILENT_S	10	/* time to bring a first descriptor */
+#define FLOOD_S		60	/* too many messages in this time come again at once */
 /* HTTP, the store's boxes, one message on its way in, the program's own */
 #define SPARE_FDS	768
 
@@ -359,10 +360,19 @@ static void ignore_message(struct receiver *receiver, struct conn *conn,
 		conn_end(receiver, conn, "");
 }
 
+static bool is_flood(const struct conn *conn)
+{
+	return clock_ns() - conn->since_ns < FLOOD_S * 1000000000ull;
+}
+
 static void reject(struct receiver *receiver, struct conn *conn, enum reject reason)
 {
-	/* who would come again with the same */
-	if (conn->vm && (reason == REJECT_DESCRIPTORS || reason == REJECT_MESSAGES))
+	/*
+	 * Whoever would come again with the same. Messages that a VM has sent in the course
+	 * of weeks are not: in its next connection it has room for as many.
+	 */
+	if (conn->vm && (reason == REJECT_DESCRIPTORS ||
+			 (reason == REJECT_MESSAGES && is_flood(conn))))
 		conn_refuse(receiver, conn, reason);
 	else
 		conn_reject(receiver, conn, reason);

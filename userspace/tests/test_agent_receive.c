@@ -197,6 +197,31 @@ static void too_many_messages_of_a_vm(void **state)
 	assert_int_equal(agent->receiver.count, 0);
 }
 
+/* One that has sent them in its long life may come again. */
+static void many_messages_of_an_old_vm(void **state)
+{
+	struct agent *agent = *state;
+	int fd;
+
+	NEED_KVM();
+	fd = connect_raw(agent->path);
+	settings.max_messages = 3;
+	register_vm(fd, "guest");
+	turn(agent);
+	agent->receiver.conns->since_ns -= 3600000000000ull;
+	for (int i = 0; i < 3; i++)
+		register_vm(fd, "guest");
+	turn(agent);
+	assert_int_equal(rejected(agent, REJECT_MESSAGES), 1);
+	assert_true(hung_up(fd));
+	close(fd);
+	fd = connect_raw(agent->path);
+	register_vm(fd, "guest");
+	turn(agent);
+	assert_int_equal(agent->registry.count, 1);
+	close(fd);
+}
+
 static void too_many_vms(void **state)
 {
 	struct agent *agent = *state;
@@ -374,6 +399,7 @@ int main(void)
 		ON_AGENT(too_many_messages),
 		ON_AGENT(too_many_descriptors),
 		ON_AGENT(too_many_messages_of_a_vm),
+		ON_AGENT(many_messages_of_an_old_vm),
 		ON_AGENT(too_many_vms),
 		ON_AGENT(no_descriptor_left),
 		ON_AGENT(no_descriptor_for_a_message),
