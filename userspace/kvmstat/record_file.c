@@ -11,6 +11,7 @@
 #include "record.h"
 
 #define READER_MS	50	/* nothing tells of a FIFO's first reader: look this often */
+#define REPLACED_TRIES	100	/* others may replace the file while it is opened */
 #define LOCK_TRIES	10	/* its holder may have gone before it is asked for */
 
 /* Of a record that did not fit; never beyond what is there now. */
@@ -224,8 +225,8 @@ static bool is_at_path(const struct recfile *file)
 
 int recfile_open(struct recfile *file)
 {
+	int over = 0, replaced = 0;
 	bool said = false;
-	int over = 0;
 
 	if (!file->path) {
 		file->fd = STDOUT_FILENO;
@@ -256,6 +257,9 @@ int recfile_open(struct recfile *file)
 		}
 		if (over == -EINTR)
 			return STATUS_OK;
+		if (file->fd == -EAGAIN && ++replaced == REPLACED_TRIES)
+			return fail(STATUS_FAILED, "%s: it is another file each time it is opened",
+				    file->path);
 		if (over)
 			return fail(STATUS_FAILED, "%s: no reader has opened it within --duration",
 				    file->path);
