@@ -415,6 +415,10 @@ static void schemas(void **state)
 		agent_remove(&fixture->registry, vm);
 		close_wait();
 	}
+	/* what nobody has any more leaves the cache when something new comes */
+	device = publish_nth(10000, "n");
+	kvmstats_source_close(open_device(fixture, device));
+	kvmstats_device_free(device);
 	assert_in_range(fixture->registry.num_kinds, 1, MAX_PUBLISHED + 1);
 	assert_in_range(kvmstats_cache_count(fixture->receiver.cache), 1,
 			MAX_PUBLISHED + 2);
