@@ -111,7 +111,7 @@ CHECK_PARTS := \
 	'docs=scripts/check-docs' \
 	'abi=scripts/result run "docs: abi.md agrees with the patches" scripts/check-abi'
 
-check: ## everything that needs no kernel, in four minutes
+check: ## everything that needs no kernel, in twelve minutes
 	scripts/packages need build check
 	scripts/run-parts $(CHECK_PARTS)
 

@@ -104,7 +104,7 @@ struct vm {
 	 * registered, are shown as one VM: they have the same key. NULL: none.
 	 */
 	struct vm *partner;
-	struct waiting *waiting;	/* devices that have no room, or NULL (sources.c) */
+	struct waiting *waiting;	/* devices that have no room, or NULL (waiting.c) */
 	bool hidden;		/* filtered out */
 	bool full;		/* that a vCPU has no room was said */
 	bool several;		/* its process has others, which are mixed up with it */
